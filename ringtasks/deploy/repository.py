@@ -99,9 +99,15 @@ class Repository(NamedTuple):
         environment = environment_of_other_repositories()
         if (self.folder / path / ".git").exists():
             return Repository(self.folder / path, environment)
-        common = self.folder / self.git("rev-parse", "--git-common-dir")
-        kept = common / "modules" / (self._name_of(path, commit) or path)
-        return Repository(kept, environment) if (kept / "HEAD").exists() else None
+        # Those of a linked work tree are in its own folder.
+        folders = self.git("rev-parse", "--git-dir", "--git-common-dir").splitlines()
+        name = self._name_of(path, commit) or path
+        for kept in (self.folder / folder / "modules" / name for folder in folders):
+            if (kept / "HEAD").exists():
+                # Its own setting names a work tree that may be gone: git would not start.
+                chosen = {"GIT_DIR": str(kept), "GIT_WORK_TREE": str(kept)}
+                return Repository(kept, {**environment, **chosen})
+        return None
 
     def _name_of(self, path: str, commit: str) -> str | None:
         """Return a submodule's name, which is its first path unless it was given another one."""

@@ -11,6 +11,9 @@ __all__ = ["BRACKET", "GLOB", "bracket_expression", "matches", "unquoted"]
 # A bracket expression may begin with "]" and may hold classes (POSIX.1-2017 XCU 2.13.1).
 BRACKET = r"\[(?:[!^]|(?![!^]))(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\]"
 GLOB = re.compile(rf"([*?]|{BRACKET})")
+# In brackets: the name of a class, or a character and the end of its range.
+_ITEM = re.compile(r"\[:([a-z]+):\]|(.)(?:-(?!\[:[a-z]+:\])(.))?", re.DOTALL)
+_RSYNC_ITEM = re.compile(r"\[:([^]]*):\]|\\?(.)(?:-\\?(.))?", re.DOTALL)
 #: Their class depends on the host's locale.
 _OTHERS = "\x80-\U0010ffff"
 _CLASSES = {
@@ -33,7 +36,8 @@ def unquoted(glob: str) -> str:
     """Return a wildcard for the shell; in a bracket expression, literal characters are quoted."""
     if glob in ("*", "?"):
         return glob
-    negation, pieces = _set_of(glob)
+    negation, inside = _set_of(glob)
+    pieces = re.findall(r"\[:[a-z]+:\]|.", inside, re.DOTALL)
     plain = (
         piece if piece[1:] or piece.isalnum() or piece == "-" else quote(piece) for piece in pieces
     )
@@ -85,19 +89,17 @@ def bracket_expression(glob: str, *, is_rsync: bool = False) -> str:
 
     :param is_rsync: as in rsync's patterns, which have escapes, and ASCII letters only.
     """
-    negation, pieces = _set_of(glob, has_escapes=is_rsync)
+    negation, inside = _set_of(glob)
     text = ""
-    while pieces:
-        piece = pieces.pop(0)
-        if piece.startswith("[:") and piece[2:-2] in _CLASSES:
-            text += _CLASSES[piece[2:-2]] + ("" if is_rsync else _OTHERS)
-        elif is_rsync and piece.startswith("[:"):
+    for name, first, last in (_RSYNC_ITEM if is_rsync else _ITEM).findall(inside):
+        if first:
+            text += _range(first, last or first)
+        elif name in _CLASSES:
+            text += _CLASSES[name] + ("" if is_rsync else _OTHERS)
+        elif is_rsync:
             return "(?!)"  # wildmatch.c: an unknown class matches nothing
-        elif pieces[1:] and pieces[0] == "-" and len(pieces[1]) < 3:
-            text += _range(piece[-1], pieces[1][-1])
-            del pieces[:2]
         else:
-            text += re.escape(piece[-1])
+            text += r"\]"
     return f"[{'^' if negation else ''}{text}]"
 
 
@@ -105,9 +107,7 @@ def _range(first: str, last: str) -> str:
     return f"{re.escape(first)}-{re.escape(last)}" if first <= last else re.escape(first)
 
 
-def _set_of(glob: str, *, has_escapes: bool = False) -> tuple[str, list[str]]:
-    """Return a bracket expression's negation, and its characters and classes."""
+def _set_of(glob: str) -> tuple[str, str]:
+    """Return a bracket expression's negation, and what is in it."""
     negation = glob[1] if glob[1] in "!^" else ""
-    inside = glob[1 + len(negation) : -1]
-    escape, name = (r"\\.|", "[^]]*") if has_escapes else ("", "[a-z]+")
-    return negation, re.findall(rf"\[:{name}:\]|{escape}.", inside, re.DOTALL)
+    return negation, glob[1 + len(negation) : -1]

@@ -91,10 +91,13 @@ class _FilterRule(NamedTuple):
 
 
 # rsync's lib/wildmatch.c: in brackets a backslash escapes, "]" is a member where it is first, and
-# what looks like a class is one.
+# what looks like a class is one, but not as the end of a range.
 _CLASS = r"\[:[^]]*:\]"
-_MEMBER = rf"{_CLASS}|\\.|(?!{_CLASS})"
-_BRACKET = rf"\[(?:[!^]|(?![!^]))(?:{_MEMBER}.)(?:{_MEMBER}[^]\\])*\]"
+_MEMBER = rf"{_CLASS}|(?:\\.|(?!{_CLASS})"
+_RANGE = r"(?:-(?:\\.|[^]\\]))?"
+_BRACKET = (
+    rf"\[(?:[!^]|(?![!^]))(?:{_MEMBER}[^\\]){_RANGE})(?:{_MEMBER}[^]\\]){_RANGE})*\]"
+)
 _TOKEN = re.compile(rf"/\*\*\*\Z|\*\*|\*|\?|{_BRACKET}|\\.|.", re.DOTALL)
 _MEANINGS = {"/***": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -107,7 +110,7 @@ def _expression(pattern: str) -> str:
             parts.append(_MEANINGS[token])
         elif len(token) > 2 and token[0] == "[":
             parts.append(f"(?!/){bracket_expression(token, is_rsync=True)}")
-        elif token == "[":  # noqa: S105  # a part of a pattern
+        elif token == "[" or (token == "\\" and has_wildcard):  # noqa: S105  # of a pattern
             parts.append("(?!)")  # wildmatch.c: without an end it matches nothing
         elif len(token) == 2 and has_wildcard:
             parts.append(re.escape(token[1]))

@@ -147,11 +147,25 @@ def test_git_dir_of_another_folder_is_named_in_the_error(
         source_of(None, "HEAD")
 
 
-def test_submodule_that_is_not_checked_out_is_found_by_its_name(outer: Path) -> None:
-    _git(outer, "submodule", "deinit", "--quiet", "--force", "vendor/lib")
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_submodule_that_is_not_checked_out_is_found_by_its_name(
+    outer: Path, is_linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_linked:
+        _git(outer, "submodule", "deinit", "--quiet", "--force", "vendor/lib")
+        (outer / ".git/modules/other").rename(outer / ".git/elsewhere")
+        _git(outer, "worktree", "add", "--quiet", "../linked")
+        monkeypatch.chdir("../linked")
+        _git(Path.cwd(), "submodule", "update", "--init", "--quiet")
+    _git(Path.cwd(), "checkout", "--quiet", "--detach")
+    _git(Path.cwd(), "rm", "--quiet", "vendor/lib")
+    _git(Path.cwd(), "commit", "--quiet", "--message", "without")
+    assert not Path("vendor/lib").exists()
 
-    with source_of(None, "HEAD") as source:
+    with source_of(None, "HEAD~") as source:
         assert (source.folder() / "vendor/lib/lib").read_text() == "lib"
+    (added,) = changes_between(None, _git(Path.cwd(), "rev-parse", "HEAD~")).submodules
+    assert (added.error, added.changes.files) == (None, (("added", "lib"),))
 
 
 def test_submodule_that_the_archive_leaves_out_need_not_be_fetched(

@@ -22,7 +22,7 @@ _PARTS = [
     "[[:digit:]]", "[![:alpha:]]", "[a-c]", "[b-]", "[-b]", "[c-a]", "[[:upper:]a]", "\\a", "\\*",
     "\\", ".log", "logs", "-", "!a", "é", "[", "[a", "]", "[]", "[\\]]", "[\\a]", ".", " ",
     "[[:bogus:]]", "[[:space:]]", "[a-]", "[*]", "[?]", "[/]", "[a/b]", "^",
-    "[!]", "[^]", "[[:alpha:]", "[[::]]", "[[:a", "[a[:digit:]",
+    "[!]", "[^]", "a-[:alpha:]", "[+-[:alpha:]]", "[[:alpha:]", "[[::]]", "[[:a", "[a[:digit:]",
 ]  # fmt: skip
 #: rsync reads these as other rules, or refuses them.
 _NOT_PATTERNS = ("!", "+ ", "- ")
@@ -59,6 +59,7 @@ def test_random_patterns_select_what_rsync_selects(
 @pytest.mark.parametrize(
     "patterns",
     [
+        ("[+-[:digit:]]",), ("[a-[:digit:]]",), ("[[:digit:]-[:upper:]]",), ("*\\",),
         ("[!]", "[^]*"), ("[[:alpha:]x",), ("[[::]]",), ("[[:1:]]*",),
         ("[!a]",), ("[[:alpha:]]",), ("[]x]",), ("a/**",), ("**/a",), ("/a/***",), ("a/***",),
         ("/logs/*/a",), ("logs/",), ("*", "!/a", "!/a/b"), ("[!a]*", "!b"), ("**b**",), ("/**/a",),
