@@ -1,9 +1,9 @@
 """Words that follow a task on the command line and that Invoke's parser takes for something else.
 
-``--help`` after a task whose positional arguments are missing would be taken for one of them, and
-the words of an unquoted ``--cmd git push`` for tasks, as the host in ``why box-a``.  The parser has
-no hook for these, so the words are looked at when it asks the tasks for their flags, before it
-parses them.
+``--help`` after a task whose positional arguments are missing would be taken for one of them, as a
+misspelled flag would be, and the words of an unquoted ``--cmd git push`` for tasks, as the host in
+``why box-a``.  The parser has no hook for these, so the words are looked at when it asks the tasks
+for their flags, before it parses them.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ class _CommandWord(NamedTuple):
 def look_at(
     program: Program, names: Sequence[str], arguments: Iterable[Argument], kind: type[Task[Any]]
 ) -> None:
-    """Let ``--help`` after a task mean its help; refuse the words of an unquoted command.
+    """Let ``--help`` after a task mean its help; refuse unknown flags and an unquoted command.
 
     Called for each task that the command line names; the last call has all that is needed.
 
     :param names: the names of the task on the command line.
     :param kind: the class of the tasks for which this is called.
-    :raises ParseError: a word after the value of ``--cmd`` is neither a flag nor a task.
+    :raises ParseError: a word after the value of ``--cmd`` is neither a flag nor a task, or another
+        word begins as a flag and is none.
     """
     words: list[str] = program.core.unparsed
     named = program.collection.task_names
@@ -66,7 +67,8 @@ def look_at(
     if not ours <= contexts.keys():
         return
     command = ""
-    for word in _words(words, tasks, contexts):
+    of_program: list[int] = []
+    for word in _words(words, tasks, contexts, program.initial_context):
         if word.is_unexpected and not command and "--host" in word.context.flags:
             _refuse_host(word, words)
         if command:
@@ -75,12 +77,30 @@ def look_at(
             program.args.help.value = words[word.task_at]
             del words[word.task_at :]  # the rest may be incomplete
             return
+        if word.flag is None and word.text.startswith("-"):
+            _refuse_flag(word, program.initial_context)
+            if word.context.positional_args and not _is_flag(word.text, word.context):
+                of_program.append(word.at)
         is_command = word.flag is not None and word.flag.name == _COMMAND
         command = word.text if is_command else ""
+    _move_to_front(words, of_program, program.initial_context)
+
+
+def _move_to_front(words: list[str], places: Sequence[int], program: ParserContext) -> None:
+    """Move flags of the program in front of the tasks: ``put --dry`` has no source ``--dry``."""
+    moved = set(places)
+    for at in places:
+        if words[at] in program.flags and program.flags[words[at]].takes_value:
+            moved.add(at + 1)
+    front = [word for at, word in enumerate(words) if at in moved]
+    words[:] = front + [word for at, word in enumerate(words) if at not in moved]
 
 
 def _words(
-    words: Sequence[str], tasks: set[str], contexts: Mapping[str, ParserContext]
+    words: Sequence[str],
+    tasks: set[str],
+    contexts: Mapping[str, ParserContext],
+    program: ParserContext,
 ) -> Iterator[_CommandWord]:
     """Yield each word after a task, as Invoke's parser will understand it."""
     context: ParserContext | None = None
@@ -102,6 +122,8 @@ def _words(
                 yield _CommandWord(at, value, task_at, context, flag)
             elif flag and flag.takes_value:
                 awaiting = flag
+            elif context and not flag and text in program.flags and program.flags[text].takes_value:
+                awaiting = program.flags[text]
         elif positionals:
             positionals -= 1
         elif text in tasks:
@@ -120,6 +142,19 @@ def _refuse_host(word: _CommandWord, words: Sequence[str]) -> None:
     if meant is not None:
         typed = as_typed(f"{words[word.task_at]} --host {shlex.quote(meant)}")
         raise ParseError(f"{word.text!r} is not a task; did you mean --host {meant}: '{typed}'?")
+
+
+def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:
+    """Refuse a word such as ``--bogus`` or ``--list`` in the place of a positional argument.
+
+    :raises ParseError: of an unknown flag, as the parser's own for such a word elsewhere.
+    """
+    if word.text in _ONLY_ALONE and word.context.positional_args:
+        raise ParseError(f"{word.text!r} cannot follow a task")
+    is_alike = word.text not in ("-", "--")
+    has_value = word.text[:2] in word.context.flags  # -n5
+    if is_alike and not has_value and not _is_flag(word.text, word.context, program):
+        raise ParseError(f"No idea what {word.text!r} is!", word.context)
 
 
 def _is_flag(word: str, *contexts: ParserContext) -> bool:

@@ -68,12 +68,13 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
     context = error.context
     if word.startswith("-") and context is not None and context.name:
         near = near_names(word, context.flags, similarity=0.6)
-        told, list_ = f"{word} is not a flag of {context.name}", f"ringtasks {context.name} --help"
+        told = f"{word} is not a flag of {context.name}"
+        list_ = f"'ringtasks {context.name} --help' lists the flags"
     else:
         near = tuple(name for name in tasks if name.startswith(f"{word}."))
         near = near or near_names(word, tasks, similarity=0.6)
-        told, list_ = f"{word} is not a task", "ringtasks --list"
-    advice = f"did you mean {', '.join(near)}?" if near else f"'{list_}' lists the tasks"
+        told, list_ = f"{word} is not a task", "'ringtasks --list' lists the tasks"
+    advice = f"did you mean {', '.join(near)}?" if near else list_
     if context is not None and "--host" in context.flags and not (near or word.startswith("-")):
         advice += f"; if it is a host: {context.name} --host {word}"
     return f"{visible(told)}; {advice}"

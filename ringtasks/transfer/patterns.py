@@ -95,9 +95,7 @@ class _FilterRule(NamedTuple):
 _CLASS = r"\[:[^]]*:\]"
 _MEMBER = rf"{_CLASS}|(?:\\.|(?!{_CLASS})"
 _RANGE = r"(?:-(?:\\.|[^]\\]))?"
-_BRACKET = (
-    rf"\[(?:[!^]|(?![!^]))(?:{_MEMBER}[^\\]){_RANGE})(?:{_MEMBER}[^]\\]){_RANGE})*\]"
-)
+_BRACKET = rf"\[(?:[!^]|(?![!^]))(?:{_MEMBER}[^\\]){_RANGE})(?:{_MEMBER}[^]\\]){_RANGE})*\]"
 _TOKEN = re.compile(rf"/\*\*\*\Z|\*\*|\*|\?|{_BRACKET}|\\.|.", re.DOTALL)
 _MEANINGS = {"/***": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 

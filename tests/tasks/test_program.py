@@ -118,6 +118,10 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: 
         (["deployy"], "deployy is not a task; did you mean deploy"),
         (["run", "--hsot", "m"], "--hsot is not a flag of run; did you mean --host"),
         (["health", "-H", "m"], "-H is not a flag of health.show; 'ringtasks health.show --help' "),
+        (["put", "--hots", "m", "a", "b"], "--hots is not a flag of put; did you mean --host"),
+        (["stop", "--alll"], "--alll is not a flag of stop; 'ringtasks stop --help' lists"),
+        (["put", "--list", "a", "b"], "'--list' cannot follow a task"),
+        (["stop", "--dry"], "'stop' did not receive required positional arguments: 'job'"),
         (["\x1b[2J"], "is not a task; 'ringtasks --list' lists the tasks"),
     ],
 )
