@@ -90,6 +90,8 @@ def refuse_other_comparison(term: str) -> None:
 
     :raises UsageError: its message gives the right spelling.
     """
+    if re.match("[<>]", term):
+        raise UsageError(f"selector {term!r}: expected a name in front, as in free_gpus>=2")
     found = re.match(r"([A-Za-z_][\w.-]*)\s*(:=|[<>=!~]+)\s*(.*)", term)
     if found is None or found[2] in _COMPARISONS:
         return

@@ -20,6 +20,8 @@ _ADDRESS = re.compile(
     r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
     r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
 )
+#: A comparison and its value, between which there may be spaces: ``idle > 1.5m``.
+_COMPARISON = re.compile(r"\s*[<>=]+\s*[^\s,&]*")
 #: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
 _MISTYPED = 0.85
 
@@ -35,7 +37,7 @@ def plain_hosts(
     :param is_alias: tells whether ssh's configuration knows a name.
     """
     found: dict[str, HostConfig] = {}
-    for item in re.split(r"[,\s]+", expression):
+    for item in re.split(r"[,\s]+", _COMPARISON.sub("=", expression)):
         name = item.removeprefix("!")
         if not name or name in inventory.hosts or name.startswith("@"):
             continue

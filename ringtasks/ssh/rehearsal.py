@@ -146,16 +146,14 @@ def summary(*, is_over: bool = True) -> str:
     """
     begun = rehearsal.token()
     found = [
-        (effect, f"{host} {route} ({planned(host, route)})")
-        for (host, route, token), effect in list(_noted.items())
-        if token == begun
+        (_strongest(shown), f"{host} {route} ({planned(host, route)})")
+        for (host, route, token), effects in list(_noted.items())
+        if token == begun and (shown := effects if is_over else effects - {"not cut"})
     ]
     told = {
         "failed on purpose": [text for effect, text in found if effect == "failed"],
         "delayed on purpose": [text for effect, text in found if effect == "delayed"],
-        "ended before it was to be cut": [
-            text for effect, text in found if effect == "not cut" and is_over
-        ],
+        "ended before it was to be cut": [text for effect, text in found if effect == "not cut"],
     }
     parts = [f"{what}: {', '.join(routes)}" for what, routes in told.items() if routes]
     return "; ".join(parts)
@@ -177,8 +175,8 @@ def check_hosts(known: Iterable[str]) -> None:
         raise UsageError(f"{found and found.origin}: no host is called {fault.host!r}{advice}")
 
 
-#: The effect of each failure that was used, by host, route and rehearsal, in order.
-_noted: dict[tuple[str, str, str], str] = {}
+#: The effects of the failures that were used, by host, route and rehearsal, in order.
+_noted: dict[tuple[str, str, str], set[str]] = {}
 
 
 def _log(notice: str) -> None:
@@ -188,7 +186,12 @@ def _log(notice: str) -> None:
 
 
 def _note(host: str, route: str, effect: str) -> None:
-    _noted[host, route, rehearsal.token()] = effect
+    _noted.setdefault((host, route, rehearsal.token()), set()).add(effect)
+
+
+def _strongest(effects: set[str]) -> str:
+    """Return the effect to tell: a later connection may end before it is cut, too."""
+    return min(effects, key=("failed", "not cut", "delayed").index)
 
 
 def _faults() -> tuple[_RehearsedFault, ...]:

@@ -118,6 +118,7 @@ def test_numbers_of_facts_are_compared_without_asking(expression: str, expected:
         ("disk_gb<inf", "expected a number, found 'inf'"),
         ("disk_gb<1e999", "expected a number, found '1e999'"),
         ("price_per_hour<1_0", "expected a number, found '1_0'"),
+        (">=2", "expected a name in front"),
         ("free_gpus=>2", "'=>' is not a comparison: write free_gpus>=2"),
         ("@a&price_per_hour =< 2", "write price_per_hour<=2"),
         ("free_gpus==2", "write free_gpus=2"),
