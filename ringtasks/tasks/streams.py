@@ -88,6 +88,9 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 def _flush() -> None:
     """Flush stdout while a failure can still be reported: at the exit Python prints a traceback."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        # Waits for a thread that is writing: at the exit Python aborts if a thread holds the lock.
+        sys.stderr.flush()
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

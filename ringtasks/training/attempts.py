@@ -17,6 +17,8 @@ __all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
 
 #: Seconds for the state of a job whose log has ended.
 _STATE_TIMEOUT = 30.0
+#: Seconds to see the end of stopped processes, beyond their grace time.
+_STOP_SLACK = 15.0
 
 _UNREACHABLE, _STOPPED = 255, 143  # the status of an unreachable host; 128 + SIGTERM
 
@@ -51,7 +53,7 @@ def see_through(
             target=_follow, args=(job, patience, events), name="ringtasks-follow", daemon=True
         ).start()
     found: dict[str, JobStatus] = {}
-    is_stopping = False
+    stopping: threading.Thread | None = None
     while len(found) < len(jobs):
         event = events.get()
         if isinstance(event, _Printed):
@@ -59,12 +61,14 @@ def see_through(
             continue
         found[event.job.id] = event.status
         others = [job for job in jobs if job.id not in found]
-        if others and not is_stopping and event.status.state is not JobState.SUCCEEDED:
-            is_stopping = True
+        if others and stopping is None and event.status.state is not JobState.SUCCEEDED:
             tell(f"{event.job.host}: {event.status.describe()}; stopping the other hosts")
-            threading.Thread(
+            stopping = threading.Thread(
                 target=stop_all, args=(others, grace, tell), name="ringtasks-stop", daemon=True
-            ).start()
+            )
+            stopping.start()
+    if stopping is not None:  # it tells whether the processes were seen to end
+        stopping.join(grace + _STOP_SLACK)
     return found
 
 

@@ -398,7 +398,7 @@ def test_host_with_an_unquoted_yaml_keyword_as_name_fails_alone(load: Load, name
 
 
 @pytest.mark.parametrize(
-    "field", ["ssh_host: no", "ssh_user: 010", "ssh_host: 12:30", "ssh_key: 7"]
+    "field", ["ssh_host: no", "ssh_user: 010", "ssh_host: 1_000", "ssh_key: 7"]
 )
 def test_value_with_an_unexpected_yaml_type_must_be_quoted(load: Load, field: str) -> None:
     inventory = load(f"a:\n  tailscale_ip: h\n  {field}\nb: {{ssh_host: h}}\n")

@@ -136,7 +136,7 @@ def test_signal_ends_each_task_while_its_host_does_not_respond(
             took = time.monotonic() - began
 
             line = f"ringtasks: {questions[task]}\n"
-            assert line in said.decode(), task
+            assert line in said.decode(), (task, process.returncode)
             assert said.decode() == line or task in ("deploy", "train")  # they say more
             assert process.returncode == 128 + signals[task], task
             assert took < LIMIT, task
