@@ -177,6 +177,10 @@ def way_to_fetch(ref: str, repository: Repository) -> str:
             "; this clone is shallow: run 'git fetch --unshallow --tags' "
             "(a checkout in CI needs 'fetch-depth: 0')"
         )
+    if ref == "HEAD":
+        if not repository.git("rev-list", "--all", "--max-count=1"):
+            return ": it has no commit yet: run 'git commit'"
+        return ": its current branch has no commit: name a revision with --ref"
     return f"; if {ref} is on the server, run 'git fetch --tags'"
 
 

@@ -147,6 +147,17 @@ def test_git_dir_of_another_folder_is_named_in_the_error(
         source_of(None, "HEAD")
 
 
+def test_head_without_a_commit_is_not_looked_for_on_a_server(outer: Path) -> None:
+    _git(outer, "checkout", "--quiet", "--orphan", "empty")
+    with pytest.raises(UsageError, match="its current branch has no commit: name a revision"):
+        source_of(None, "HEAD")
+
+    _git(outer, "init", "--quiet", "../fresh")
+    os.chdir("../fresh")
+    with pytest.raises(UsageError, match="it has no commit yet: run 'git commit'"):
+        source_of(None, "HEAD")
+
+
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_submodule_that_is_not_checked_out_is_found_by_its_name(
     outer: Path, is_linked: bool, monkeypatch: pytest.MonkeyPatch
