@@ -266,6 +266,7 @@ def test_run_on_two_hosts_starts_one_program_on_both_and_labels_the_logs(
 def test_failure_of_one_node_stops_the_other(
     inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path, bad: str
 ) -> None:
+    other = "ab".replace(bad, "")
     two_nodes(f"fail-{bad}")
 
     done = inv("train")
@@ -274,9 +275,10 @@ def test_failure_of_one_node_stops_the_other(
     said = done.stderr.decode()
     assert done.returncode == 9, said
     assert f"{bad}: failed (9); stopping the other hosts" in said
+    assert f"ringtasks: {other}: terminated (verified)" in said
     assert {job["host_id"]: job["state"] for job in listed} == {
         bad: "failed",
-        "ab".replace(bad, ""): "stopped",
+        other: "stopped",
     }
 
 
