@@ -128,7 +128,11 @@ def _roll_out(
     try:
         deployment.run()
     except KeyboardInterrupt:
-        view.say("interrupted: everything stays as it is; the locks expire by themselves")
+        view.say(
+            "interrupted: everything stays as it is, and the locks expire by themselves; "
+            f"next: '{as_typed('deploy.status')}', then '{as_typed('deploy')}' or "
+            f"'{as_typed('deploy.rollback')}'"
+        )
     with interruption.ending(math.inf, ""):  # the hooks have limits of their own
         return _told(deployment.report, plan, view, flags)
 

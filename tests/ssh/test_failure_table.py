@@ -234,9 +234,10 @@ def dialled_to(route: Route, timeout: float = 5.0) -> RouteError:
 
 def overloaded(lab: Lab) -> RouteError:
     server = lab.make_sshd(config=["MaxStartups 1:100:1"])
-    with socket.create_connection((server.address, server.port)) as waiting:
-        waiting.recv(4)
-        return dialled_to(Route("direct", server.address, server.port))
+    while True:
+        with socket.create_connection((server.address, server.port)) as waiting:
+            if waiting.recv(4) == b"SSH-":  # else the look whether sshd listens still counts
+                return dialled_to(Route("direct", server.address, server.port))
 
 
 def overtaken(lab: Lab) -> RouteError:
