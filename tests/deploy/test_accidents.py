@@ -62,12 +62,12 @@ def _assert_whole(fleet: Fleet) -> None:
 
 
 def test_ctrl_c_during_activation_reverts_every_host(fleet: Fleet) -> None:
-    fleet.configure(serial=2, check_timeout=20)
+    fleet.configure(serial=1, check_timeout=20)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
-    fleet.commit("v2", bad_on="web3")  # whose check goes on for 20 s
+    fleet.commit("v2", bad_on="web2")  # whose check goes on for 20 s
     deploying = fleet.start("deploy")
-    until(lambda: fleet.current("web3") != fleet.releases("web3")[0])
+    until(lambda: fleet.current("web2") != fleet.releases("web2")[0])
 
     deploying.send_signal(signal.SIGINT)
     _, told = deploying.communicate(timeout=30)
@@ -76,7 +76,7 @@ def test_ctrl_c_during_activation_reverts_every_host(fleet: Fleet) -> None:
     assert fleet.served() == ["v1/v1"]
     assert "reverted; current release:" in told
     assert "interrupted" in told
-    assert "web[5-6] (2): built, not switched" in told
+    assert "web[3-4] (2): built, not switched" in told
     for host in fleet.hosts:
         assert not (fleet.root(host) / "lock").is_symlink()
 
@@ -110,7 +110,7 @@ def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
     fleet.configure(build=["touch ../../shared/building; sleep 600"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    until((fleet.root("web6") / "shared" / "building").exists)
+    until((fleet.root("web4") / "shared" / "building").exists)
 
     deploying.send_signal(signal.SIGTERM)
     deploying.communicate(timeout=30)
@@ -169,7 +169,7 @@ def test_host_whose_lock_was_removed_is_not_touched_and_the_others_are_reverted(
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    until(lambda: (fleet.root("web6") / "lock").is_symlink())
+    until(lambda: (fleet.root("web4") / "lock").is_symlink())
 
     unlocked = fleet.inv("deploy.unlock", "--host", "web2", "--reason", "the laptop is gone")
     for host in fleet.hosts:

@@ -20,7 +20,6 @@ fleet_size = fleet_of_one
 three_hosts = pytest.mark.parametrize("fleet_size", [3], ids=["three hosts"])
 
 
-@three_hosts
 def test_deploy_does_not_send_unchanged_files_again(fleet: Fleet) -> None:
     fleet.commit("v1", **{f"file{n}": "x" * 1000 for n in range(50)})
     first = _told(fleet, "deploy")
@@ -32,9 +31,9 @@ def test_deploy_does_not_send_unchanged_files_again(fleet: Fleet) -> None:
     assert first["web1"]["sent_bytes"] > 50_000
     assert second["web1"]["sent_bytes"] == 0
     assert 1000 < third["web1"]["sent_bytes"] < 10_000
-    assert (fleet.current("web3") / "file7").read_text() == "y" * 1000
-    assert (fleet.current("web3") / "file8").read_text() == "x" * 1000
-    first_release, *_, last_release = fleet.releases("web3")
+    assert (fleet.current("web1") / "file7").read_text() == "y" * 1000
+    assert (fleet.current("web1") / "file8").read_text() == "x" * 1000
+    first_release, *_, last_release = fleet.releases("web1")
     assert (last_release / "file8").samefile(first_release / "file8")
 
 
@@ -82,7 +81,6 @@ def test_release_keeps_modes_and_links_and_omits_export_ignored_files(fleet: Fle
     assert current.stat().st_mode & 0o777 == 0o755
 
 
-@three_hosts
 def test_old_releases_are_deleted_except_the_current_and_rollback_ones(fleet: Fleet) -> None:
     fleet.configure(keep=2, check_timeout=1)
     for version in ("v1", "v2", "v3"):

@@ -293,7 +293,7 @@ def write_settings(tmp_path: Path) -> WriteSettings:
 @pytest.fixture
 def fleet_size() -> int:
     """The number of hosts of ``fleet``."""
-    return 6
+    return 4
 
 
 @pytest.fixture

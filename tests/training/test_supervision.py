@@ -46,6 +46,7 @@ def two_hosts(make_sshd: MakeSshd, write_hosts: WriteHosts) -> Iterator[dict[str
     return servers
 
 
+@pytest.mark.long  # script/demo runs the same
 def test_demo_settings_train_and_plot_a_model_on_the_embedded_host(
     inv: Inv, tmp_path: Path
 ) -> None:
