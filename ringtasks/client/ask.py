@@ -10,7 +10,7 @@ from ringtasks.ssh.link import Terminal
 if TYPE_CHECKING:
     from ringtasks.common.cancellation import Cancellation
 
-__all__ = ["Ask", "OnOutput"]
+__all__ = ["Ask", "OnOutput", "both"]
 
 #: Called with 1 (stdout) or 2 (stderr) and the bytes as they arrive.
 OnOutput = Callable[[int, bytes], None]
@@ -44,3 +44,13 @@ class Ask(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Ask({self.command!r})"  # the environment may hold secrets
+
+
+def both(first: OnOutput, second: OnOutput) -> OnOutput:
+    """Return a function that calls one after the other."""
+
+    def on_output(stream: int, chunk: bytes) -> None:
+        first(stream, chunk)
+        second(stream, chunk)
+
+    return on_output

@@ -21,7 +21,7 @@ from ringtasks.ssh.link import Link, LinkLostError, Terminal
 from ringtasks.ssh.link_pool import LinkPool, RouteReport, prepare
 
 from .arguments import as_text, check_at_least, check_whole, ends, limit_of
-from .ask import Ask, OnOutput
+from .ask import Ask, OnOutput, both
 from .operation import Operation, Work
 from .retries import RETRY_DELAY, Attempts
 
@@ -371,7 +371,7 @@ class SSHClient:
         output = CapturedOutput(self._max_output_bytes)
         on_output = ask.on_output or output.add
         if ask.on_output is not None and ask.keeps_output:
-            on_output = _both(ask.on_output, output.add)
+            on_output = both(ask.on_output, output.add)
         is_answer = ask.is_own and ask.on_output is None
         options = ExecutionOptions(
             self.config.shell,
@@ -441,11 +441,3 @@ async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     from ringtasks.common import thread_pool
 
     return await thread_pool.call(work, cancel)
-
-
-def _both(first: OnOutput, second: OnOutput) -> OnOutput:
-    def on_output(stream: int, chunk: bytes) -> None:
-        first(stream, chunk)
-        second(stream, chunk)
-
-    return on_output
