@@ -79,9 +79,13 @@ def two_nodes(
     return prepare
 
 
-def processes_of(text: str) -> list[int]:
-    """The processes with ``text`` in their arguments."""
-    return [int(path.parent.name) for path in proc_files("cmdline") if text.encode() in _read(path)]
+def processes_of(*words: str) -> list[int]:
+    """The processes that have these arguments one after the other.
+
+    Other tests of this module may be running at the same time.
+    """
+    part = b"\0%s\0" % "\0".join(words).encode()
+    return [int(path.parent.name) for path in proc_files("cmdline") if part in _read(path)]
 
 
 def _read(path: Path) -> bytes:
@@ -137,13 +141,13 @@ def test_one_stop_ends_torchrun_on_all_hosts(
     await_job(tmp_path)
     run_id = run_of(tmp_path)[1]["id"]
     # Two agents, and two ranks each; one that is being forked has its agent's command line.
-    eventually(lambda: len(processes_of("net.py")) == 6, timeout=120)
+    eventually(lambda: len(processes_of("net.py", "stay")) == 6, timeout=120)
 
     stopped = inv("stop", run_id, "--grace", "5", timeout=60)
     process.communicate(timeout=60)
     listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
 
     assert stopped.returncode == 0, stopped.stderr
-    assert processes_of("net.py") == []
+    assert processes_of("net.py", "stay") == []
     assert [job["state"] for job in listed if job["group"] == run_id] == ["stopped", "stopped"]
     assert process.returncode not in (0, 255)
