@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ringtasks.inventory.config import SSHConfig  # noqa: E402  # needs the path above
+from ringtasks.inventory.host_settings import SSHConfig  # noqa: E402  # needs the path above
 from ringtasks.ssh.generated_config import ClientFiles, block_of  # noqa: E402
 from tests.support.blackhole import blackhole  # noqa: E402
 from tests.support.sshd import Sshd, make_key  # noqa: E402

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ringtasks import SSHClient, SSHConfig  # noqa: E402  # needs the path above
-from ringtasks.ssh.master import master  # noqa: E402
+from ringtasks.ssh.master import running_masters  # noqa: E402
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
 MEBIBYTE = 1 << 20
@@ -47,8 +47,8 @@ def main() -> None:
                 with SSHClient(config) as client:
                     compare(client, folder, given.rounds, given.mebibytes)
             finally:
-                for kept in master.listing():
-                    master.retire(kept.master)
+                for kept in running_masters.listing():
+                    running_masters.retire(kept.master)
 
 
 def compare(client: SSHClient, folder: Path, rounds: int, mebibytes: int) -> None:
@@ -57,7 +57,7 @@ def compare(client: SSHClient, folder: Path, rounds: int, mebibytes: int) -> Non
         for _ in range(mebibytes):
             file.write(os.urandom(MEBIBYTE))
     assert client.run("true")
-    (kept,) = master.listing()
+    (kept,) = running_masters.listing()
     socket = f"ControlPath={kept.master.socket}"
 
     def scp(*places: str) -> None:

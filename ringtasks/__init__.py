@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .client.result import SSHResult
     from .client.ssh_client import SSHClient
     from .health.model import SSHHealth
-    from .inventory.config import SSHConfig
+    from .inventory.host_settings import SSHConfig
     from .ssh.inprocess.connection import Connection
 
 complete_environment()
@@ -52,7 +52,7 @@ _HOMES = {
     "Connection": "ssh.inprocess.connection",
     "HostConfig": "inventory.model",
     "SSHClient": "client.ssh_client",
-    "SSHConfig": "inventory.config",
+    "SSHConfig": "inventory.host_settings",
     "SSHHealth": "health.model",
     "SSHResult": "client.result",
     "close_all_clients": "client.registry",

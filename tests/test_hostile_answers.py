@@ -18,7 +18,7 @@ from ringtasks.errors import AnswerError
 from ringtasks.jobs.host_status import parse_overview
 from ringtasks.jobs.logs import parse_offset
 from ringtasks.jobs.probe import parse_probe
-from ringtasks.jobs.stopping import parse_stopped
+from ringtasks.jobs.stop_job import parse_stopped
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.gpus import parse_gpus
 from ringtasks.remote.marks import Mark, MarkedOutput

@@ -19,15 +19,15 @@ from ringtasks.common import alarms, rehearsal
 from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory, usual_inventory
 from ringtasks.inventory.model import Inventory
 from ringtasks.ssh import rehearsal as faults
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.carry import carry, go_on_separately
-from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 from ringtasks.ssh.dialing import Begun, Dialled, Gateway
+from ringtasks.ssh.merged_settings import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.stream import Stream
 
 from .route_planning import Planning

@@ -25,12 +25,12 @@ from ringtasks.errors import (
 )
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
-from ringtasks.ssh.configured import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.execution import Execution
 from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
+from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
 
 from .gateways import NoChannelError, advise_on_gateway

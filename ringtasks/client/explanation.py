@@ -17,19 +17,19 @@ from ringtasks.common.durations import lasting
 from ringtasks.errors import HostKeyError, UsageError
 from ringtasks.health.model import HOST_CIRCUIT, ROUTE_CIRCUIT, SSHHealth, order_routes
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import SETTINGS, HostConfig
 from ringtasks.inventory.state_files import known_hosts_file
-from ringtasks.ssh.configured import settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.evaluated_config import HostSettings
 from ringtasks.ssh.master.identity import jump_config
 from ringtasks.ssh.master.lookup import drop_stale_link, usable_master
 from ringtasks.ssh.master.records import Master
+from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.settings_files import files_of
 from ringtasks.ssh.ssh_command import pins_file, ssh_command
-from ringtasks.ssh.ssh_config import HostSettings
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.config import SSHConfig, error_at, expand
+from ringtasks.inventory.host_settings import SSHConfig, error_at, expand
 from ringtasks.inventory.model import HostConfig
 from ringtasks.ssh.key_files import no_file
 from ringtasks.ssh.routes import ROUTE_NAMES, only, routes_of

@@ -9,7 +9,7 @@ from typing import Any
 from ringtasks.common import thread_pool
 from ringtasks.common.fork import RenewedLock
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig
 from ringtasks.inventory.selection import select

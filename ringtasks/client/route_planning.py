@@ -11,14 +11,14 @@ from pathlib import Path
 from ringtasks.common import rehearsal
 from ringtasks.errors import RingtasksError
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.files import locate
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import find_host, sources_at
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig
 from ringtasks.inventory.sources.model import Freshness
-from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.evaluated_config import watched_files
+from ringtasks.ssh.merged_settings import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
-from ringtasks.ssh.ssh_config import watched_files
 
 from .route_plan import Plan, store, version_of
 

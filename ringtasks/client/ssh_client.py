@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from ringtasks.common.capture import MAX_OUTPUT_BYTES, CapturedOutput
 from ringtasks.errors import UnreachableError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
@@ -28,7 +28,7 @@ from .retries import RETRY_DELAY, Attempts
 if TYPE_CHECKING:
     from ringtasks.common.cancellation import Cancellation
     from ringtasks.health.model import HostOutcome, SSHHealth
-    from ringtasks.health.notes import HealthRecorder
+    from ringtasks.health.recorder import HealthRecorder
 
     from .result import SSHResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig, config_or_fault
+from ringtasks.inventory.host_settings import SSHConfig, config_or_fault
 from ringtasks.inventory.loader import load_inventory, usual_inventory
 from ringtasks.inventory.model import HostConfig, Inventory
 from ringtasks.inventory.plain_addresses import plain_hosts

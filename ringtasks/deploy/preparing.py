@@ -14,7 +14,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.redaction import masking
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import HostConfig
 from ringtasks.remote.paths import on_host
 

@@ -16,8 +16,8 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE
 from ringtasks.health.model import HostOutcome, SSHHealth
-from ringtasks.health.notes import HealthBuffer, HealthRecorder
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.health.recorder import HealthBuffer, HealthRecorder
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .overload import is_overload
 from .request import FleetRequest

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 __all__ = ["may_start", "without_new"]
 
 
 def may_start(hosts: int) -> bool:
     """Return True if a run on this many hosts may start masters."""
-    from ringtasks.ssh.master.master import DEFAULT_LIMIT
+    from ringtasks.ssh.master.running_masters import DEFAULT_LIMIT
 
     return hosts <= DEFAULT_LIMIT
 

@@ -31,8 +31,8 @@ from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.state_files import health_file
 
-from .codec import Document, health_of, put, to_json
-from .document import DamagedError, decode, empty, encode
+from .entries import Document, health_of, put, to_json
+from .json_format import DamagedError, decode, empty, encode
 from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, HostOutcome, SSHHealth, with_closed_circuits
 
 __all__ = ["HealthStore", "to_json"]

@@ -13,8 +13,8 @@ from ringtasks.common.collector import paused
 from ringtasks.errors import InventoryError
 
 from . import cache
-from .config import error_at
 from .files import Located, locate
+from .host_settings import error_at
 from .model import ADDRESS_KEYS, Content, HostConfig, Inventory, WrittenGroup
 
 if TYPE_CHECKING:

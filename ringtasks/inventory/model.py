@@ -16,7 +16,7 @@ from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
 
-from .config import SSHConfig, hosts_file_keys
+from .host_settings import SSHConfig, hosts_file_keys
 
 if TYPE_CHECKING:
     from .conditions import Condition

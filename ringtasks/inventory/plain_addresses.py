@@ -10,7 +10,7 @@ from typing import Any
 
 from ringtasks.common.text import near_names
 
-from .config import DEFAULT_SSH_PORT, SSHConfig
+from .host_settings import DEFAULT_SSH_PORT, SSHConfig
 from .model import HostConfig, Inventory
 
 __all__ = ["is_ip_address", "meant_by", "plain_hosts"]

@@ -8,8 +8,8 @@ import time
 from ringtasks.common.alarms import notify
 from ringtasks.errors import InventoryError
 
-from .config import SSHConfig, addresses
 from .files import located_at
+from .host_settings import SSHConfig, addresses
 from .loader import load_located
 
 __all__ = ["relocate"]

@@ -21,7 +21,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import FANOUT, each
 from ringtasks.common.lines import Lines
 from ringtasks.errors import UnknownJobError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES
 
@@ -32,7 +32,7 @@ from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .names import each_once, pick, pick_all
 from .request import JobRequest
 from .states import JobState, JobStatus
-from .stopping import Process, Stopped
+from .stop_job import Process, Stopped
 
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig

@@ -40,7 +40,7 @@ from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_scrip
 from .probe import parse_probe, probe_script
 from .request import JobRequest
 from .states import JobState, JobStatus, unknown
-from .stopping import Stopped, is_elsewhere, parse_stopped, stop_script
+from .stop_job import Stopped, is_elsewhere, parse_stopped, stop_job_script
 from .waiting import wait_script
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Job:
                 yield Pause(_LEAST_INTERVAL)
 
     def _stop(self, grace: float) -> Dialogue[Stopped]:
-        script = stop_script(self.id, this_user(), grace, self.host)
+        script = stop_job_script(self.id, this_user(), grace, self.host)
         answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
         if is_elsewhere(answer.stdout):
             return Stopped(error=_elsewhere((yield from self._status())))

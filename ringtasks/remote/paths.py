@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .globs import GLOB, unquoted
 from .script import quote

@@ -35,7 +35,7 @@ class Word(str):
 
 
 class Program:
-    """A shell program of the package: ``Program(__file__, "stop.sh")``.
+    """A shell program of the package: ``Program(__file__, "stop_run.sh")``.
 
     The file is read when the program is first rendered.
     """

@@ -24,9 +24,9 @@ from ringtasks.errors import (
     UsageError,
 )
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
-from ringtasks.health.notes import HealthRecorder
+from ringtasks.health.recorder import HealthRecorder
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .dialing import Begun, Dialled, Gateway, dial
 from .host_keys import IMPOSTOR

@@ -354,9 +354,9 @@ def stop(
     :param spare_link: makes another link, if the host opens no more sessions over this one.
     :param with_sudo: use sudo for a process that may not be signalled otherwise.
     """
-    from ringtasks.remote.stop import stop_script
+    from ringtasks.remote.stop_run import stop_run_script
 
-    text = stop_script(pid, run_id, grace, with_sudo=with_sudo)
+    text = stop_run_script(pid, run_id, grace, with_sudo=with_sudo)
     script = Script(text, run_id=f"stop-{run_id}", is_own=True)
     try:
         return _stop_over(link, script)

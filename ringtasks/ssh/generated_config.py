@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .option_values import path_value, percent, token
 from .ssh_command import identity_file, pin_options

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
+from .evaluated_config import settings_of
 from .option_values import path_value
 from .settings_files import is_configured, passwd_home
-from .ssh_config import settings_of
 
 __all__ = ["home_arguments"]
 

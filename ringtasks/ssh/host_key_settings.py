@@ -13,7 +13,7 @@ import subprocess
 from typing import NamedTuple
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .settings_files import local_user, mentions
 
@@ -61,7 +61,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     """
     if not mentions(_KEYWORDS, config.ssh_config_file):
         return _USUAL
-    from .ssh_config import settings_of
+    from .evaluated_config import settings_of
     from .tokens import expand_path
 
     settings = settings_of(config)

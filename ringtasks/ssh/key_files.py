@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.host_settings import SSHConfig, expand
 
 __all__ = ["KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
 

@@ -22,7 +22,7 @@ from ringtasks.common import fork, rehearsal
 from ringtasks.common.collector import paused
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
-from ringtasks.inventory.config import SSHConfig, is_reached_alike
+from ringtasks.inventory.host_settings import SSHConfig, is_reached_alike
 from ringtasks.inventory.state_files import health_file
 
 from .link import Link, LinkLostError
@@ -31,7 +31,7 @@ from .substitutes import Note, substitute_for_links
 
 if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
     from ringtasks.health.model import HostOutcome, RouteOutcome
-    from ringtasks.health.notes import HealthRecorder
+    from ringtasks.health.recorder import HealthRecorder
 
     from .known_way import KnownWay
 

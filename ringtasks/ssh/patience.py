@@ -11,7 +11,7 @@ import time
 
 from ringtasks.common.alarms import notify
 from ringtasks.common.text import bounded
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .prompts import ANSWER_TIMEOUT, can_ask
 

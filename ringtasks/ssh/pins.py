@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, addresses
 from ringtasks.inventory.state_files import known_hosts_file
 
 from .host_key_settings import HostKeySettings, host_key_settings

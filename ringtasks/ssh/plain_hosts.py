@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ringtasks.errors import UnknownHostError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
 from ringtasks.inventory.plain_addresses import is_ip_address, meant_by
 
+from .evaluated_config import ask
 from .settings_files import files_of
-from .ssh_config import ask
 
 __all__ = ["is_alias", "plain_host"]
 

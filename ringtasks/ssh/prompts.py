@@ -11,7 +11,7 @@ import getpass
 import os
 
 from ringtasks.common.text import printable
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 __all__ = ["ANSWER_TIMEOUT", "ask", "can_ask"]
 

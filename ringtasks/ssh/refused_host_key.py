@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ringtasks.errors import HostKeyError, Reason
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import known_hosts_file
 
 from .host_keys import IMPOSTOR, UNKNOWN, HostKey

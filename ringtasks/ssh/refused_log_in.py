@@ -8,10 +8,10 @@ from collections.abc import Collection
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.host_settings import SSHConfig, expand
 
+from .evaluated_config import settings_of
 from .key_files import KeyProblem, why_refused
-from .ssh_config import settings_of
 
 __all__ = ["TOO_MANY", "explain", "key_problem"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig, addresses, expand
+from ringtasks.inventory.host_settings import SSHConfig, addresses, expand
 
 __all__ = [
     "KINDS",

@@ -1,6 +1,6 @@
 """The settings files of ssh: the ones that are read, their versions and texts.
 
-Every run looks at them; OpenSSH is asked (`ssh_config`) only if they may change something.
+Every run looks at them; OpenSSH is asked (`evaluated_config`) only if they may change something.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.state_files import known_hosts_file
 
+from .evaluated_config import file_arguments, settings_of
 from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name
 from .option_values import path_value, percent, token
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
 from .settings_files import is_configured
-from .ssh_config import file_arguments, settings_of
 
 __all__ = ["identity_file", "pin_options", "pins_file", "ssh_command"]
 

@@ -19,7 +19,7 @@ __all__ = ["connections", "disconnect"]
 @task(connects=False, help={"json": JSON_HELP})
 def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     """Show the connections that are kept open between runs."""
-    from ringtasks.ssh.master.master import listing
+    from ringtasks.ssh.master.running_masters import listing
 
     now = time.time()
     kept = listing()
@@ -59,7 +59,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close connections that are kept open; this ends all sessions over them."""
     from ringtasks.common.fanout import each
-    from ringtasks.ssh.master.master import listing, retire
+    from ringtasks.ssh.master.running_masters import listing, retire
 
     names = None if host is None else {found.name for found in selected(c, host, inventory)}
     masters = [kept.master for kept in listing() if names is None or kept.master.host in names]

@@ -14,7 +14,7 @@ from .plan import HostPlan, PlannedStep, planned_routes, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.transfer import Options
 
 __all__ = ["copies", "pull", "push"]

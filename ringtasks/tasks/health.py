@@ -23,7 +23,7 @@ __all__ = ["reset", "show"]
 @task(connects=False, help={"json": JSON_HELP})
 def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     """Show the recorded health of each host and route."""
-    from ringtasks.health.codec import to_json
+    from ringtasks.health.entries import to_json
     from ringtasks.health.store import HealthStore
 
     known = HealthStore().load()

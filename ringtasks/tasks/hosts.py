@@ -50,7 +50,7 @@ def hosts(
 ) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore
-    from ringtasks.inventory.config import config_or_fault
+    from ringtasks.inventory.host_settings import config_or_fault
     from ringtasks.ssh.master.client_links import linked_hosts
     from ringtasks.ssh.routes import routes_of
 

@@ -11,8 +11,8 @@ from invoke import Context
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.checks import HOST_NAME_EXPECTED, is_host_name
-from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.files import find_files
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.sources.checking import checked
 from ringtasks.inventory.sources.fetching import fetch
 from ringtasks.inventory.sources.model import Deadline, Source, SourceError

@@ -13,14 +13,14 @@ from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.probe import probe_script
 from ringtasks.jobs.request import JobRequest
-from ringtasks.jobs.stopping import stop_script
+from ringtasks.jobs.stop_job import stop_job_script
 from ringtasks.jobs.waiting import wait_script
 
 from .plan import HostPlan, PlannedStep, script_of, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
 
 __all__ = ["SOME_JOB", "follow", "list_jobs", "prune", "start", "start_step", "stop", "wait"]
 
@@ -73,7 +73,7 @@ def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
-    script = stop_script(_id_of(job), this_user(), grace)
+    script = stop_job_script(_id_of(job), this_user(), grace)
     _show(clients, [_look(job), PlannedStep("end its processes, on the host of the job", script)])
 
 

@@ -27,7 +27,7 @@ def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping
             raise UsageError("--dry asks no host, but a live condition would: name the hosts")
         from ringtasks import jobs
         from ringtasks.client.ssh_client import SSHClient
-        from ringtasks.inventory.config import config_or_fault
+        from ringtasks.inventory.host_settings import config_or_fault
         from ringtasks.jobs.measurements import measurements
 
         found = {}

@@ -35,8 +35,8 @@ from .streams import written
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.files import Located
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.model import HostConfig, Inventory
 
 __all__ = [
@@ -271,7 +271,7 @@ def _is_alias(name: str) -> bool:
 
 def config_of(c: Context, host: HostConfig) -> SSHConfig:
     """Return a host's SSH configuration; Invoke's command limit (``-T``) overrides its own."""
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
 
     from .core_flags import command_timeout
 
@@ -292,7 +292,7 @@ def configs_of(
     :raises UsageError: the only host cannot be used.
     """
     from ringtasks.client.faults import checked
-    from ringtasks.inventory.config import SSHConfig, config_or_fault
+    from ringtasks.inventory.host_settings import SSHConfig, config_or_fault
 
     from .core_flags import command_timeout
 

@@ -17,7 +17,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.ssh.routes import Route
 
 __all__ = ["HostPlan", "PlannedStep", "planned_routes", "script_of", "show"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ringtasks.jobs.job import this_user
 from ringtasks.jobs.probe import probe_script
 from ringtasks.jobs.request import JobRequest
-from ringtasks.jobs.stopping import stop_script
+from ringtasks.jobs.stop_job import stop_job_script
 from ringtasks.training.ray.commands import FOLDER, group_of, ray, starts
 from ringtasks.training.ray.submitting import submit_command
 from ringtasks.training.rendezvous import Node, Rendezvous
@@ -81,7 +81,7 @@ def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
 
 def plan_down(clients: Sequence[SSHClient], name: str) -> None:
     """Plan the end of a cluster."""
-    script = stop_script(SOME_JOB, this_user(), _GRACE)
+    script = stop_job_script(SOME_JOB, this_user(), _GRACE)
     _show(clients, name, PlannedStep(f"end its job there, here called {SOME_JOB}", script))
 
 

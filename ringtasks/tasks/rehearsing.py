@@ -65,7 +65,7 @@ def check_rehearsed_hosts(inventory: Inventory) -> None:
     """
     if rehearsal.current() is None:
         return
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.ssh.rehearsal import check_hosts
 
     known = [*inventory.absent, *(host.name for host in inventory.hosts.values())]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ringtasks.client.retries import Attempts
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.model import HostConfig
 
 __all__ = ["run"]

@@ -19,7 +19,7 @@ from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
 from ringtasks.fleet.last_run import LastRun
 from ringtasks.fleet.results import FleetState, state_of
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.output import display
 from ringtasks.output.files import FilesReport
 from ringtasks.output.fleet_json import JsonReport

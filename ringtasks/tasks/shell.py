@@ -37,7 +37,7 @@ def shell(
     from ringtasks.client.shell import interact
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.output.display import write_bytes
-    from ringtasks.ssh.ssh_config import shell_of
+    from ringtasks.ssh.evaluated_config import shell_of
 
     config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):

@@ -20,7 +20,7 @@ from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, inventory_of, selected, task
 
 if TYPE_CHECKING:
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.model import HostConfig
     from ringtasks.ssh.config_install import FileChange
 
@@ -66,7 +66,7 @@ def ssh_config(
         print(text, end="", flush=True)
     if not is_dry(c):
         from ringtasks.client.route_planning import plan_ahead
-        from ringtasks.inventory.config import config_or_fault
+        from ringtasks.inventory.host_settings import config_or_fault
         from ringtasks.ssh.master.lookup import drop_stale_links
 
         drop_stale_links(map(config_or_fault, hosts))
@@ -76,7 +76,7 @@ def ssh_config(
 
 def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
     """Return the configuration; a host that cannot stand in it is left out, with a warning."""
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.state_files import known_hosts_file
     from ringtasks.ssh.generated_config import HEADER, ClientFiles, block_of
 

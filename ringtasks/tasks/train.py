@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ringtasks.output.training import View
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
-    from ringtasks.training.supervision import RunOutcome, Supervisor
+    from ringtasks.training.supervisor import RunOutcome, Supervisor
 
 __all__ = ["train"]
 
@@ -136,7 +136,7 @@ def train(
         preflight=None if preflight else False,
     )
     if is_dry(c):
-        from ringtasks.training.supervision import RunOutcome
+        from ringtasks.training.supervisor import RunOutcome
 
         from . import train_plan
 
@@ -157,7 +157,7 @@ def _run(
 ) -> RunOutcome:
     from ringtasks.training.records import new_run
     from ringtasks.training.settings import to_mapping
-    from ringtasks.training.supervision import RunOutcome
+    from ringtasks.training.supervisor import RunOutcome
 
     hosts = selected(c, settings.hosts, inventory, may_ask=True)
     if record is None:
@@ -181,7 +181,7 @@ def _supervised(
 ) -> RunOutcome:
     from ringtasks.output.training import for_terminal
     from ringtasks.training.curves import Curves
-    from ringtasks.training.supervision import RunOutcome, Supervisor
+    from ringtasks.training.supervisor import RunOutcome, Supervisor
 
     earlier = record.logs()[:-1]
     curves = Curves()
@@ -235,7 +235,7 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
 
 def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
     """Report a run that has ended, with its exit status; its files are here."""
-    from ringtasks.training.supervision import RunOutcome
+    from ringtasks.training.supervisor import RunOutcome
 
     outcome = RunOutcome(record.status, f"has ended: {record.state}")
     display.say(f"{record.id} {outcome.reason}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.training import torchrun

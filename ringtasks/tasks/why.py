@@ -35,7 +35,7 @@ def why(
 ) -> Explanation | list[Explanation]:
     """Show how a host would be reached now and why, with an ssh command for each route."""
     from ringtasks.client.explanation import explain
-    from ringtasks.inventory.config import config_or_fault
+    from ringtasks.inventory.host_settings import config_or_fault
 
     entries = selected(c, host, inventory)
     found = []

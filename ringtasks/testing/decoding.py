@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import RUN_ID_VARIABLE, Script, exec_line, quote
-from ringtasks.remote.stop import stop_script
+from ringtasks.remote.stop_run import stop_run_script
 
 __all__ = [
     "LaunchRequest",
@@ -87,7 +87,7 @@ def decode_payload(payload: bytes, mark: Mark) -> Script | None:
 
 
 def stop_in(script: Script) -> StopRequest | None:
-    """Return the stop request in a script; None if it is not a `stop_script`."""
+    """Return the stop request in a script; None if it is not a `stop_run_script`."""
     found = _stop_template().match(script.command)
     return StopRequest(int(found["pid"]), _value(found["run_id"])) if found else None
 
@@ -232,7 +232,7 @@ def _bootstrap(is_pty: bool) -> _Template:
 @cache
 def _stop_template() -> _Template:
     pid, grace_cs = 987650001, 987650002
-    text = stop_script(pid, "ANY-RUN", grace=grace_cs / 100)
+    text = stop_run_script(pid, "ANY-RUN", grace=grace_cs / 100)
     return _Template(
         text,
         pid=(str(pid), r"\d+"),

@@ -19,7 +19,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig, Inventory
 from ringtasks.ssh.link import Link

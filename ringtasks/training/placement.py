@@ -8,7 +8,7 @@ from dataclasses import replace
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.errors import NoEligibleHostError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import HostConfig
 
 from .choice import Candidate, Choice, choose, willing

@@ -23,7 +23,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, RendezvousError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.answers import whole
 from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT

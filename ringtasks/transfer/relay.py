@@ -28,10 +28,10 @@ from ringtasks.common.fork import held
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import RUN_ID_VARIABLE, one_line, quote, quoted_path
-from ringtasks.remote.stop import stop_script
+from ringtasks.remote.stop_run import stop_run_script
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import tcp_routes
@@ -173,7 +173,7 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
             result = ask(holder.client, script, limit, stdin=stdin)
     if not result.success:
         raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
-    left = host_copy.ask(stop_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout
+    left = host_copy.ask(stop_run_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout
     if left.strip():
         raise HostTransferError(f"a process of it still runs there: {printable(left)}")
 

@@ -19,7 +19,7 @@ import pytest
 from ringtasks.client.forwarding import Forwarding
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.testing import fake_fleet
 from tests.support.faulty import Wire
 from tests.support.fixtures import Inv, WriteHosts

@@ -17,7 +17,7 @@ import pytest
 
 from ringtasks.client import quick_race, route_plan
 from ringtasks.errors import Reason
-from ringtasks.health.document import BACKOFF_START, claim, count
+from ringtasks.health.json_format import BACKOFF_START, claim, count
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory

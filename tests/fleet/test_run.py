@@ -16,7 +16,7 @@ from ringtasks import SSHClient, SSHConfig, fleet
 from ringtasks.errors import UnknownHostError, UsageError
 from ringtasks.fleet import FleetState
 from ringtasks.health.store import HealthStore
-from ringtasks.ssh.master.master import DEFAULT_LIMIT, listing
+from ringtasks.ssh.master.running_masters import DEFAULT_LIMIT, listing
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
 

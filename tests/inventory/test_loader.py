@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtasks.errors import InventoryError, UnknownHostError
-from ringtasks.inventory.config import SSHConfig, addresses
+from ringtasks.inventory.host_settings import SSHConfig, addresses
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.selection import select

@@ -163,10 +163,10 @@ def test_stop_ends_200_of_2000_processes_in_time(
 def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     many_processes: None,
 ) -> None:
-    from ringtasks.remote.stop import stop_script
+    from ringtasks.remote.stop_run import stop_run_script
 
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(["sh", "-c", stop_script(2**22 - 1, "none", 0)], check=True, timeout=60)
+    subprocess.run(["sh", "-c", stop_run_script(2**22 - 1, "none", 0)], check=True, timeout=60)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     seconds = used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.link import Terminal
 from tests.support.fixtures import MakeSshd, Require
 from tests.support.sshd import LOGIN_SHELLS

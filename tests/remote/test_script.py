@@ -20,7 +20,7 @@ from ringtasks.remote.script import (
     exec_line,
     quote,
 )
-from ringtasks.remote.stop import stop_script
+from ringtasks.remote.stop_run import stop_run_script
 from tests.support.shells import SHELLS
 from tests.support.waiting import eventually
 
@@ -292,7 +292,10 @@ def test_stop_ends_a_process_tree_that_ignores_sigterm_and_left_its_group(tmp_pa
     assert len(marked) >= 3
 
     stopped = subprocess.run(
-        ["sh"], input=stop_script(running.pid, "r1", 0.3).encode(), capture_output=True, timeout=20
+        ["sh"],
+        input=stop_run_script(running.pid, "r1", 0.3).encode(),
+        capture_output=True,
+        timeout=20,
     )
 
     assert stopped.stdout == b"", stopped
@@ -316,7 +319,7 @@ def test_stop_ends_an_orphan_with_another_group_session_and_environment(
 
     stopped = subprocess.run(
         shell.split(),
-        input=stop_script(run.pid, "r2", 0.3).encode(),
+        input=stop_run_script(run.pid, "r2", 0.3).encode(),
         capture_output=True,
         timeout=30,
     )

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from tests.support.cloudflared import Cloudflared
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.processes import proc_files

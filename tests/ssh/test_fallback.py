@@ -13,7 +13,7 @@ import pytest
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.faulty import Blackhole, Refusing, Resetting, Silent, Wire
 from tests.support.fixtures import MakeSshd

@@ -10,7 +10,7 @@ import pytest
 
 from ringtasks import SSHClient
 from ringtasks.client.result import SSHResult
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.host_keys import OTHER

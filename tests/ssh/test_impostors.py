@@ -12,7 +12,7 @@ import pytest
 
 from ringtasks import SSHClient
 from ringtasks.common import alarms
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.host_keys import HostKey
 from tests.support.fixtures import Inv
 from tests.support.sshd import Sshd

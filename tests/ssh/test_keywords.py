@@ -17,8 +17,8 @@ import pytest
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.client.connectivity import probe
 from ringtasks.errors import RingtasksError
+from ringtasks.ssh.evaluated_config import settings_of, with_keepalive
 from ringtasks.ssh.keywords import KEYWORDS, Meaning
-from ringtasks.ssh.ssh_config import settings_of, with_keepalive
 from tests.support.agents import Agent
 from tests.support.faulty import Silent
 from tests.support.fixtures import MakeSshd

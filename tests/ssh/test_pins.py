@@ -15,7 +15,7 @@ import pytest
 
 from ringtasks import SSHClient
 from ringtasks.errors import HostKeyError, StateFileError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import known_name
 from ringtasks.ssh.pins import KnownHosts

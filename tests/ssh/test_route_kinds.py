@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.inventory.config import SSHConfig, addresses
+from ringtasks.inventory.host_settings import SSHConfig, addresses
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS
 from ringtasks.ssh.routes import KINDS, ROUTE_NAMES, RouteKind, routes_of

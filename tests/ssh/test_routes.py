@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, only, routes_of
 
 FULL = SSHConfig(

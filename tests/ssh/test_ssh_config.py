@@ -13,8 +13,8 @@ import pytest
 
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
+from ringtasks.ssh.evaluated_config import ask
 from ringtasks.ssh.master.link import MuxLink
-from ringtasks.ssh.ssh_config import ask
 from tests.support.agents import Agent
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd, make_key

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.inprocess.connection import find_way
 from ringtasks.ssh.link import STDERR, STDOUT, Exited, Session
 from ringtasks.ssh.master import processes

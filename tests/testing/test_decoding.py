@@ -12,7 +12,7 @@ from ringtasks import get_ssh_client
 from ringtasks.remote.launcher import launch_script
 from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import Script, encode, exec_line
-from ringtasks.remote.stop import stop_script
+from ringtasks.remote.stop_run import stop_run_script
 from ringtasks.ssh.link import Exited
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.decoding import (
@@ -85,7 +85,7 @@ def test_any_job_start_is_decoded(command: str, log_file: str | None, job: str, 
 
 @given(st.integers(1, 2**22), any_run_id, st.floats(0, 100))
 def test_any_stop_request_is_decoded(pid: int, run_id: str, grace: float) -> None:
-    assert stop_in(Script(stop_script(pid, run_id, grace))) == (pid, run_id)
+    assert stop_in(Script(stop_run_script(pid, run_id, grace))) == (pid, run_id)
 
 
 @given(any_text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
 from ringtasks.training.files import FileCopyError
 

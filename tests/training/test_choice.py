@@ -15,7 +15,7 @@ import pytest
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs import Gpu
 from ringtasks.training.choice import Candidate, choose, willing
 from ringtasks.training.preflight import checks

@@ -18,7 +18,7 @@ import pytest
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RendezvousError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.names import pick_all
 from ringtasks.training import rendezvous_probe

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.transfer import Options, allowed_key, put
 from tests.support.fixtures import MakeSshd
 from tests.support.sshd import make_key

@@ -26,7 +26,7 @@ import fabric
 import paramiko
 
 from ringtasks.errors import UnreachableError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt
 from ringtasks.ssh.known_way import KnownWay
 from ringtasks.ssh.routes import Route, routes_of

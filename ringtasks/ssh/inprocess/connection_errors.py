@@ -23,7 +23,7 @@ from ringtasks.errors import (
     RouteError,
     UnreachableError,
 )
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.classify import classify, classify_disconnect
 from ringtasks.ssh.refused_log_in import explain, key_problem
 from ringtasks.ssh.routes import Route

@@ -31,13 +31,13 @@ from fabric.util import get_local_user
 from ringtasks.common.alarms import notify
 from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host
+from ringtasks.ssh.evaluated_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
 from ringtasks.ssh.plain_hosts import plain_host
 from ringtasks.ssh.settings_files import ignored_by_paramiko
-from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.tokens import expand_path, token_values
 
 from .fabric_settings import NoFileError, ssh_file_of

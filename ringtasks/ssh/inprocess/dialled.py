@@ -17,7 +17,7 @@ from ringtasks.common.threads import translated
 from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import Dialled
 from ringtasks.ssh.keywords import check_in_process

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ringtasks.errors import UnknownHostError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
 from ringtasks.ssh.tokens import expand_proxy_command, token_values

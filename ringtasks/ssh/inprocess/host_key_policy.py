@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import paramiko
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.failure_table import LONGER_KEY
 from ringtasks.ssh.host_keys import Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host

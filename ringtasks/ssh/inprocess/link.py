@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import encode
 from ringtasks.ssh.link import (
     STDERR,

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ringtasks.errors import StateFileError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .folder import NAME_BYTES, control_folder
 from .records import Master
@@ -113,7 +113,7 @@ def _link(config: SSHConfig, folder: Path) -> Path | None:
 def _default_user(config: SSHConfig) -> str:
     import getpass  # the inventory names most users
 
-    from ringtasks.ssh.ssh_config import settings_of
+    from ringtasks.ssh.evaluated_config import settings_of
 
     told = settings_of(config)
     return (told and told.get("user")) or getpass.getuser()

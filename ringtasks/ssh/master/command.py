@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.local_user import expanded_home
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.host_settings import SSHConfig, expand
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.option_values import path_value, percent, token
 from ringtasks.ssh.routes import ProcessProxy, Route

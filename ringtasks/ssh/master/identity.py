@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 
 from ringtasks.common import rehearsal
-from ringtasks.inventory.config import SSHConfig, expand, secrets
+from ringtasks.inventory.host_settings import SSHConfig, expand, secrets
 from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.routes import ProcessProxy, routes_of
 from ringtasks.ssh.settings_files import read_files

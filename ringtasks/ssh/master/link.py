@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.errors import ProtocolError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.link import LinkLostError, SessionRefusedError, Terminal, TunnelRefusedError
 
 from . import usage

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from ringtasks.common import rehearsal
 from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
-from ringtasks.ssh.configured import with_jump_host
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.known_way import FindWay, KnownWay
+from ringtasks.ssh.merged_settings import with_jump_host
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.settings_files import is_configured
 
@@ -33,12 +33,12 @@ from .folder import check_sockets, control_folder
 from .identity import control_name
 from .link import MuxLink
 from .lookup import find
-from .master import lock_file, put_aside
 from .records import Master
+from .running_masters import lock_file, put_aside
 from .start import can_master, start
 
 if TYPE_CHECKING:
-    from ringtasks.health.notes import HealthRecorder
+    from ringtasks.health.recorder import HealthRecorder
 
 __all__ = ["LogIn", "log_in_anew"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ringtasks.common import rehearsal
 from ringtasks.errors import HostKeyError, StateFileError, UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 
 from . import client_links, records
@@ -40,7 +40,7 @@ def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
             if transport is None and rehearsal.current() is None:
                 client_links.keep_link(config, master)
             return MuxLink(config, master, control)
-        from .master import put_aside_unless_starting
+        from .running_masters import put_aside_unless_starting
 
         put_aside_unless_starting(master)
     except (StateFileError, OSError):  # an untrusted folder, or a full disk

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 
 from .eligibility import refusal_reason
 from .handshake import answer_of
@@ -20,7 +20,7 @@ from .lookup import find
 
 if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
     from ringtasks.health.model import HostOutcome
-    from ringtasks.health.notes import HealthRecorder
+    from ringtasks.health.recorder import HealthRecorder
     from ringtasks.ssh.known_way import FindWay
 
 __all__ = ["fresh_link", "log_in", "open_link"]
@@ -83,7 +83,7 @@ def fresh_link(
     :raises UsageError: the configuration cannot be used.
     """
     from .log_in import log_in_anew
-    from .master import retire
+    from .running_masters import retire
 
     try:
         master = log_in_anew(config, transport, find_way)

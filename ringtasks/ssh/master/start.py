@@ -24,8 +24,9 @@ from ringtasks.errors import (
     Reason,
     RouteError,
 )
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh import openssh
+from ringtasks.ssh.evaluated_config import file_arguments, settings_of, with_keepalive
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
 from ringtasks.ssh.patience import Patience
@@ -35,10 +36,9 @@ from ringtasks.ssh.refused_log_in import TOO_MANY, explain, key_problem
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.settings_files import is_configured
-from ringtasks.ssh.ssh_config import file_arguments, settings_of, with_keepalive
 from ringtasks.ssh.stream import Stream, acknowledge
 
-from . import master, processes, records
+from . import processes, records, running_masters
 from .algorithms import preferred_algorithms
 from .command import Command, master_command
 from .control import Control, DeniedError, MasterGoneError
@@ -356,5 +356,5 @@ def _end_all(socket: Path) -> None:
 
 def _cap() -> None:
     """Limit the number of masters; each is checked only if there are too many."""
-    if sum(1 for _ in records.current(control_folder())) > master.DEFAULT_LIMIT:
-        master.cap()
+    if sum(1 for _ in records.current(control_folder())) > running_masters.DEFAULT_LIMIT:
+        running_masters.cap()

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 from ringtasks.ssh.routes import Route, hop_route
-from ringtasks.ssh.ssh_config import settings_of
 
 from .command import Hop, Trust, alias, is_plain, trust_of
 from .identity import jump_config

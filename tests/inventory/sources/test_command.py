@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks.errors import InventoryError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.sources.checking import checked

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.errors import InventoryError, UnknownHostError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
 from tests.support.sources import Programs

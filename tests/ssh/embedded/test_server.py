@@ -21,7 +21,7 @@ import paramiko
 import pytest
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.embedded import server
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -651,7 +651,7 @@ def test_end_of_the_process_leaves_no_process_socket_or_folder(tmp_path: Path) -
     code = """
 import io, sys, paramiko
 from ringtasks.ssh.embedded import server
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig
 config = server.serve(SSHConfig("", name="demo"))
 client = paramiko.SSHClient()
 client.set_missing_host_key_policy(paramiko.AutoAddPolicy())

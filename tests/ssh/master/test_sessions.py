@@ -31,7 +31,7 @@ from ringtasks.ssh.link import (
     SessionRefusedError,
     Terminal,
 )
-from ringtasks.ssh.master import folder, lookup, master, processes, records, usage
+from ringtasks.ssh.master import folder, lookup, processes, records, running_masters, usage
 from ringtasks.ssh.master.identity import control_name
 from ringtasks.ssh.master.link import MuxLink
 from ringtasks.ssh.master.open import open_link
@@ -333,7 +333,7 @@ def test_masters_are_listed_oldest_first_with_their_session_counts(masters: Mast
     second = masters.link(replace(masters.config, name="other"))
     session = second.open_session("sleep 30")
 
-    listed = master.listing()
+    listed = running_masters.listing()
 
     assert [(known.master.pid, known.sessions) for known in listed] == [
         (first.master.pid, 0),
@@ -353,7 +353,7 @@ def test_masters_idle_longest_are_ended_beyond_the_cap_and_none_in_use(
     for link in links[2:]:
         output(link, "true")
 
-    ended = master.cap(limit=3)
+    ended = running_masters.cap(limit=3)
 
     assert ended == 1
     eventually(lambda: links[1].master.pid not in masters.running())
@@ -377,18 +377,18 @@ def test_usage_mark_of_a_dead_process_is_ignored(masters: Masters) -> None:
 def test_retiring_a_master_ends_its_process_and_removes_its_files(masters: Masters) -> None:
     held = masters.start()
 
-    assert master.retire(held)
+    assert running_masters.retire(held)
 
     assert masters.running() == []
     assert not [path for path in masters.folder.iterdir() if path.suffix not in (".lock", ".now")]
-    assert master.retire(held)
+    assert running_masters.retire(held)
 
 
 def test_stopped_master_process_is_retired_too(masters: Masters) -> None:
     held = masters.start()
     os.kill(held.pid, signal.SIGSTOP)
 
-    assert master.retire(held)
+    assert running_masters.retire(held)
     assert masters.running() == []
 
 

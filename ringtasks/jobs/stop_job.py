@@ -16,7 +16,7 @@ from ringtasks.remote.answers import or_none, process_id, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
-__all__ = ["Process", "Stopped", "is_elsewhere", "parse_stopped", "stop_script"]
+__all__ = ["Process", "Stopped", "is_elsewhere", "parse_stopped", "stop_job_script"]
 
 
 class Process(NamedTuple):
@@ -68,7 +68,7 @@ _UNSEEN = "could not confirm that the job's processes exited: the host cannot li
 _MAX_LISTED = 20
 
 
-def stop_script(job_id: str, by: str, grace: float, host_id: str = "") -> str:
+def stop_job_script(job_id: str, by: str, grace: float, host_id: str = "") -> str:
     """Return a script that ends the job.
 
     If the job was started on a host that has another name than ``host_id``, and it is not certain
@@ -86,12 +86,12 @@ def stop_script(job_id: str, by: str, grace: float, host_id: str = "") -> str:
 
 
 def is_elsewhere(printed: str) -> bool:
-    """Return True if the job belongs to another machine: `stop_script` did nothing."""
+    """Return True if the job belongs to another machine: `stop_job_script` did nothing."""
     return printed == "elsewhere\n"
 
 
 def parse_stopped(printed: str) -> Stopped:
-    """Parse the output of `stop_script`.
+    """Parse the output of `stop_job_script`.
 
     :raises AnswerError: a process of the job has no process id.
     """

@@ -233,7 +233,7 @@ def with_failure(entry: dict[str, Any], now: float, reason: str) -> dict[str, An
 
 
 def _with_computed(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry that has just changed, with the fields for people (`codec`)."""
+    """Return an entry that has just changed, with the fields for people (`entries`)."""
     attempts = entry["total_successes"] + entry["total_failures"]
     is_healthy = entry["consecutive_failures"] < FAILURES_TO_OPEN
     return {

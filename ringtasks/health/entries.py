@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .document import IS_VALID, DamagedError
+from .json_format import IS_VALID, DamagedError
 from .model import SSHHealth
 
 __all__ = ["Document", "health_of", "put", "to_json"]

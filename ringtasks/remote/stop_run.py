@@ -1,23 +1,22 @@
-"""The program that ends a run on a host (``stop.sh``)."""
+"""The program that ends a run on a host (``stop_run.sh``)."""
 
 from __future__ import annotations
 
 from .programs import Program
 
-__all__ = ["stop_script"]
+__all__ = ["stop_run_script"]
 
 
-def stop_script(pid: int | None, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
+def stop_run_script(pid: int | None, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
     """Return a script that ends a run and prints the process ids that are still there.
 
     It asks the run's processes and all that descend from them to end (TERM), waits up to ``grace``
-    seconds, then stops and kills what is left, and looks for all that it has seen (``stop.sh``).
-    Safe to repeat.
+    seconds, then stops and kills what is left, and looks for all that it has seen.  Safe to repeat.
 
     :param pid: the process id of the run's shell; None: the run's mark alone identifies it.
     :param with_sudo: the command was started by sudo, whose process only root may signal.
     """
-    return Program(__file__, "stop.sh").render(
+    return Program(__file__, "stop_run.sh").render(
         group="" if pid is None else pid,
         run_id=run_id,
         grace_cs=round(grace * 100),

@@ -25,7 +25,7 @@ from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.state_files import known_hosts_file
 
 from .dialing import Gateway
+from .evaluated_config import HostSettings, file_arguments, settings_of
 from .master.identity import jump_config
 from .proxies import ProxyProcess
 from .routes import ProcessProxy, hop_route
 from .settings_files import is_configured
 from .ssh_command import ssh_command
-from .ssh_config import HostSettings, file_arguments, settings_of
 from .tokens import expand_proxy_command, token_values
 
 __all__ = ["gateway_of", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
