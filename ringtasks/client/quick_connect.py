@@ -15,7 +15,9 @@ import sys
 import time
 
 from ringtasks.common import rehearsal
-from ringtasks.health.json_format import DamagedError, claim, count, decode, route_state
+from ringtasks.health.backoff import route_state
+from ringtasks.health.json_format import DamagedError, decode
+from ringtasks.health.quick_update import claim, count
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 
 from . import route_plan

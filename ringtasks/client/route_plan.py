@@ -83,7 +83,7 @@ def store(
     known = {
         "for": [inventory, name],
         "variables": _variables(),
-        "files": {**files, **{path: version_of(path) for path in _modules()}},
+        "files": {**files, **{path: version_of(path) for path in modules()}},
         "host": plan.host,
         "since": valid[0],
         "until": valid[1],
@@ -125,7 +125,7 @@ def _variables() -> list[str | bool | None]:
     return [*values, *(bool(os.environ.get(name)) for name in KEYS)]
 
 
-def _modules() -> list[str]:
+def modules() -> list[str]:
     """Return the modules that interpret a hosts file: another version may find other routes."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     names = ("client/route_plan", "client/route_planning", "inventory/hosts_file",

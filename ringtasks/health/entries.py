@@ -1,9 +1,9 @@
 """The health file's format: ``{"version": 1, "hosts": {NAME: {…, "transports": {ROUTE: {…}}}}}``.
 
-Pure: converts between documents (the parsed file, `document`) and SSHHealth.  Fields that a later
-ringtasks adds without a new version are kept: an entry is read and validated when it is used, a
-changed one is merged into the stored one, and all others are written back unchanged.  The computed
-fields are for people, as of the last change of that host; they are not read.
+Pure: converts between the entries of the parsed file (`json_format`) and SSHHealth.  Fields that a
+later ringtasks adds without a new version are kept: an entry is read and validated when it is used,
+a changed one is merged into the stored one, and all others are written back unchanged.  The
+computed fields are for people, as of the last change of that host; they are not read.
 """
 
 from __future__ import annotations

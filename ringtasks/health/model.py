@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 
 from ringtasks.common.field_value import FieldValue
 
-from .json_format import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
+from .backoff import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 
 __all__ = [
     "HOST_CIRCUIT",

@@ -17,8 +17,9 @@ import pytest
 
 from ringtasks.client import quick_race, route_plan
 from ringtasks.errors import Reason
-from ringtasks.health.json_format import BACKOFF_START, claim, count
+from ringtasks.health.backoff import BACKOFF_START
 from ringtasks.health.model import HostOutcome, RouteOutcome
+from ringtasks.health.quick_update import claim, count
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.sources import credentials
@@ -358,3 +359,7 @@ def test_a_quick_success_leaves_an_unusual_file_to_the_store(tmp_path: Path, con
 
     assert not count(str(path), "a", "direct", [], 77.0)
     assert content == "a pipe" or path.read_text() == content
+
+
+def test_version_of_a_plan_covers_modules_that_exist() -> None:
+    assert [path for path in route_plan.modules() if not Path(path).is_file()] == []
