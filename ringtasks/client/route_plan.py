@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["KEYS", "Plan", "load", "store", "version_of"]
+__all__ = ["KEYS", "Plan", "load", "modules", "store", "version_of"]
 
 #: The variables that change a host's routes, or the place of its health.
 _VARIABLES = (

@@ -11,16 +11,19 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ringtasks.common.fanout import each
+from ringtasks.errors import RingtasksError
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job, JobState, JobStatus
 
-__all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
+__all__ = ["decisive", "exit_status_of", "may_take_over", "see_through", "stop_all"]
 
 #: Seconds for the state of a job whose log has ended.
 _STATE_TIMEOUT = 30.0
 #: Seconds to see the end of stopped processes, beyond their grace time.
 _STOP_SLACK = 15.0
 
-_UNREACHABLE, _STOPPED = 255, 143  # the status of an unreachable host; 128 + SIGTERM
+_STOPPED = 143  # 128 + SIGTERM
 
 
 class _Printed(NamedTuple):
@@ -75,27 +78,35 @@ def see_through(
 def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> None:
     """Stop the jobs, all at the same time, and report each outcome."""
 
-    def stop(job: Job) -> None:
-        tell(f"{job.host}: {job.stop(grace)}")
+    def stop(job: Job) -> str:
+        try:
+            return str(job.stop(grace))
+        except RingtasksError as error:  # the other jobs are stopped all the same
+            return str(error)
 
-    threads = [threading.Thread(target=stop, args=(job,), daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for job, told in each(jobs, stop):
+        tell(f"{job.host}: {told}")
 
 
-def exit_status_of(statuses: Sequence[JobStatus]) -> int:
-    """Return the exit status of the job that failed first; 0: all succeeded."""
+def decisive(statuses: Sequence[JobStatus]) -> JobStatus:
+    """Return the status that decides about the run.
+
+    That is an unknown one, since the job may go on; else that of the job that failed first.  A job
+    that was stopped because another one failed is not the cause.
+    """
     bad = [status for status in statuses if status.state is not JobState.SUCCEEDED]
-    if not bad:
+    own = [status for status in bad if status.state is not JobState.STOPPED]
+    return min(
+        own or bad or statuses[:1],
+        key=lambda status: (status.state is not JobState.UNKNOWN, status.ended_at or float("inf")),
+    )
+
+
+def exit_status_of(status: JobStatus) -> int:
+    """Return the exit status of a run for the status that decides about it."""
+    if status.state is JobState.SUCCEEDED:
         return 0
-    # A job that was stopped because another one failed is not the cause.
-    own = [status for status in bad if status.state is not JobState.STOPPED] or bad
-    first = min(own, key=lambda status: status.ended_at or float("inf"))
-    if first.state is JobState.STOPPED:
-        return first.exit_status or _STOPPED
-    return first.exit_status or _UNREACHABLE
+    return status.exit_status or (_STOPPED if status.state is JobState.STOPPED else UNREACHABLE)
 
 
 def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
@@ -110,7 +121,11 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
 
 
 def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _AttemptEnded]) -> None:
-    why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
-    # If the log broke off, the host cannot be asked, or the job's folder is gone.
-    status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
+    try:
+        why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
+        # If the log broke off, the host cannot be asked, or the job's folder is gone.
+        status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
+    # Such as an ssh configuration that is not valid any more: the caller waits for the event.
+    except Exception as error:  # noqa: BLE001  # any error ends this thread
+        status = JobStatus(job.id, job.host, JobState.UNKNOWN, reason=str(error))
     events.put(_AttemptEnded(job, status))

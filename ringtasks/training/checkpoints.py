@@ -8,6 +8,7 @@ The file is beside the folder because both are then on the same disk, whichever 
 from __future__ import annotations
 
 import posixpath
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,8 +18,10 @@ from typing import NamedTuple
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
+from ringtasks.errors import RingtasksError
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
+from ringtasks.transfer.patterns import literal
 
 from .files import MIRROR, FileCopyError, checked
 
@@ -107,6 +110,7 @@ class CheckpointPuller:
         done: str | None = None,
     ) -> None:
         self._client, self._remote, self._keep = client, remote, keep
+        self._spare, self._old = (keep.with_name(f".{keep.name}.{end}") for end in ("spare", "old"))
         self._interval, self._tell, self._done = interval, tell, done
         self._ended = threading.Event()
         self._kept: str | None = None
@@ -114,6 +118,7 @@ class CheckpointPuller:
 
     def start(self) -> None:
         """Start; the first pull comes after the first interval."""
+        self._repair()
         self._thread.start()
 
     def stop(self, *, last: bool) -> None:
@@ -127,7 +132,7 @@ class CheckpointPuller:
         """Pull the checkpoint now; return whether the local copy equals the host's folder."""
         try:
             return self._pull()
-        except (FileCopyError, OSError) as error:
+        except (FileCopyError, OSError, RingtasksError) as error:
             self._tell(f"the checkpoint was not pulled: {error}")
             return False
 
@@ -142,11 +147,11 @@ class CheckpointPuller:
                 return False
             if before.files == self._kept:
                 return True
-            spare = self._keep.with_name(f".{self._keep.name}.spare")
-            options = replace(MIRROR, exclude=tuple(_pattern(name) for name in before.incomplete))
-            checked(transfer.sync(self._remote, spare, [self._client], options, pull=True))
+            incomplete = tuple(f"/{literal(name)}/" for name in before.incomplete)
+            options = replace(MIRROR, exclude=incomplete)
+            checked(transfer.sync(self._remote, self._spare, [self._client], options, pull=True))
             if self._inspected() == before:
-                self._swap(spare)
+                self._swap()
                 self._kept = before.files
                 return True
         return False
@@ -154,16 +159,18 @@ class CheckpointPuller:
     def _inspected(self) -> CheckpointState | None:
         return inspect(self._client, self._remote, self._done)
 
-    def _swap(self, spare: Path) -> None:
+    def _swap(self) -> None:
         """Replace the copy; the old one becomes the next spare: most of it is not sent again."""
-        old = self._keep.with_name(f".{self._keep.name}.old")
+        self._repair()
         if self._keep.exists():
-            self._keep.replace(old)
-        spare.replace(self._keep)
-        if old.exists():
-            old.replace(spare)
+            self._keep.replace(self._old)
+        self._spare.replace(self._keep)
+        if self._old.exists():
+            self._old.replace(self._spare)
 
-
-def _pattern(folder: str) -> str:
-    """Return the pattern that matches that folder in the checkpoint folder alone."""
-    return "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in folder) + "/"
+    def _repair(self) -> None:
+        """Finish a swap during which an earlier process ended."""
+        if self._old.exists() and self._keep.exists():
+            shutil.rmtree(self._old, ignore_errors=True)
+        elif self._old.exists():
+            self._old.replace(self._keep)

@@ -15,10 +15,12 @@ from typing import NamedTuple
 from ringtasks import transfer
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import RingtasksError
 from ringtasks.remote.globs import matches
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options
+from ringtasks.transfer.patterns import literal
 
 from .files import FileCopyError, checked
 from .records import is_own_name
@@ -96,7 +98,7 @@ def _fetch(
             options = Options(exclude=tuple(_excluded(match)))
             place = posixpath.join(cwd, match.name)
             checked(transfer.get(place, folder, [client], options))
-    except (FileCopyError, OSError) as error:
+    except (FileCopyError, OSError, RingtasksError) as error:
         return Fetched(item, False, f"{item} was not fetched: {error}")
     besides = f", but for {left} files that were there before" if left else ""
     return Fetched(item, True, f"{item} fetched into {folder}{besides}")
@@ -111,8 +113,7 @@ def _is_asked_for(item: str, name: str) -> bool:
 def _excluded(match: _Match) -> Iterator[str]:
     """Yield patterns for the older files, relative to the folder."""
     for name in match.old if match.is_folder else ():
-        below = posixpath.relpath(name, match.name)
-        yield "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in below)
+        yield f"/{literal(posixpath.relpath(name, match.name))}"
 
 
 def _script(program: Program, cwd: str, items: Sequence[str], key: str, **parameters: int) -> str:

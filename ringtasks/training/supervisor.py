@@ -114,26 +114,25 @@ class Supervisor:
         if self._settings.uses_torchrun:
             torchrun.check(self._settings.command, self._settings.env)
         if self._record.attempts:
-            statuses = self._attend(self._record.attempts[-1])
+            status = self._attend(self._record.attempts[-1])
         else:
-            statuses = self._attempt(1, self._placement.ranked())
+            status = self._attempt(1, self._placement.ranked())
         for attempt in range(len(self._record.attempts) + 1, self._settings.retries + 2):
-            worst = _worst(statuses)
-            if not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
+            if not attempts.may_take_over(status, allow_split=self._settings.allow_split):
                 break
-            self._placement.gone.add(worst.host_id)
-            self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
-            if worst.state is JobState.UNKNOWN:
-                stop = self._hint("stop", worst.id)
-                self._tell(f"job {worst.id} may go on there: {stop} once it is back")
+            self._placement.gone.add(status.host_id)
+            self._tell(f"{status.host_id}: {status.describe()}: another host takes over")
+            if status.state is JobState.UNKNOWN:
+                stop = self._hint("stop", status.id)
+                self._tell(f"job {status.id} may go on there: {stop} once it is back")
             try:
-                statuses = self._attempt(attempt, self._hosts_in_time())
+                status = self._attempt(attempt, self._hosts_in_time())
             except (UsageError, *_NOT_STARTED) as error:
                 if _may_have_started(error):
                     raise
                 self._tell(f"no other host takes over: {error}")
                 break
-        return self._ended(statuses)
+        return self._ended(status)
 
     def _hosts_in_time(self) -> list[SSHClient]:
         """Return hosts that can take over; one that was rebooted may need a while.
@@ -151,7 +150,7 @@ class Supervisor:
             self._tell(f"trying again in {_LOOK_INTERVAL:g} s")
             time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
 
-    def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> list[JobStatus]:
+    def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> JobStatus:
         if attempt > 1:
             self._curves.new_attempt()
         self.jobs = self._started(hosts, attempt)
@@ -160,16 +159,16 @@ class Supervisor:
         self._save_record()
         return self._attend(entry)
 
-    def _attend(self, entry: RunAttempt) -> list[JobStatus]:
-        """Follow the attempt to its end."""
+    def _attend(self, entry: RunAttempt) -> JobStatus:
+        """Follow the attempt to its end; return the status that decides about the run."""
         self.jobs = [Job(self._placement.client(own.host_id), own.job_id) for own in entry.jobs]
         for job in self.jobs:
             folder = "" if self._settings.cwd else f", in {self._folder(job.client)}"
             self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}{folder}")
-        statuses = self._see_through(entry.attempt)
-        entry.state = str(_worst(statuses).state)
+        status = attempts.decisive(self._see_through(entry.attempt))
+        entry.state = str(status.state)
         self._save_record()
-        return statuses
+        return status
 
     def _save_record(self) -> None:
         """Save the record of a run that goes on without it."""
@@ -182,14 +181,15 @@ class Supervisor:
         """Return the attempt's jobs; on one host, the first that takes it."""
         if self._settings.nodes > 1:
             return self._start(hosts[: self._settings.nodes], attempt)
-        for client, is_last in zip(hosts, [*[False] * (len(hosts) - 1), True], strict=True):
+        *others, last = hosts
+        for client in others:
             try:
                 return self._start([client], attempt)
             except (RunNotStartedError, JobNotStartedError) as error:
-                if is_last or _may_have_started(error):
+                if _may_have_started(error):
                     raise
                 self._tell(f"{error}; trying the next host")
-        raise AssertionError("there is at least one host, and the last raises")
+        return self._start([last], attempt)
 
     def _send(self, client: SSHClient, attempt: int, *, is_first: bool) -> None:
         settings = self._settings
@@ -349,27 +349,26 @@ class Supervisor:
             settings.checkpoint_done,
         )
 
-    def _ended(self, statuses: Sequence[JobStatus]) -> RunOutcome:
-        worst = _worst(statuses)
-        self._record.state = str(worst.state)
-        self._record.ended_at = time.time() if worst.is_ended else None
-        status = attempts.exit_status_of(statuses)
-        self._record.exit_status = status if worst.is_ended else None
+    def _ended(self, status: JobStatus) -> RunOutcome:
+        exit_status = attempts.exit_status_of(status)
+        self._record.state = str(status.state)
+        self._record.ended_at = time.time() if status.is_ended else None
+        self._record.exit_status = exit_status if status.is_ended else None
         self._save_record()
-        if worst.state is JobState.UNKNOWN:
+        if status.state is JobState.UNKNOWN:
             if self._settings.fetch:
                 self._tell(f"not fetched: {', '.join(self._settings.fetch)}")
-            text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
+            text = f"{status.host_id}: {status.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
             text += f"; reattach with {self._hint('train --attach', self._record.id)}"
-            return RunOutcome(status, text)
+            return RunOutcome(exit_status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)
         if self._settings.metrics:
             self._fetch(self.jobs[0], self._settings.metrics, self._record.metrics)
-        is_commands = worst.state in (JobState.FAILED, JobState.KILLED)
-        return RunOutcome(status, f"{worst.host_id}: {worst.describe()}", is_commands)
+        is_commands = status.state in (JobState.FAILED, JobState.KILLED)
+        return RunOutcome(exit_status, f"{status.host_id}: {status.describe()}", is_commands)
 
     def _fetch(self, job: Job, items: Sequence[str], folder: Path) -> None:
         cwd = self._folder(job.client)
@@ -385,10 +384,3 @@ class Supervisor:
 def _may_have_started(error: Exception) -> bool:
     """Return whether a job may exist without an answer: then there must not be a second one."""
     return isinstance(error, JobNotStartedError) and error.is_unknown
-
-
-def _worst(statuses: Sequence[JobStatus]) -> JobStatus:
-    """Return the status that determines the run's outcome."""
-    bad = [status for status in statuses if status.state is not JobState.SUCCEEDED]
-    own = [status for status in bad if status.state is not JobState.STOPPED]
-    return (own or bad or list(statuses))[0]

@@ -223,3 +223,35 @@ def test_directory_with_the_completion_file_is_one_checkpoint(
     assert before is False
     assert pulling.pull()
     assert (tmp_path / "kept" / "shards" / "1").read_text() == "1"
+
+
+@pytest.mark.parametrize("has_copy", [True, False], ids=["after the copy", "before the copy"])
+def test_pulls_go_on_after_a_process_that_ended_while_it_replaced_the_copy(
+    client: SSHClient, there: Path, tmp_path: Path, has_copy: bool
+) -> None:
+    keep, old = tmp_path / "kept", tmp_path / ".kept.old"
+    for folder in [old, keep] if has_copy else [old]:
+        folder.mkdir()
+        (folder / "model").write_text("before")
+    (there / "model").write_text("after")
+    told: list[str] = []
+    pulling = puller(client, there, keep, told)
+    pulling.start()
+    kept = (keep / "model").read_text()
+    pulling.stop(last=True)
+
+    assert (kept, (keep / "model").read_text(), told) == ("before", "after", [])
+    assert not old.exists()
+
+
+def test_folder_without_a_last_file_is_left_out_whatever_its_name(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "back\\slash", "st*r"):
+        (there / name).mkdir()
+        (there / name / "weights").write_text(name)
+    (there / "whole" / "done").write_text("1")
+    told: list[str] = []
+
+    assert puller(client, there, tmp_path / "kept", told, "done").pull(), told
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["whole"]

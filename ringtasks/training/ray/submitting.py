@@ -22,6 +22,7 @@ from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import PATIENCE
 from ringtasks.transfer import Options
+from ringtasks.transfer.patterns import literal
 
 from .cluster_state import Member
 from .commands import FOLDER, token_settings
@@ -124,7 +125,7 @@ def submit_command(cluster_id: str, command: str, port: int, there: str | None) 
 
 
 def _send(head: Member, folder: Path, there: str, upload: Upload | None) -> None:
-    left_out = tuple(f"/{_literal(path)}" for path in upload.left_out) if upload else ()
+    left_out = tuple(f"/{literal(path)}" for path in upload.left_out) if upload else ()
     for failed in transfer.sync(folder, there, [head.client], Options(exclude=left_out)).failed:
         why = failed.error or f"exit status {failed.returncode}"
         raise ClusterError(head.host, f"{folder} was not sent: {why}")
@@ -173,7 +174,3 @@ def _judged(result: SSHResult, job_id: str) -> SSHResult:
     if result.returncode == NO_ANSWER:
         text += f": Ray's job API gives no answer; see '{as_typed('ray.status')}'"
     return replace(result, returncode=UNREACHABLE, success=False, error=text)
-
-
-def _literal(path: str) -> str:
-    return "".join(f"\\{char}" if char in "*?[\\" else char for char in path)
