@@ -7,6 +7,7 @@ time if the output until there is older: it came at once, after an interruption.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ _INTERVAL = 1.0
 #: The time in which a host sends the output that was printed while nothing followed it.
 _CATCH_UP = 5.0
 _MAX_BYTES = 16 << 20
+_PIECE_BYTES = 1 << 20
 
 
 def _file(log: Path) -> Path:
@@ -50,17 +52,16 @@ def pieces(log: Path) -> Iterator[tuple[bytes, float | None]]:
     """Yield the pieces of a log's copy, each with the time at which it came; None: not known."""
     with log.open("rb") as content:
         at = 0
-        for size, when in _noted(_file(log)):
-            if size > at:
-                yield content.read(size - at), when
-                at = size
-        yield content.read(), None
+        for size, when in (*_noted(_file(log)), (sys.maxsize, None)):
+            while piece := content.read(min(_PIECE_BYTES, max(0, size - at))):
+                yield piece, when
+                at += len(piece)
 
 
 def _noted(file: Path) -> Iterator[tuple[int, float | None]]:
     try:
         with file.open("rb") as noted:
-            lines = noted.read(_MAX_BYTES).split(b"\n")
+            lines = noted.read(_MAX_BYTES).split(b"\n")[:-1]  # the last one may be incomplete
     except OSError:
         return
     for line in lines:

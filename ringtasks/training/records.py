@@ -19,7 +19,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -124,7 +124,7 @@ class RunRecord:
                     "for that one or end it (Ctrl-C leaves the run going); "
                     f"'{self.hint(f'logs {self.id} -f')}' shows the log"
                 )
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            with contextlib.suppress(OSError, ValueError):
                 now = _read(self.folder / _FILE)
                 self.state, self.attempts = now.state, now.attempts
                 self.ended_at, self.exit_status = now.ended_at, now.exit_status
@@ -351,16 +351,27 @@ def _has_job(run: RunRecord, wanted: str) -> bool:
 
 def _runs(root: Path) -> Iterator[RunRecord]:
     for file in root.glob(f"*/{_FILE}"):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(OSError, ValueError):
             yield _read(file)  # another program's file of that name is not a run
 
 
 def _read(file: Path) -> RunRecord:
-    fields = json.loads(file.read_text())
-    if fields.pop("version") != _VERSION:
-        raise ValueError("another version")
-    attempts = [
-        RunAttempt(each["attempt"], [JobPlace(**job) for job in each["jobs"]], each["state"])
-        for each in fields.pop("attempts")
-    ]
-    return RunRecord(folder=file.parent, attempts=attempts, **fields)
+    """Read a record.
+
+    :raises ValueError: it is none, or of another version.
+    """
+    try:
+        fields = json.loads(file.read_text())
+        is_known = fields.pop("version") == _VERSION
+        attempts = [
+            RunAttempt(each["attempt"], [JobPlace(**job) for job in each["jobs"]], each["state"])
+            for each in fields.pop("attempts")
+        ]
+        run = RunRecord(folder=file.parent, attempts=attempts, **fields)
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file}: is no record of a run") from error
+    places = [text for each in attempts for job in each.jobs for text in astuple(job)]
+    is_text = all(isinstance(text, str) for text in (run.id, run.command, run.state, *places))
+    if not is_known or not is_text or not isinstance(run.started_at, int | float):
+        raise ValueError(f"{file}: is no record of a run")
+    return run

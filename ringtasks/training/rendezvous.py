@@ -130,20 +130,12 @@ class _Listener:
         self._stdin: BinaryIO = os.fdopen(reading, "rb", 0)
         self._thread = threading.Thread(target=self._run, name="ringtasks-rendezvous", daemon=True)
         self._thread.start()
-        lines = self._lines_until("port")
         try:
-            if lines:
-                _, port, address, *_ = [*lines[-1], "", ""]
-                self.port = whole(port, "port", at_least=1, at_most=65535)
-                self.own_address = _address(address)
-                return self
-            why = ""
-        except AnswerError as error:
-            why = str(error)
-        self.__exit__()
-        raise RendezvousError(
-            self._client.config.id, f"it cannot listen: {why or self._evidence()}"
-        )
+            self._await_port()
+        except BaseException:  # Ctrl-C, too: the remote program would go on to its time limit
+            self.__exit__()
+            raise
+        return self
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._end)  # the remote program ends with its stdin
@@ -154,18 +146,35 @@ class _Listener:
         lines = self._lines_until("met", address)
         return _interface(lines[-1][-1]) if lines else ""
 
+    def _await_port(self) -> None:
+        """Wait for the line with the port and the address of the host.
+
+        :raises RendezvousError: there is none.
+        """
+        lines = self._lines_until("port")
+        try:
+            _, port, address, *_ = [*lines[-1], "", ""] if lines else ["", "", ""]
+            self.port = whole(port, "port", at_least=1, at_most=65535)
+            self.own_address = _address(address)
+        except AnswerError as error:
+            why = str(error) if lines else self._evidence()
+            raise RendezvousError(self._client.config.id, f"it cannot listen: {why}") from error
+
     def _evidence(self) -> str:
         result = self._result
         said = self._stderr.decode("utf-8", "replace")
         return "no answer" if result is None else bounded(result.error or said)
 
     def _run(self) -> None:
-        result = self._client.run(
-            self._command, timeout=_TIMEOUT, cwd="~", stdin=self._stdin, on_output=self._take
-        )
-        with self._changed:
-            self._result, self._has_ended = result, True
-            self._changed.notify_all()
+        try:
+            with self._stdin as stdin:
+                self._result = self._client.run(
+                    self._command, timeout=_TIMEOUT, cwd="~", stdin=stdin, on_output=self._take
+                )
+        finally:
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
 
     def _take(self, stream: int, chunk: bytes) -> None:
         with self._changed:

@@ -41,10 +41,10 @@ def listen(word: str, port: int) -> None:
         with peer:
             peer.settimeout(TIMEOUT)
             try:
-                address = peer.recv(256).decode()
+                (address,) = peer.recv(256).decode().split()
                 peer.sendall(word.encode())
                 peer.recv(1)
-            except (OSError, UnicodeDecodeError):
+            except (OSError, ValueError):  # a stranger
                 continue
             report("met", address, peer)
 

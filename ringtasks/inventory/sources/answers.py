@@ -47,7 +47,7 @@ def answers_of(
         if may_fetch and _is_due(source, cached, newer_than)
     ]
     if due:
-        _fetch_all(due, newer_than)
+        _fetch_all(due)
         known = [_known(source) for source in sources]
     return [_answer(source, cached) for source, cached in zip(sources, known, strict=True)]
 
@@ -79,25 +79,23 @@ def _is_due(source: Source, cached: Cached, newer_than: float) -> bool:
     return not (is_paused and 0 <= now - cached.tried_at < _PAUSE)
 
 
-def _fetch_all(sources: Sequence[Source], newer_than: float) -> None:
+def _fetch_all(sources: Sequence[Source]) -> None:
     """Fetch all of them side by side; a thread that is late goes on without being waited for."""
     deadline = Deadline(FETCH_TIMEOUT)
-    threads = {}
-    for source in sources:
-        work = (source, deadline, newer_than)
-        threads[source.place] = threading.Thread(
-            target=_fetch, args=work, name="ringtasks-source", daemon=True
-        )
-        threads[source.place].start()
+    threads = [
+        threading.Thread(target=_fetch, args=(each, deadline), name="ringtasks-source", daemon=True)
+        for each in sources
+    ]
+    for thread in threads:
+        thread.start()
     end = time.monotonic() + FETCH_TIMEOUT + 0.5  # the threads themselves end in time, if they can
-    for source in sources:
-        thread = threads[source.place]
+    for source, thread in zip(sources, threads, strict=True):
         thread.join(max(0.0, end - time.monotonic()))
         if thread.is_alive():
             _failed(source, FETCH_TIMEOUT, str(deadline.passed()))
 
 
-def _fetch(source: Source, deadline: Deadline, newer_than: float) -> None:
+def _fetch(source: Source, deadline: Deadline) -> None:
     started = time.monotonic()
     file = cache.file_of(source)
     before = _known(source).tried_at

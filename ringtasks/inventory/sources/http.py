@@ -6,7 +6,7 @@ import http.client
 import ipaddress
 import urllib.error
 import urllib.request
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ringtasks.common.text import bounded
@@ -83,9 +83,9 @@ def _headers(kind: str) -> dict[str, str]:
     }
 
 
-def _body(response: IO[bytes], deadline: Deadline) -> bytes:
+def _body(response: http.client.HTTPResponse, deadline: Deadline) -> bytes:
     body = bytearray()
-    while chunk := response.read(_CHUNK):
+    while chunk := response.read1(_CHUNK):  # read() would wait for all of it, past the deadline
         body += chunk
         if len(body) > MAX_BYTES:
             raise SourceError(f"answered more than {MAX_BYTES // 1024**2} MiB")

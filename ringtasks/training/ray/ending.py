@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ringtasks.client.result import last_words
-from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import UNREACHABLE
-from ringtasks.jobs import Job, Stopped
+from ringtasks.jobs import Job
 
 from .cluster_state import ClusterState, Member
 from .commands import folder_of
@@ -50,18 +49,10 @@ def _end(member: Member) -> Ended:
         stopped = Job(member.client, member.job.id).stop(_STOP_GRACE)
         said = str(stopped)
         if not stopped.is_gone:
-            return Ended(member.host, said, _status_of(stopped))
-    why = _remove_files(member.client, member.cluster_id)
-    if why is not None:
-        return Ended(member.host, f"{said}; its files were not removed: {why}", UNREACHABLE)
-    return Ended(member.host, said)
-
-
-def _status_of(stopped: Stopped) -> int:
-    return UNREACHABLE if stopped.error else 1
-
-
-def _remove_files(client: SSHClient, cluster_id: str) -> str | None:
-    """Remove the cluster's folder, with its token; return the reason of a failure, or None."""
-    result = client.run(_REMOVE.format(folder=folder_of(cluster_id)), cwd="~")
-    return None if result.success else result.error or last_words(result)
+            return Ended(member.host, said, UNREACHABLE if stopped.error else 1)
+    removed = member.client.run(_REMOVE.format(folder=folder_of(member.cluster_id)), cwd="~")
+    if removed.success:
+        return Ended(member.host, said)
+    status = UNREACHABLE if removed.error else 1
+    why = removed.error or last_words(removed)
+    return Ended(member.host, f"{said}; its files were not removed: {why}", status)

@@ -268,3 +268,16 @@ def test_cached_answers_need_no_program(load: Load, programs: Programs) -> None:
 
     assert list(load("one", may_fetch=False).hosts) == ["a"]
     assert len(programs.calls("one")) == 1
+
+
+def test_sources_of_one_program_on_one_line_are_all_waited_for(
+    tmp_path: Path, programs: Programs
+) -> None:
+    program = programs.install(
+        "mine", '[ "$1" = b ] || sleep 0.3; printf \'{"%s": {"ssh_host": "h"}}\' "$1"'
+    )
+    file = tmp_path / "hosts.yaml"
+    entries = (f"{{from: command, command: {program} {name}}}" for name in "ab")
+    file.write_text(f"sources: [{', '.join(entries)}]\n")
+
+    assert sorted(load_inventory(file).hosts) == ["a", "b"]

@@ -1,0 +1,47 @@
+"""Runs on this machine: which files are their records, and the times at which their logs grew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringtasks.training.arrivals import pieces
+from ringtasks.training.records import LAST, find_run, new_run
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"text"',
+        "[1]",
+        "[" * 100_000,
+        '{"version": 1, "id": 5, "command": "c", "started_at": 1, "attempts": []}',
+        '{"version": 1, "id": "a", "command": "c", "started_at": "x", "attempts": []}',
+        '{"version": 1, "id": "a", "command": "c", "started_at": 1, "attempts": '
+        '[{"attempt": 1, "state": "running", "jobs": [{"host_id": "h", "job_id": 7}]}]}',
+    ],
+)
+def test_file_of_another_program_is_no_record_of_a_run(tmp_path: Path, text: str) -> None:
+    own = new_run(tmp_path, "train", "python3 train.py")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text(text)
+
+    found = find_run(tmp_path, LAST)
+
+    assert found is not None
+    assert (found.id, find_run(tmp_path, "absent")) == (own.id, None)
+
+
+def test_log_is_read_in_small_pieces_each_with_its_time(tmp_path: Path) -> None:
+    log = tmp_path / "attempt-1.log"
+    log.write_bytes(b"a" * 10 + b"b" * (3 << 20) + b"c")
+    times = f"10 1700000000.5\n{(3 << 20) + 10} -\n{(3 << 20) + 11} 17"  # the last is cut
+    log.with_name("attempt-1.log.times").write_text(times)
+
+    found = list(pieces(log))
+
+    assert b"".join(piece for piece, _ in found) == log.read_bytes()
+    assert found[0] == (b"a" * 10, 1700000000.5)
+    assert {when for _, when in found[1:]} == {None}
+    assert max(len(piece) for piece, _ in found) <= 1 << 20
