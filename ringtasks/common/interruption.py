@@ -3,7 +3,9 @@
 The first signal prints one line and raises KeyboardInterrupt in the main thread, so that the work
 under way is ended.  If the process still runs after `GRACE` seconds, because a host or a thread
 does not answer, it exits all the same.  A block that needs more time to end remote processes
-announces it (`ending`).  A further signal exits at once, and prints what remains.
+announces it (`ending`).  A further signal within `REPEAT_TIME` counts as the same: people press
+Ctrl-C twice, and supervisors send several signals.  A later one exits at once, and prints what
+remains.
 
 A thread of its own reads the signals (`signal.set_wakeup_fd`): the main thread may be in a system
 call that no signal ends, such as getaddrinfo(3).  A signal that was ignored when the process
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -27,6 +30,7 @@ from typing import Any, NoReturn, Union
 
 __all__ = [
     "GRACE",
+    "REPEAT_TIME",
     "Text",
     "also",
     "begin",
@@ -43,6 +47,8 @@ __all__ = [
 
 #: Seconds for the work under way to end after the first signal.
 GRACE = 1.0
+#: Seconds after the first signal in which a further one counts as the same.
+REPEAT_TIME = 1.0
 #: Seconds after which an announced end is printed: most ends are faster.
 _ANNOUNCE_DELAY = 0.15
 _LOOK_INTERVAL = 0.02
@@ -70,7 +76,6 @@ class _Shutdown:
     def __init__(self, seconds: float, text: str, remains: str, *, reports: bool) -> None:
         self.seconds, self.text, self.remains, self.reports = seconds, text, remains, reports
         self.began_at = time.monotonic()
-        self.is_announced = False
 
 
 class _Guard:
@@ -88,12 +93,15 @@ class _Guard:
         self.on_exit: list[Callable[[], None]] = []
         self._text: Text = None
         self._has_said = False
-        self._count = 0
+        self._announced: set[str] = set()
+        self._count = 0  # of the signals that differ, as the thread has read them
+        self._raised_count = 0  # of those for which KeyboardInterrupt was raised
+        self._is_counting = False
         self._signalled_at = self._freed_at = 0.0
         self._exit_by: float | None = None
         self._unreported: list[str] = []  # what remains, until the report of it is printed
         self._handlers: dict[int, Any] = {}
-        self._writer = -1
+        self._reader = self._writer = -1
 
     def install(self) -> None:
         for number in _SIGNALS:
@@ -114,6 +122,7 @@ class _Guard:
     def watch(self) -> None:
         """Start the thread that reads the signals."""
         reader, self._writer = os.pipe()
+        self._reader = reader
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         # The pipe is the thread's own: that of the task before may still be ending.
@@ -129,8 +138,12 @@ class _Guard:
         """Run in the main thread, before or after the thread has read the signal."""
         if self.depth:
             self._note(number)
-            raise KeyboardInterrupt
+            if self._is_new():
+                raise KeyboardInterrupt
+            return
         if self.number is not None:  # the program is on its way out
+            if self._is_repeated():
+                return
             os._exit(128 + self.number)
         if self.is_for_good and not _is_executing(frame):
             _print(_DEFAULT)
@@ -141,12 +154,34 @@ class _Guard:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
+    def _is_new(self) -> bool:
+        """Return whether KeyboardInterrupt was not raised yet for the signal that came.
+
+        The thread decides which signals are the same: the main thread may run its handler late.
+        """
+        limit = time.monotonic() + _REPORT_TIME
+        while self._raised_count and self._is_unread() and time.monotonic() < limit:
+            time.sleep(_LOOK_INTERVAL / 4)
+        count = max(1, self._count)
+        is_new = self._raised_count < count
+        self._raised_count = count
+        return is_new
+
+    def _is_unread(self) -> bool:
+        return self._is_counting or _readable(self._reader, 0)
+
+    def _is_repeated(self) -> bool:
+        return time.monotonic() < self._signalled_at + REPEAT_TIME
+
     def _watch(self, reader: int) -> None:
-        while numbers := os.read(reader, 1):
+        while _readable(reader):
+            self._is_counting = True  # before the read, so that a signal is never in neither place
+            numbers = os.read(reader, 1)
+            if not numbers:
+                break
             if numbers[0] in self._handlers and (self.depth or self._count):
                 self._arrived(numbers[0])
-                if self._count == 1:
-                    threading.Thread(target=self._await_end, daemon=True).start()
+            self._is_counting = False
         os.close(reader)
 
     def _note(self, number: int) -> None:
@@ -157,11 +192,14 @@ class _Guard:
             self.number = number
 
     def _arrived(self, number: int) -> None:
+        if self._count and self._is_repeated():
+            return
         self._count += 1
         if self._count == 1:
             self._note(number)
             self._say(_text_of(self._text))
             self.has_told.set()
+            threading.Thread(target=self._await_end, daemon=True).start()
         elif self._count == 2 and any(ending.reports for ending in self.endings):
             self._exit_by = time.monotonic() + _REPORT_TIME
             self._unreported = [ending.remains for ending in self.endings]
@@ -173,8 +211,8 @@ class _Guard:
             now = time.monotonic()
             for ending in list(self.endings):
                 began_at = max(ending.began_at, self._signalled_at)
-                if not ending.is_announced and now >= began_at + _ANNOUNCE_DELAY:
-                    ending.is_announced = True
+                if now >= began_at + _ANNOUNCE_DELAY and ending.text not in self._announced:
+                    self._announced.add(ending.text)  # the steps of a deploy share their text
                     self._say(ending.text)
             if now >= self._limit():
                 self._exit()
@@ -287,8 +325,8 @@ def ending(
 
     :param text: printed in place of the usual line, if the end takes time.
     :param remains: printed if the process exits before the block has ended.
-    :param reports: the second signal raises KeyboardInterrupt, too, and the block reports what
-        remains; the third exits at once.
+    :param reports: a signal after `REPEAT_TIME` raises KeyboardInterrupt once more, and the block
+        reports what remains; one after that exits at once.
     """
     guard = _guard
     if guard is None:
@@ -369,6 +407,13 @@ def _is_executing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _readable(descriptor: int, timeout: float | None = None) -> bool:
+    """Wait until there is something to read, at most ``timeout`` seconds; None: no limit."""
+    poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout))
 
 
 def _text_of(text: Text) -> str | None:

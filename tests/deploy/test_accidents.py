@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def _assert_whole(fleet: Fleet) -> None:
         assert first == second
 
 
-def test_ctrl_c_during_activation_reverts_every_host(fleet: Fleet) -> None:
+def test_ctrl_c_pressed_twice_in_a_row_during_activation_reverts_every_host(fleet: Fleet) -> None:
     fleet.configure(serial=1, check_timeout=20)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
@@ -70,12 +71,15 @@ def test_ctrl_c_during_activation_reverts_every_host(fleet: Fleet) -> None:
     until(lambda: fleet.current("web2") != fleet.releases("web2")[0])
 
     deploying.send_signal(signal.SIGINT)
+    time.sleep(0.2)  # as people tap
+    deploying.send_signal(signal.SIGINT)
     _, told = deploying.communicate(timeout=30)
 
     assert deploying.returncode == 130, told
     assert fleet.served() == ["v1/v1"]
     assert "reverted; current release:" in told
-    assert "interrupted" in told
+    assert told.count(" of 4 hosts in ") == 1
+    assert told.count("interrupted: Ctrl-C again leaves everything as it is\n") == 1
     assert "web[3-4] (2): built, not switched" in told
     for host in fleet.hosts:
         assert not (fleet.root(host) / "lock").is_symlink()

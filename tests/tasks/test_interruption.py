@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.common import interruption
 from ringtasks.tasks import namespace
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
@@ -165,6 +166,7 @@ def test_interrupted_start_reports_the_state_of_the_job(host: Sshd, start: Start
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     first = process.stderr.readline()
+    time.sleep(interruption.REPEAT_TIME)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=LIMIT)
     host.thaw()
@@ -185,6 +187,9 @@ def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     first = process.stderr.readline().decode()
+    process.send_signal(signal.SIGINT)  # the same one, pressed twice
+    time.sleep(interruption.REPEAT_TIME)
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     _, said = process.communicate(timeout=30)

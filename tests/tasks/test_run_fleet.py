@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ringtasks.common import interruption
 from ringtasks.health.store import HealthStore
 from tests.support.faulty import Silent
 from tests.support.fixtures import Inv, WriteHosts
@@ -376,6 +377,7 @@ def test_second_interrupt_exits_at_once(inv: Inv, three: Path, tmp_path: Path) -
         pids = [int(running.stdout.readline().split()[1]) for _ in range(2)]
         running.send_signal(signal.SIGINT)
         assert b"stopping; Ctrl-C again exits at once" in running.stderr.readline()
+        time.sleep(interruption.REPEAT_TIME)
         running.send_signal(signal.SIGINT)  # the processes ignore TERM: to stop them takes 2 s
         said = running.stderr.read().decode()
         assert running.wait(10) == 130
