@@ -27,7 +27,7 @@ from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
-from ringtasks.ssh.execution import Execution
+from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
@@ -165,7 +165,7 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
         if link is None:
             return None
         with contextlib.closing(link):
-            if route not in (None, link.route) or _fault(link, config.connect_timeout):
+            if route not in (None, link.route) or _fault(link, config):
                 return None
     except LinkLostError:
         return None
@@ -179,12 +179,14 @@ class _Fault(NamedTuple):
     advice: str = ""
 
 
-def _fault(link: Link, timeout: float) -> _Fault | None:
+def _fault(link: Link, config: SSHConfig) -> _Fault | None:
     """Return the fault of a host that accepted the log-in; None if it runs ``true``.
 
     :raises LinkLostError: the link failed, or the host refuses to start the program.
     """
-    ending = Execution(Script("true", is_own=True), lambda *_: None).run(link, timeout)
+    options = ExecutionOptions(host=config.id)
+    execution = Execution(Script("true", is_own=True), lambda *_: None, options)
+    ending = execution.run(link, config.connect_timeout)
     if ending.unproven is not None:
         other = OtherProgramError("", bounded(ending.unproven), ending.status)
         advise_on_gateway(other, has_terminal=False)
@@ -212,7 +214,7 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     try:
         with LinkPool(config, route.name).fresh_link(RouteReport()) as link:
             latency_ms = round((time.monotonic() - started) * 1000, 1)
-            fault = _fault(link, config.connect_timeout)
+            fault = _fault(link, config)
     except UnreachableError as error:
         failure = error.failures[0] if error.failures else None
         return Probe(config.id, route.name, address, None, failure)

@@ -381,6 +381,7 @@ class SSHClient:
             meanwhile=_load_the_rest,
             ready_timeout=2 * self.config.connect_timeout,
             max_output_bytes=_MAX_ANSWER_BYTES if is_answer else None,
+            host=self.config.id,
         )
         return Operation(
             Execution(script, on_output, options),

@@ -6,10 +6,11 @@ messages of ringtasks, its control characters are made visible.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringtasks.common import interruption, rehearsal
@@ -28,6 +29,7 @@ __all__ = [
     "age",
     "alarm",
     "json_line",
+    "messages_by",
     "out",
     "repeated",
     "say",
@@ -68,8 +70,25 @@ def out(text: str) -> None:
     _print(shown(text))
 
 
+_write: Callable[[int, bytes], None] | None = None
+
+
+@contextlib.contextmanager
+def messages_by(write: Callable[[int, bytes], None]) -> Iterator[None]:
+    """Print messages by ``write`` within the block: it hides a progress line meanwhile."""
+    global _write  # a process has one stderr
+    _write = write
+    try:
+        yield
+    finally:
+        _write = None
+
+
 def _print(line: str, *, on_stderr: bool = False) -> None:
     """Print a line by one call: print() makes two for it, between which a thread may print."""
+    if on_stderr and _write is not None:
+        _write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
+        return
     print(f"{line}\n", end="", file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.pending_answers import awaiting
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import ADVICE, Reason, RouteError, UnreachableError, UsageError
@@ -76,12 +77,20 @@ def dial(
     finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
     attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]
     _take_over(attempts, begun)
+    with awaiting(host, lambda: _places(attempts), deadline):
+        return _raced(attempts, finished, deadline)
+
+
+def _raced(
+    attempts: Sequence[RouteAttempt], finished: queue.SimpleQueue[RouteAttempt], deadline: float
+) -> Dialled:
+    """Return the first attempt with a banner; see `dial`."""
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
     if attempts[0].begun is not None:
         for began in [each.begun.began for each in attempts if each.begun is not None]:
             race.start(began).start()
     elif len(attempts) == 1 and attempts[0].is_bounded:
-        race.start(deadline - timeout).run()  # a single attempt needs no thread of its own
+        race.start(time.monotonic()).run()  # a single attempt needs no thread of its own
     failures: list[RouteError] = []
     mistakes: list[UsageError] = []
     try:
@@ -91,7 +100,7 @@ def dial(
                 break
             if attempt.stream is not None:
                 attempt.keep()
-                rehearsal.watch(host, attempt.route.name, attempt.stream)
+                rehearsal.watch(attempt.host, attempt.route.name, attempt.stream)
                 failures += _overtaken(race.running, attempt)
                 return Dialled(attempt.route, attempt.stream, tuple(failures))
             race.failed(attempt)
@@ -105,8 +114,9 @@ def dial(
             attempt.cancel()
     if mistakes:
         raise mistakes[0]
-    tried = [route.name for route in routes]
-    raise UnreachableError(host, tuple(sorted(failures, key=lambda f: tried.index(f.route))))
+    tried = [attempt.route.name for attempt in attempts]
+    found = tuple(sorted(failures, key=lambda f: tried.index(f.route)))
+    raise UnreachableError(attempts[0].host, found)
 
 
 class RouteAttempt:
@@ -173,6 +183,11 @@ class RouteAttempt:
     def cancel(self) -> None:
         """Close the open connection; the thread then ends by itself."""
         self._cancellation.cancel()
+
+    @property
+    def is_running(self) -> bool:
+        """True if it was started, and has not ended yet."""
+        return bool(self._started_at) and self.stream is None and self.error is None
 
     def age(self) -> float:
         """Return the seconds since `start`."""
@@ -282,6 +297,11 @@ def _next_finished(
         wake_at = deadline if start_at is None else min(deadline, start_at)
         with contextlib.suppress(queue.Empty):
             return finished.get(timeout=wake_at - now)
+
+
+def _places(attempts: Iterable[RouteAttempt]) -> str:
+    running = (each for each in attempts if each.is_running)
+    return ", ".join(f"{each.route.name} ({each.route.address})" for each in running)
 
 
 def _overtaken(running: Iterable[RouteAttempt], winner: RouteAttempt) -> list[RouteError]:

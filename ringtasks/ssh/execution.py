@@ -34,7 +34,7 @@ from .link import (
     Session,
     SessionRefusedError,
 )
-from .session_limit import when_there_is_room
+from .session_limit import awaiting_over, when_there_is_room
 
 __all__ = ["Ending", "Execution", "ExecutionOptions", "StopOutcome", "pass_on", "stop"]
 
@@ -114,6 +114,7 @@ class Execution:
                 functools.partial(link.open_session, command, terminal),
                 deadline=deadline,
                 is_cancelled=lambda: self._options.is_stop or self._is_cancelled,
+                host=self._options.host,
             )
         except SessionRefusedError:
             if self._is_cancelled:
@@ -136,7 +137,8 @@ class Execution:
                 _end_input(session)
             if self._options.meanwhile is not None:
                 self._options.meanwhile()
-            status = self._await_mark(session, deadline)
+            with awaiting_over(self._link, self._options.host):
+                status = self._await_mark(session, deadline)
             if status is None and self._answer.pid is not None:
                 status = self._receive_until(session, deadline)
         except LinkLostError as error:

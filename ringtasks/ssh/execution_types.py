@@ -61,6 +61,7 @@ class ExecutionOptions(NamedTuple):
     :param ready_timeout: seconds for the host to start a shell to which the script is then sent;
         nothing has been started before.
     :param max_output_bytes: output beyond this ends it: ringtasks' own scripts answer in few bytes.
+    :param host: its name, for the notice that it does not answer; None: no notice is given.
     """
 
     shell: str = "/bin/sh"
@@ -71,3 +72,4 @@ class ExecutionOptions(NamedTuple):
     meanwhile: Callable[[], None] | None = None
     ready_timeout: float = 60.0
     max_output_bytes: int | None = None
+    host: str | None = None

@@ -1,21 +1,31 @@
-"""Wait until a host has room for another session (sshd_config(5), ``MaxSessions``).
+"""Open a session: wait until the host has room for another (sshd_config(5), ``MaxSessions``).
 
 A refusal is not a lost link: its open sessions go on, and one that ends makes room.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from ringtasks.common.pending_answers import awaiting
+
 from .link import Link, SessionRefusedError
 
-__all__ = ["when_there_is_room"]
+__all__ = ["awaiting_over", "when_there_is_room"]
 
 _INTERVAL = 0.2  # seconds between checks whether the wait is over
 
 Opened = TypeVar("Opened")
+
+
+def awaiting_over(link: Link, host: str | None) -> contextlib.AbstractContextManager[None]:
+    """Await, within the block, an answer of ``host`` over its open link."""
+    if host is None:
+        return contextlib.nullcontext()
+    return awaiting(host, lambda: f"the open connection ({link.route})")
 
 
 def when_there_is_room(
@@ -24,16 +34,19 @@ def when_there_is_room(
     *,
     deadline: float | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
+    host: str | None = None,
 ) -> Opened:
     """Return the result of ``open_``; calls it again when a session of the link may have ended.
 
     :param deadline: by `time.monotonic`; None: no limit.
+    :param host: its name, for the notice that it does not answer; None: no notice is given.
     :raises SessionRefusedError: the deadline passed, the wait was cancelled, or no session of the
         link is open, so that waiting is of no use.
     """
     while True:
         try:
-            return open_()
+            with awaiting_over(link, host):
+                return open_()
         except SessionRefusedError:
             is_late = deadline is not None and time.monotonic() > deadline
             if is_late or is_cancelled() or not link.await_session_end(_INTERVAL):

@@ -18,6 +18,7 @@ from invoke import Context, Exit
 from ringtasks.common import interruption
 from ringtasks.common.collector import paused
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.pending_answers import PendingAnswer, watched
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
@@ -61,6 +62,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+#: Seconds after which a person is told that a host does not answer, and after which a log is.
+_SILENCE, _SILENCE_IN_LOGS = 2.0, 5.0
+
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
 TRANSPORT_HELP = f"use this route only, by its name in '{as_typed('check')}'"
@@ -86,6 +90,7 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                 with (
                     written(),
                     translated(),
+                    _silence_told(is_json=bool(kwargs.get("json"))),
                     interruption.guarded(),
                     _signal_statuses(),
                     rehearsed(words),
@@ -126,6 +131,20 @@ def _told_of_file(error: OSError) -> str:
     from ringtasks.output.foreign_text import message
 
     return f"ringtasks: {message(error.filename)}: {error.strerror}"
+
+
+def _silence_told(*, is_json: bool) -> contextlib.AbstractContextManager[None]:
+    """Tell on stderr, within the block, of hosts that do not answer."""
+    if is_json:
+        return contextlib.nullcontext()
+    return watched(_SILENCE if os.isatty(2) else _SILENCE_IN_LOGS, _tell_of_silence)
+
+
+def _tell_of_silence(seconds: float, silent: Sequence[PendingAnswer]) -> None:
+    from ringtasks.output.display import say
+    from ringtasks.output.silent_hosts import notice
+
+    say(notice(seconds, silent))
 
 
 @contextlib.contextmanager

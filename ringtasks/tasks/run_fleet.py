@@ -65,7 +65,8 @@ def run_on_many(
     screen = Screen()
     report = _report(screen, output, running.hosts)
     running.on_output, running.keeps_output = report.on_output, True
-    result, is_interrupted = _watch(running, report, screen)
+    with display.messages_by(screen.write):
+        result, is_interrupted = _watch(running, report, screen)
     report.finish(result)
     if not output.json:
         for line in summary(result):

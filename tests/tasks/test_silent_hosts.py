@@ -1,0 +1,83 @@
+"""Hosts that do not answer: a person who waits is told so, once, and a program is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.common.pending_answers import PendingAnswer, awaiting, watched
+from ringtasks.output.silent_hosts import notice
+from ringtasks.ssh.dialing import dial
+from ringtasks.ssh.routes import Route
+from tests.support.faulty import Silent
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.sshd import Sshd
+from tests.support.terminal import at_terminal
+
+
+def test_notice_names_the_route_that_has_not_answered(own_server: Sshd) -> None:
+    told: list[str] = []
+    own_server.freeze()
+
+    def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
+        told.append(notice(seconds, late))
+        own_server.thaw()
+
+    with watched(0.1, tell):
+        dial("box", [Route("direct", own_server.address, own_server.port)], 30).stream.close()
+
+    place = f"direct ({own_server.address}:{own_server.port})"
+    assert told[0].startswith(f"box: no answer for 0.1 s over {place}; waiting ")
+
+
+def test_notice_of_a_host_that_no_longer_answers_over_its_open_connection(
+    own_server: Sshd, client_key: Path
+) -> None:
+    told: list[str] = []
+
+    def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
+        told.append(notice(seconds, late))
+        own_server.thaw()
+
+    config = SSHConfig(own_server.address, own_server.port, own_server.user, str(client_key))
+    with SSHClient(config) as client:
+        assert client.run("true")
+        own_server.freeze()
+        with watched(0.1, tell):
+            assert client.run("true", timeout=30)
+
+    assert told == [f"{config.id}: no answer for 0.1 s over the open connection (direct)"]
+
+
+def test_several_silent_hosts_are_told_in_one_line() -> None:
+    late = [PendingAnswer(f"box{number}", str, None) for number in (1, 2, 3)]
+
+    assert notice(2, late) == "no answer for 2 s from box[1-3] (3)"
+
+
+def test_host_is_told_once() -> None:
+    told: list[str] = []
+    with watched(0.0, lambda _, late: told.extend(each.host for each in late)):
+        for _ in range(2):
+            with awaiting("a", str), awaiting("b", str):
+                while len(set(told)) < 2:
+                    pass
+
+    assert sorted(told) == ["a", "b"]
+
+
+def test_person_at_a_terminal_is_told_after_two_seconds_and_nothing_with_json(
+    write_hosts: WriteHosts, inv: Inv, tmp_path: Path
+) -> None:
+    with Silent() as silent, ThreadPoolExecutor() as pool:
+        place = {"ssh_host": silent.address, "ssh_port": silent.port, "connect_timeout": 3.2}
+        write_hosts(box=place)
+        arguments = ["run", "--host", "box", "--cmd", "true"]
+        text = pool.submit(at_terminal, arguments, {}, tmp_path)
+        json = pool.submit(at_terminal, [*arguments, "--json"], {}, tmp_path)
+
+    route = f"direct ({silent.address}:{silent.port})"
+    assert text.result()[1].decode().startswith(f"ringtasks: box: no answer for 2 s over {route}")
+    assert json.result()[1].startswith(b"{")
