@@ -32,8 +32,8 @@ __all__ = [
 CHECK_COLUMNS = ["host", "route", "path", "free", "deploy"]
 STATUS_COLUMNS = ["host", "release", "revision", "since", "by", "remarks"]
 RELEASE_COLUMNS = ["host", "release", "revision", "when", "by", "state"]
-#: The exit status if a host is not on the revision of most hosts.
-_DRIFTED = 1
+#: The exit status if a host is not on the revision of most hosts, or on no release that is good.
+_NOT_GOOD = 1
 
 #: The JSON fields of each host, and the exit status.
 Answer = tuple[list[dict[str, Any]], int]
@@ -90,8 +90,9 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
         None if verdict in (None, EventKind.GOOD) else str(verdict),
         "never checked" if state.current and verdict is None else None,
         lock and f"locked by {lock}",
-        None if state.current or not outcome else "nothing was deployed",
+        None if state.current or drift or not outcome else "nothing was deployed",
     ]
+    is_good = drift is None and verdict == EventKind.GOOD
     row = (
         target.place.host,
         state.current or "",
@@ -100,7 +101,7 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
         who or "",
         "; ".join(filter(None, remarks)),
     )
-    return row, fields, outcome.returncode or (_DRIFTED if drift else 0)
+    return row, fields, outcome.returncode or (0 if is_good else _NOT_GOOD)
 
 
 def release_row(target: Target, name: str) -> Row:

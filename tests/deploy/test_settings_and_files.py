@@ -258,6 +258,7 @@ def test_hooks_run_locally_and_the_first_can_stop_the_deploy(fleet: Fleet) -> No
 @three_hosts
 def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Fleet) -> None:
     revision = fleet.commit("v1")
+    assert fleet.inv("deploy.status").returncode == 1  # nothing was deployed
     fleet.inv("deploy")
     well = fleet.inv("deploy.status")
     assert well.returncode == 0
@@ -274,6 +275,20 @@ def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Flee
     assert told["web1"]["drift"] is None
     assert told["web3"]["drift"] == f"most hosts are on {revision[:12]}"
     assert told["web2"]["drift"] == "current is a link to /srv/by-hand, which is not a release"
+
+
+def test_deploy_status_fails_for_a_release_that_has_not_passed_its_check(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    history = fleet.root("web1") / "history"
+    *lines, good = history.read_text().splitlines(keepends=True)
+    for end, remark in (("", "never checked"), (good.replace("good", "failed"), "failed")):
+        history.write_text("".join(lines) + end)
+
+        status = fleet.inv("deploy.status")
+
+        assert remark in status.stdout
+        assert status.returncode == 1
 
 
 def test_releases_task_lists_the_outcome_of_each_release(fleet: Fleet) -> None:
