@@ -35,7 +35,7 @@ from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.remote.answers import AnswerError
 
-from .job_cache import last_seen
+from .job_cache import last_seen, remember_started
 from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_script
 from .probe import parse_probe, probe_script
 from .request import JobRequest
@@ -355,6 +355,7 @@ def launch(client: SSHClient, request: JobRequest) -> Dialogue[Job]:
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(_interrupted(client.config.id, job_id, interrupt)) from interrupt
     if answer.success:
+        remember_started(_status_of(request, job_id))
         return Job(client, job_id, warning=_warning(answer.stderr))
     raise JobNotStartedError(
         client.config.id,
@@ -362,6 +363,26 @@ def launch(client: SSHClient, request: JobRequest) -> Dialogue[Job]:
         answer.error or last_words(answer),
         status=answer.returncode,
         is_unknown=answer.is_unknown,
+    )
+
+
+def _status_of(request: JobRequest, job_id: str) -> JobStatus:
+    """Return the state of a job right after its start, as far as it is known here."""
+    may_wait = request.queue or request.after is not None
+    return JobStatus(
+        job_id,
+        request.host or "",
+        JobState.QUEUED if may_wait else JobState.RUNNING,
+        name=request.name,
+        group=request.group,
+        command=request.command,
+        started_at=None if may_wait else round(time.time(), 3),
+        log_file=request.log_file or "",
+        cwd=request.cwd,
+        by=this_user(),
+        started_on=request.host,
+        batch=request.batch,
+        batch_size=request.batch_size,
     )
 
 

@@ -79,6 +79,7 @@ def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
     answer = yield from answer_to(Ask(prune_script([job.id for job in old])))
     if answer.error is not None or not answer.success:
         return Pruned(known.host_id, error=answer.error or last_words(answer))
+    remember(known.host_id, [job for job in known.jobs if job not in old])
     return Pruned(known.host_id, old)
 
 

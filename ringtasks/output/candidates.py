@@ -115,7 +115,7 @@ def inventory_of(words: Sequence[str]) -> str | None:
 def _values(kind: str, inventory: str | None) -> list[str]:
     known: dict[str, Callable[[], list[str]]] = {
         "host": lambda: _hosts(inventory),
-        "job": lambda: [*_jobs(), *_runs(), "all"],
+        "job": lambda: [*_jobs(), "all"],
         "run": lambda: [*_runs(), "last"],
         "plot": lambda: [*_runs(), *_jobs(), "last"],
         "route": _routes,
@@ -197,15 +197,21 @@ def _cache_file() -> Path:
 
 
 def _jobs() -> list[str]:
-    """Return the names and ids of the jobs that waited or ran at their hosts' last answers."""
+    """Return the names and ids of the jobs of the hosts' last answers; those that ended come last.
+
+    A run is the group of its jobs.
+    """
     from ringtasks.inventory.state_files import state_folder
 
-    found: dict[str, None] = {}
+    found: dict[str, dict[str, None]] = {"jobs": {}, "ended": {}}
     for file in sorted((state_folder() / "jobs").glob("*.json")):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            for job in json.loads(file.read_bytes())["jobs"]:
-                found.update(dict.fromkeys(filter(None, (job.get("name"), job["id"]))))
-    return [name for name in found if isinstance(name, str)]
+            content = json.loads(file.read_bytes())
+            for kind, names in found.items():
+                for job in content.get(kind, ()):
+                    known = (job.get("group"), job.get("name"), job["id"])
+                    names.update(dict.fromkeys(filter(None, known)))
+    return [name for names in found.values() for name in names if isinstance(name, str)]
 
 
 def _runs() -> list[str]:

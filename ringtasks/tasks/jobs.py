@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 
 WATCH_INTERVAL = 2.0
+#: The number of ids that a message gives instead of a name.
+_MOST_IDS = 3
 #: Seconds to end a job that was being started, after Ctrl-C.
 _START_END_TIME = 5.0
 LOST_STATUS = 1
@@ -132,7 +135,9 @@ def start(
         display.out(job.id if len(clients) == 1 else f"{job.host}\t{job.id}")
         if job.warning:
             display.say(f"{job.host}: {job.warning}")
-        display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {name or job.id} -f")
+        display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {job.id} -f")
+    if len(started) > 1 and (them := _ids(name, started)):
+        display.say(f"follow them all with: {as_typed('logs')} {them} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
 
 
@@ -236,7 +241,7 @@ def logs(
     async def show_all() -> list[str | None]:
         return await asyncio.gather(*(show_one(status, own) for status, own in found))
 
-    with interruption.said_as(_left(f"logs {job} -f")):
+    with interruption.said_as(_left(f"logs {_ids(job, (own for _, own in found))} -f")):
         problems = [why for why in asyncio.run(show_all()) if why]
     problems += [missing] if missing else []
     for why in problems:
@@ -278,7 +283,7 @@ def wait(
     last: list[JobStatus] = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
-        with interruption.said_as(_left(f"wait {job}")):
+        with interruption.said_as(_left(f"wait {_ids(job, (own for _, own in found))}")):
             status = own.wait(left, patience=_seconds(patience))
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
@@ -382,6 +387,12 @@ def _starting(host: str) -> AbstractContextManager[None]:
         f"interrupted: ending the job on {host}; Ctrl-C again exits at once",
         remains=f"{host}: whether the job was started is unknown: {shows}",
     )
+
+
+def _ids(name: str | None, found: Iterable[Job]) -> str:
+    """Return the ids of a few jobs, since a name may come to mean another job."""
+    ids = [job.id for job in found]
+    return ",".join(ids) if len(ids) <= _MOST_IDS else name or ""
 
 
 def _left(command: str) -> str:

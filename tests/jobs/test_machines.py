@@ -227,7 +227,8 @@ def test_job_name_started_on_several_hosts_selects_all_of_them(inv: Inv, names: 
     listed = inv("jobs", "--json")
 
     assert started.returncode == 0, started
-    assert b"inv logs sw -f" in started.stderr
+    ids = b",".join(line.split()[1] for line in started.stdout.splitlines())
+    assert b"follow them all with: inv logs " + ids + b" -f" in started.stderr
     assert waited.returncode == 3
     assert waited.stderr.count(b"failed (3)") == 2
     assert waited.stderr.count(b"succeeded") == 1

@@ -37,6 +37,8 @@ LINES = {
     "ringtasks run --cmd 'echo a b' --host m": ["mac"],
     "ringtasks logs tra": ["train", "train-20261123-191500"],
     "ringtasks logs 0123": ["0123456789abcdef"],
+    "ringtasks logs ol": ["old"],
+    "ringtasks logs pru": [],
     "ringtasks train --attach tr": ["train-20261123-191500"],
     "ringtasks plot train-": ["train-20261123-191500"],
     "ringtasks forward --transport cl": ["cloudflare"],
@@ -57,8 +59,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "run.json").write_text("{}")
     jobs = Path(os.environ["XDG_STATE_HOME"]) / "ringtasks" / "jobs"
     jobs.mkdir(parents=True)
-    job = {"id": "0123456789abcdef", "name": "train", "command": "x"}
-    (jobs / "gpu01.json").write_text(json.dumps({"version": 1, "at": 1.0, "jobs": [job]}))
+    job = {"id": "0123456789abcdef", "name": "train", "group": run.name, "command": "x"}
+    ended = {"id": "89abcdef01234567", "name": "old"}
+    content = {"version": 1, "at": 1.0, "jobs": [job], "ended": [ended]}
+    (jobs / "gpu01.json").write_text(json.dumps(content))
+    (tmp_path / "runs" / "pruned").mkdir()
+    (tmp_path / "runs" / "pruned" / "run.json").write_text("{}")
     (jobs / "damaged.json").write_text("[")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{PROGRAM.parent}:{os.environ['PATH']}")

@@ -17,6 +17,7 @@ from ringtasks.common.durations import ago, duration, lasting, moment
 from ringtasks.errors import UsageError
 from ringtasks.jobs import Gpu
 from ringtasks.jobs.host_status import parse_overview
+from ringtasks.output.candidates import candidates
 from ringtasks.remote.gpus import parse_gpus
 from tests.support.fixtures import Inv, WriteHosts, gpu_server
 from tests.support.jobs import end_jobs, is_waited_for
@@ -46,20 +47,28 @@ def said(done: subprocess.CompletedProcess[bytes]) -> str:
     return done.stdout.decode() + done.stderr.decode()
 
 
+def completed_jobs() -> list[str]:
+    """The words that a shell offers for a job."""
+    return list(candidates("logs job", ["inv", "logs", ""]) or ())
+
+
 def test_job_tasks_cover_start_status_logs_and_deletion(inv: Inv, box: Sshd) -> None:
     command = "echo one; until [ -e ~/go ]; do sleep 0.05; done; echo two; exit 3"
     started = inv("start", "--host", "box", "--name", "train", "--cmd", command)
+    completed = [completed_jobs()]
     running = inv("jobs")
     early = inv("logs", "train")
     (box.home / "go").touch()
     waited = inv("wait", "train")
     late = inv("logs", "train", "-n", "1")
     ended = inv("jobs")
+    completed.append(completed_jobs())
     pruned = inv("jobs.prune", "--host", "@all", "--older-than", "0")
+    completed.append(completed_jobs())
 
     job_id = started.stdout.decode().strip()
     assert re.fullmatch(r"[0-9a-f]{16}", job_id)
-    assert b"inv logs train -f" in started.stderr
+    assert completed == [["train", job_id, "all"], ["train", job_id, "all"], ["all"]]
     assert re.search(rf"{job_id[:8]} +train +box +running", running.stdout.decode())
     assert early.stdout == b"one\n"
     assert (waited.returncode, waited.stdout) == (3, b"")
@@ -145,7 +154,8 @@ def test_all_running_jobs_are_followed_together(tmp_path: Path, inv: Inv, box: S
 
 
 def test_ctrl_c_ends_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
-    inv("start", "--host", "box", "--name", "n", "--cmd", "echo up; sleep 60")
+    started = inv("start", "--host", "box", "--name", "n", "--cmd", "echo up; sleep 60")
+    job = started.stdout.strip()
     following = subprocess.Popen(
         [sys.executable, "-m", "invoke", "logs", "n", "-f"], cwd=tmp_path, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -157,7 +167,8 @@ def test_ctrl_c_ends_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Ss
     _, stderr = following.communicate(timeout=20)
 
     assert following.returncode == 130
-    assert b"reattach with: inv logs n -f" in stderr
+    assert b"follow it with: inv logs " + job + b" -f" in started.stderr
+    assert b"reattach with: inv logs " + job + b" -f" in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 
@@ -173,7 +184,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_job(tmp_path: Path, inv: Inv, box: Ssh
     _, stderr = waiting.communicate(timeout=20)
 
     assert waiting.returncode == 130
-    assert b"reattach with: inv wait n" in stderr
+    assert b"reattach with: inv wait " + started.stdout.strip() in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 
