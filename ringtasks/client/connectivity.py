@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import (
     OtherProgramError,

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+from ringtasks.common.named_tuple import NamedTuple
 
 from .ask import Ask
 from .result import SSHResult

@@ -18,8 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from .named_tuple import NamedTuple
 from .setting_checks import Check, SettingError, UnexpectedValueError, checked, expected
 
 __all__ = ["Place", "Section", "check_value", "flag_of", "nested", "read", "setting", "settings_of"]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from ringtasks.common.named_tuple import NamedTuple
 
 __all__ = ["Group", "difference", "folded", "groups_of"]
 

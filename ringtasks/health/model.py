@@ -24,9 +24,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ringtasks.common.field_value import FieldValue
+from ringtasks.common.named_tuple import NamedTuple
 
 from .backoff import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 

@@ -10,9 +10,10 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ringtasks.common.durations import duration
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.text import near_names
 from ringtasks.errors import UsageError
 

@@ -7,11 +7,12 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from ringtasks.common.collector import paused
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import InventoryError
 
 __all__ = ["LinedMapping", "parse", "parse_value"]

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import RingtasksError
 
 __all__ = ["FILES_STATUS", "candidates", "inventory_of", "main", "project_folder"]

@@ -13,8 +13,9 @@ import os
 import pwd
 import socket
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 from urllib.parse import quote
+
+from ringtasks.common.named_tuple import NamedTuple
 
 __all__ = ["Build", "found", "who"]
 

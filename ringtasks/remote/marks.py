@@ -17,7 +17,8 @@ Source: POSIX.1-2017 XCU 2.6.4 (arithmetic expansion; 32 bits are enough for the
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from ringtasks.common.named_tuple import NamedTuple
 
 __all__ = ["MAX_PREFACE_BYTES", "Mark", "MarkedOutput", "NoMarkError"]
 

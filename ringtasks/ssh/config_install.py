@@ -12,8 +12,8 @@ import shlex
 import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import StateFileError
 
 from .option_values import token

@@ -14,9 +14,10 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.pending_answers import awaiting
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread

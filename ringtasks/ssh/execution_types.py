@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+from ringtasks.common.named_tuple import NamedTuple
 
 from .link import Link, Terminal
 

@@ -12,8 +12,8 @@ import errno
 import re
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason
 
 from .banner import NotSSHError

@@ -11,8 +11,8 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import shlex
 import subprocess
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 

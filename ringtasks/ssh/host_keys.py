@@ -11,7 +11,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from ringtasks.common.named_tuple import NamedTuple
 
 __all__ = ["IMPOSTOR", "UNKNOWN", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
 

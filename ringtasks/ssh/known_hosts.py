@@ -13,7 +13,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+
+from ringtasks.common.named_tuple import NamedTuple
 
 from .host_keys import HostKey
 

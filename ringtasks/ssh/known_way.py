@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.inventory.host_settings import SSHConfig
 
 from .dialing import Gateway

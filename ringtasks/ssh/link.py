@@ -7,7 +7,9 @@ kind is `inprocess`, the other `master`; callers cannot tell the kinds apart.
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from ringtasks.common.named_tuple import NamedTuple
 
 __all__ = [
     "KILLED_STATUS",

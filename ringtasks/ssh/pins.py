@@ -15,9 +15,9 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ringtasks.common.fork import RenewedLock
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, addresses

@@ -16,11 +16,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from ringtasks.common import alarms, rehearsal
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.durations import duration
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, UsageError
 

@@ -16,10 +16,11 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, single_name
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import RingtasksError
 
 __all__ = [

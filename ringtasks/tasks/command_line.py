@@ -12,13 +12,14 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from invoke import Program, Task
 from invoke.exceptions import ParseError
 from invoke.parser import Argument, ParserContext
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.program_name import as_typed
 
 __all__ = ["look_at"]

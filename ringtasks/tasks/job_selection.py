@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from invoke import Context, Exit
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE

@@ -15,10 +15,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.inventory.state_files import state_folder
 
 from .checking import as_json, from_json

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 
 __all__ = [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from ringtasks.common.named_tuple import NamedTuple
 
 from .model import SourceError
 

@@ -22,7 +22,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fabric
 import paramiko
@@ -30,6 +30,7 @@ from fabric.util import get_local_user
 
 from ringtasks.common.alarms import notify
 from ringtasks.common.local_user import has_name
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host

@@ -11,10 +11,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import paramiko
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.ssh.paramiko_private import PublicAuthHandler
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask

@@ -20,9 +20,9 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.ssh.host_keys import HostKey, Pins
 
 __all__ = [

@@ -12,8 +12,8 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import ProtocolError
 
 from . import locks, processes, records, usage

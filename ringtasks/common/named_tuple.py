@@ -1,0 +1,73 @@
+"""`NamedTuple` of `typing`, for classes that every run makes at its start.
+
+`typing` compiles the annotation of each field, and a constructor for each class: a quarter of a
+millisecond a class, and a run makes dozens of them.  Here the annotations stay text, and all
+classes share their methods.  For type checkers it is the same class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["NamedTuple"]
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from collections.abc import Iterable, Mapping
+    from operator import itemgetter
+
+    class _Base(tuple):
+        """The methods of every class, as in `collections.namedtuple`."""
+
+        __slots__ = ()
+        _fields: tuple[str, ...]
+        _field_defaults: dict[str, Any]
+
+        def __new__(cls, *values: Any, **named: Any) -> Any:
+            if named or len(values) != len(cls._fields):
+                values = _completed(cls, values, named)
+            return tuple.__new__(cls, values)
+
+        @classmethod
+        def _make(cls, values: Iterable[Any]) -> Any:
+            return cls(*values)
+
+        def _replace(self, **changed: Any) -> Any:
+            return type(self)(**{**self._asdict(), **changed})
+
+        def _asdict(self) -> dict[str, Any]:
+            return dict(zip(self._fields, self, strict=True))
+
+        def __repr__(self) -> str:
+            shown = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items())
+            return f"{type(self).__name__}({shown})"
+
+        def __getnewargs__(self) -> tuple[Any, ...]:  # for copies and pickles
+            return tuple(self)
+
+    class _Maker(type):
+        """The metaclass of `NamedTuple` alone: a class statement with it makes a plain class."""
+
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> type:
+            fields = tuple(body.get("__annotations__", ()))
+            defaults = {field: body.pop(field) for field in fields if field in body}
+            body.update((field, property(itemgetter(at))) for at, field in enumerate(fields))
+            own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
+            return type(name, (_Base,), {"__slots__": (), **body, **own})
+
+    def _completed(cls: Any, values: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
+        """Return a value for each field.
+
+        :raises TypeError: as a function with these parameters would.
+        """
+        given = dict(zip(cls._fields, values))  # noqa: B905  # defaults follow
+        unknown = [name for name in named if name not in cls._fields or name in given]
+        found = {**cls._field_defaults, **given, **named}
+        missing = [name for name in cls._fields if name not in found]
+        if unknown or missing or len(values) > len(cls._fields):
+            wrong = f"missing {missing}" if missing else f"unexpected {unknown or values}"
+            raise TypeError(f"{cls.__name__}({', '.join(cls._fields)}): {wrong}")
+        return [found[name] for name in cls._fields]
+
+    NamedTuple = type.__new__(_Maker, "NamedTuple", (), {})
