@@ -158,9 +158,18 @@ def _are_plain(values: Iterable[object]) -> bool:
 def _key(file: Path, text: bytes) -> list[object]:
     """Return the identity of the file and of the modules that read it."""
     status = file.stat()
-    modules = [*map(str, Path(__file__).parent.rglob("*.py")), *_CHECKS]
-    versions = [Path(module).stat().st_mtime_ns for module in sorted(modules)]
-    return [status.st_ino, len(text), status.st_mtime_ns, zlib.crc32(text), *versions]
+    versions = sorted([entry.path, entry.stat().st_mtime_ns] for entry in _modules())
+    checks = [os.stat(module).st_mtime_ns for module in _CHECKS]  # noqa: PTH116  # no Path is made
+    return [status.st_ino, len(text), status.st_mtime_ns, zlib.crc32(text), versions, checks]
+
+
+def _modules() -> Iterator[os.DirEntry[str]]:
+    own = str(Path(__file__).parent)
+    for folder in (own, f"{own}/sources"):
+        with os.scandir(
+            folder
+        ) as entries:  # each run does this: Path.rglob takes twenty times as long
+            yield from (entry for entry in entries if entry.name.endswith(".py"))
 
 
 def _path(file: Path) -> Path:

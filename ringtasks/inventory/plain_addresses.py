@@ -16,12 +16,12 @@ from .model import HostConfig, Inventory
 __all__ = ["is_ip_address", "meant_by", "plain_hosts"]
 
 #: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
-_ADDRESS = re.compile(
+_ADDRESS = (
     r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
     r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
 )
 #: A comparison and its value, between which there may be spaces: ``idle > 1.5m``.
-_COMPARISON = re.compile(r"\s*[<>=]+\s*[^\s,&]*")
+_COMPARISON = r"\s*[<>=]+\s*[^\s,&]*"
 #: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
 _MISTYPED = 0.85
 
@@ -37,11 +37,11 @@ def plain_hosts(
     :param is_alias: tells whether ssh's configuration knows a name.
     """
     found: dict[str, HostConfig] = {}
-    for item in re.split(r"[,\s]+", _COMPARISON.sub("=", expression)):
+    for item in re.split(r"[,\s]+", re.sub(_COMPARISON, "=", expression)):
         name = item.removeprefix("!")
         if not name or name in inventory.hosts or name.startswith("@"):
             continue
-        is_address = _ADDRESS.fullmatch(name) is not None
+        is_address = re.fullmatch(_ADDRESS, name) is not None
         if is_address and meant_by(name, inventory) and not is_alias(_host_of(name)):
             continue
         is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")

@@ -23,7 +23,7 @@ __all__ = ["json_text", "message", "shown", "shown_lines"]
 #: Set where a runner obeys lines of the log: GitHub Actions, Azure Pipelines, TeamCity.
 _RUNNERS = ("GITHUB_ACTIONS", "TF_BUILD", "TEAMCITY_VERSION")
 #: Characters of JSON text that are no ASCII and may not be printable.
-_BEYOND_ASCII = re.compile(r"[^ -~]")
+_BEYOND_ASCII = r"[^ -~]"
 
 
 def shown(text: str) -> str:
@@ -63,7 +63,7 @@ def json_text(fields: Mapping[str, Any]) -> str:
     except (TypeError, ValueError):
         text = json.dumps(_plain(fields), ensure_ascii=is_ascii)
     if not text.isprintable():
-        text = _BEYOND_ASCII.sub(_escaped, text)
+        text = re.sub(_BEYOND_ASCII, _escaped, text)
     return text.replace("#", "\\u0023") if _has_runner() else text
 
 

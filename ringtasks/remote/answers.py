@@ -47,11 +47,11 @@ _MAX_DEPTH = 32
 #: Characters of an unexpected value that the error shows.
 _EVIDENCE = 80
 
-_WHOLE = re.compile(r"-?[0-9]{1,19}")
-_DECIMAL = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?")
+_WHOLE = r"-?[0-9]{1,19}"
+_DECIMAL = r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?"
 #: Of a line of df -Pk (XCU, df): the total, the used and the available KiB, and the capacity. The
 #: names before and behind them may have spaces; less than nothing may be available to a user.
-_DISK = re.compile(r"\s([0-9]{1,15})\s+-?[0-9]+\s+(-?[0-9]{1,15})\s+[0-9]+%\s")
+_DISK = r"\s([0-9]{1,15})\s+-?[0-9]+\s+(-?[0-9]{1,15})\s+[0-9]+%\s"
 
 Value = TypeVar("Value")
 
@@ -62,7 +62,7 @@ def whole(text: str, name: str, *, at_least: int = 0, at_most: int = MAX_COUNT) 
     :raises AnswerError: it is none, or outside of the bounds.
     """
     plain = text.strip()
-    if not _WHOLE.fullmatch(plain) or not at_least <= int(plain) <= at_most:
+    if not re.fullmatch(_WHOLE, plain) or not at_least <= int(plain) <= at_most:
         raise _unexpected(name, text)
     return int(plain)
 
@@ -73,7 +73,7 @@ def decimal(text: str, name: str, *, at_least: float = 0.0, at_most: float = 1e1
     :raises AnswerError: it is none, or outside of the bounds.
     """
     plain = text.strip()
-    if not _DECIMAL.fullmatch(plain) or not at_least <= float(plain) <= at_most:
+    if not re.fullmatch(_DECIMAL, plain) or not at_least <= float(plain) <= at_most:
         raise _unexpected(name, text)
     return float(plain)
 
@@ -83,7 +83,7 @@ def disk_space(line: str) -> tuple[int | None, int | None]:
 
     None: the line does not tell.
     """
-    found = _DISK.search(f"{line} ")
+    found = re.search(_DISK, f"{line} ")
     if found is None:
         return None, None
     return int(found[1]) * 1024, max(0, int(found[2])) * 1024

@@ -23,8 +23,8 @@ from .script import quote
 
 __all__ = ["Program", "Word"]
 
-_PARAMETERS = re.compile(r"^# parameters:(.*)$", re.MULTILINE)
-_INCLUDE = re.compile(r"^# include: (\S+)$", re.MULTILINE)
+_PARAMETERS = r"(?m)^# parameters:(.*)$"
+_INCLUDE = r"(?m)^# include: (\S+)$"
 _HERE = Path(__file__).parent
 
 
@@ -64,15 +64,15 @@ class Program:
         """The program's lines without comments, its includes in their places."""
         if self._text is None:
             source = (self._folder / self._name).read_text()
-            found = _PARAMETERS.search(source)
+            found = re.search(_PARAMETERS, source)
             self._parameters = tuple(found.group(1).split()) if found else ()
-            self._text = _without_comments(_INCLUDE.sub(self._included, source))
+            self._text = _without_comments(re.sub(_INCLUDE, self._included, source))
         return self._text
 
     def _included(self, found: re.Match[str]) -> str:
         beside = self._folder / found.group(1)
         source = (beside if beside.exists() else _HERE / found.group(1)).read_text()
-        return _INCLUDE.sub(self._included, source)
+        return re.sub(_INCLUDE, self._included, source)
 
 
 def _assigned(parameter: str, value: str | int | float | Sequence[str]) -> str:

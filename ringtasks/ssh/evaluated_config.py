@@ -63,20 +63,19 @@ _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "loc
 _ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
 _DEFAULTS = SSHConfig("")
 #: Programs, networks and variables decide; and files whose folders have no fixed names.
-_UNCACHED = re.compile(
-    r"^\s*(match\b.*\b(exec|localnetwork)\b|(include|forwardagent|identityagent)\b.*\$"
-    r"|include\b.*[*?\[].*/)",
-    re.IGNORECASE | re.MULTILINE,
+_UNCACHED = (
+    r"(?im)^\s*(match\b.*\b(exec|localnetwork)\b|(include|forwardagent|identityagent)\b.*\$"
+    r"|include\b.*[*?\[].*/)"
 )
 #: A ProxyCommand of ours, that of `generated_config`, and the keywords beside it.
-_OWN_PROGRAM = re.compile(r"ringtasks['\"]? connect ")
-_OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
+_OWN_PROGRAM = r"ringtasks['\"]? connect "
+_OWN_PROXY = r"ringtasks'? connect --inventory "
 _OWN_PROXY_KEYWORDS = frozenset({"proxycommand", "proxyusefdpass"})
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
-_READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULTILINE)
-_APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)
+_READING = rb"(?m)^debug1: Reading configuration data (.*?)\r?$"
+_APPLYING = rb"(?m)^debug1: .*: Applying options for (.*?)\r?$"
 
 
 class HostSettings(NamedTuple):
@@ -230,13 +229,13 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         for keyword, found in _parsed(output).items()
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
-    patterns = [text for text in _APPLYING.findall(log) if text != b"*"]
+    patterns = [text for text in re.findall(_APPLYING, log) if text != b"*"]
     # A name that only `generated_config` knows is one of an inventory, or was.
-    is_alias = len(patterns) > bool(_OWN_PROXY.search(_proxy_command(values)))
+    is_alias = len(patterns) > bool(re.search(_OWN_PROXY, _proxy_command(values)))
     answer = HostSettings(_without_own(_without_own_block(values), question), is_alias)
-    files = [os.fsdecode(name) for name in _READING.findall(log)]
+    files = [os.fsdecode(name) for name in re.findall(_READING, log)]
     is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
-    if is_canonical and not any(_UNCACHED.search(text_of(file)) for file in files):
+    if is_canonical and not any(re.search(_UNCACHED, text_of(file)) for file in files):
         watched = {*files, *files_of(question.file), *_included_folders(files)}
         kept = KeptAnswer(answer.values, answer.is_alias, _versions(watched))
         _kept[question] = kept
@@ -250,9 +249,9 @@ def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[st
     They would start this program again.
     """
     command = _proxy_command(values)
-    if not _OWN_PROGRAM.search(command):
+    if not re.search(_OWN_PROGRAM, command):
         return values
-    own = _OWN_KEYWORDS if _OWN_PROXY.search(command) else _OWN_PROXY_KEYWORDS
+    own = _OWN_KEYWORDS if re.search(_OWN_PROXY, command) else _OWN_PROXY_KEYWORDS
     return {keyword: found for keyword, found in values.items() if keyword not in own}
 
 

@@ -216,9 +216,9 @@ FAILURES: tuple[Failure, ...] = (
     Failure("another program", Reason.OTHER_PROGRAM, observed=("client.connectivity",)),
 )
 
-_DISCONNECT = re.compile(r"^Received disconnect from .* port \d+:(\d+: .*)")
+_DISCONNECT = r"^Received disconnect from .* port \d+:(\d+: .*)"
 #: packet.c, sshpkt_vfatal: after the line that tells more.
-_SUMMARY = re.compile(r"^Connection (to|closed by|reset by) .* port \d+( timed out)?$")
+_SUMMARY = r"^Connection (to|closed by|reset by) .* port \d+( timed out)?$"
 
 
 def by_exception(error: BaseException) -> Failure | None:
@@ -239,7 +239,7 @@ def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
     A summary, which ssh prints at its end, counts only if no row describes another line.
     """
     latest_first = list(reversed(list(lines)))
-    for line in sorted(latest_first, key=lambda line: _SUMMARY.search(line) is not None):
+    for line in sorted(latest_first, key=lambda line: re.search(_SUMMARY, line) is not None):
         row = _by_ssh_line(line)
         if row is not None:
             return row, line
@@ -247,7 +247,7 @@ def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
 
 
 def _by_ssh_line(line: str) -> Failure | None:
-    ended = _DISCONNECT.search(line)
+    ended = re.search(_DISCONNECT, line)
     if ended is not None:
         return by_disconnect(ended[1])
     return next((row for row in FAILURES if row.ssh and re.search(row.ssh, line)), None)

@@ -24,13 +24,11 @@ from ringtasks.inventory.host_settings import SSHConfig, expand
 __all__ = ["KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
 
 _MAX_BYTES = 64 * 1024
-_PUBLIC = re.compile(rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)")
-_BEGIN = re.compile(rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----")
-_END = re.compile(rb"-----END (?:\w+ )*PRIVATE KEY-----")
-_OPENSSH = re.compile(
-    rb"-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
-)
-_SPACES = re.compile(rb"^[ \t]+\S|\S[ \t]+$", re.MULTILINE)
+_PUBLIC = rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)"
+_BEGIN = rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----"
+_END = rb"-----END (?:\w+ )*PRIVATE KEY-----"
+_OPENSSH = rb"(?s)-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVATE KEY-----"
+_SPACES = rb"(?m)^[ \t]+\S|\S[ \t]+$"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key
 _NEW_FILE = "set ssh_key to the file of a private key"
@@ -122,19 +120,19 @@ def _text_of(path: Path) -> bytes:
 def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
     if not text.strip():
         return KeyProblem("is empty", _COPY_AGAIN.format(file=quoted))
-    if _PUBLIC.match(text):
+    if re.match(_PUBLIC, text):
         private = str(path).removesuffix(".pub")
         return KeyProblem("is a public key", f"set ssh_key to the private key, {private}")
     if text.startswith(b"PuTTY-User-Key-File"):
         fix = f"puttygen {quoted} -O private-openssh -o {quoted}.openssh"
         return KeyProblem("has PuTTY's format", fix)
-    if not _BEGIN.search(text):
+    if not re.search(_BEGIN, text):
         return KeyProblem("is not a private key", _NEW_FILE)
     if b"\r" in text:
         return KeyProblem("has Windows line ends (CRLF)", f"sed -i 's/\\r$//' {quoted}")
     if problem := _problem_of_layout(text, quoted):
         return problem
-    if not _END.search(text):
+    if not re.search(_END, text):
         return KeyProblem("is cut off: its END line is missing", _COPY_AGAIN.format(file=quoted))
     if not _is_whole(text):
         return KeyProblem("is damaged: lines are missing", _COPY_AGAIN.format(file=quoted))
@@ -149,15 +147,15 @@ def _problem_of_layout(text: bytes, quoted: str) -> KeyProblem | None:
     ssh wants its first line at the beginning of the file (sshkey.c, private2_uudecode); OpenSSL,
     which reads the other formats, skips what is before it.
     """
-    if not _OPENSSH.search(text):
+    if not re.search(_OPENSSH, text):
         return None
     if text.startswith(_BYTE_ORDER_MARK):
         fix = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}"
         return KeyProblem("begins with a byte order mark", fix)
-    if _SPACES.search(text):
+    if re.search(_SPACES, text):
         fix = f"sed -i 's/^[ \\t]*//; s/[ \\t]*$//' {quoted}"
         return KeyProblem("has spaces at the ends of its lines", fix)
-    if not _BEGIN.match(text):
+    if not re.match(_BEGIN, text):
         fix = f"sed -i '/-----BEGIN/,$!d' {quoted}"
         return KeyProblem("has other lines before its BEGIN line", fix)
     return None
@@ -186,7 +184,7 @@ def _needs_passphrase(text: bytes) -> bool:
 
 def _blob_of(text: bytes) -> bytes | None:
     """Return the decoded content of a key in OpenSSH's format; None: it has another format."""
-    found = _OPENSSH.search(text)
+    found = re.search(_OPENSSH, text)
     if found is None:
         return None
     try:

@@ -30,16 +30,16 @@ __all__ = [
 
 CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 
-_BLANKS = re.compile(r"[ \t]+")
-_PLAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
-_ESCAPED = re.compile(r"%[0-9A-F]{2}")
-_IS_PATTERN = re.compile(r"[*?!]|^\|")
+_BLANKS = r"[ \t]+"
+_PLAIN = r"[A-Za-z0-9_.:\[\]-]+\Z"
+_ESCAPED = r"%[0-9A-F]{2}"
+_PATTERN_CHARACTERS = frozenset("*?!")
 # The form of nearly all lines: parsing them step by step took three times as long.
-_USUAL = re.compile(
+_USUAL = (
     r"([A-Za-z0-9_.:\[\]-]+) ssh-ed25519 (AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43})"
     r"(?:\Z| [^\0]*\Z)"
 )
-_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk|rsa)-")
+_KEY_TYPE = r"(ssh|ecdsa|sk|rsa)-"
 _HASH = "|1|"  # hostfile.h, HASH_MAGIC: the only kind
 _HASH_BYTES = 20  # of HMAC-SHA1, and of its salt
 
@@ -80,12 +80,13 @@ class Entries:
         """True if any line has a marker."""
         self._named: dict[str, list[Entry]] = {}
         self._patterns: list[Entry] = []
+        usual_line = re.compile(_USUAL)
         for number, raw in enumerate(content.split(b"\n"), start=1):
             line = raw.strip(b" \t\r")
             if not line or line.startswith(b"#") or (only_marked and not line.startswith(b"@")):
                 continue
             text = line.decode("utf-8", "surrogateescape")
-            usual = _USUAL.match(text)
+            usual = usual_line.match(text)
             if usual:
                 self.add(Entry("", usual[1], HostKey("ssh-ed25519", usual[2])))
                 continue
@@ -98,7 +99,7 @@ class Entries:
     def add(self, entry: Entry) -> None:
         """Add one more line."""
         self.has_marked |= bool(entry.marker)
-        if _IS_PATTERN.search(entry.names):
+        if entry.names.startswith("|") or not _PATTERN_CHARACTERS.isdisjoint(entry.names):
             self._patterns.append(entry)
             return
         for name in entry.names.lower().split(","):
@@ -123,14 +124,14 @@ class Entries:
             or whose names cannot be read.
         """
         for damage in self.damaged:
-            fields = [*_BLANKS.split(damage.text), ""]
+            fields = [*re.split(_BLANKS, damage.text), ""]
             is_marked = fields[0].startswith("@")
             first = fields[is_marked]
             if any(_matches(first, name) for name in (*names, *(addresses if is_marked else ()))):
                 return damage
             if is_pinned:
                 continue
-            before_keys = [f for f, following in pairwise(fields) if _KEY_TYPE.match(following)]
+            before_keys = [f for f, following in pairwise(fields) if re.match(_KEY_TYPE, following)]
             if not first or _is_unreadable_hash(first):
                 return damage
             if any(_may_end_with(field, name) for field in before_keys for name in names):
@@ -144,17 +145,18 @@ def known_name(name: str) -> str:
     It is the host's own name, with every byte escaped (``%23``) that has a meaning in such a file,
     or to a program that reads it.
     """
-    if _PLAIN.match(name):
+    if re.match(_PLAIN, name):
         return name
     bytes_of = name.encode("utf-8", "surrogateescape")
-    return "".join(chr(b) if _PLAIN.match(chr(b)) else f"%{b:02X}" for b in bytes_of)
+    return "".join(chr(b) if re.match(_PLAIN, chr(b)) else f"%{b:02X}" for b in bytes_of)
 
 
 def names_of(name: str) -> tuple[str, ...]:
     """Return the names that a host's lines may have: `known_name`, and its former form."""
     written = known_name(name)
-    is_ambiguous = re.search(r"[\s,]", name) or _ESCAPED.search(name)
-    return (written,) if written == name or is_ambiguous else (written, name)
+    if written == name or re.search(r"[\s,]", name) or re.search(_ESCAPED, name):
+        return (written,)
+    return (written, name)
 
 
 def _entry(text: str) -> Entry:
@@ -174,7 +176,7 @@ def _entry(text: str) -> Entry:
 
 
 def _first_word(text: str) -> tuple[str, str]:
-    word, rest = [*_BLANKS.split(text, maxsplit=1), ""][:2]
+    word, rest = [*re.split(_BLANKS, text, maxsplit=1), ""][:2]
     return word, rest
 
 

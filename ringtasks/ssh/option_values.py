@@ -14,12 +14,12 @@ from ringtasks.errors import UsageError
 
 __all__ = ["path_value", "percent", "token"]
 
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
+_PLAIN_VALUE = r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z"
 
 
 def token(value: str) -> str:
     """Return ``value`` quoted as one token for ``argv_split``."""
-    if _PLAIN_VALUE.match(value):
+    if re.match(_PLAIN_VALUE, value):
         return value
     escaped = value.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'

@@ -18,7 +18,7 @@ from .settings_files import files_of
 
 __all__ = ["is_alias", "plain_host"]
 
-_HOST = re.compile(r"^\s*host((?:\s|=).+)$", re.IGNORECASE | re.MULTILINE)
+_HOST = r"(?im)^\s*host((?:\s|=).+)$"
 
 
 def plain_host(address: str) -> SSHConfig:
@@ -53,7 +53,7 @@ def is_alias(name: str) -> bool:
 def _host_lines() -> Iterator[re.Match[str]]:
     for file in files_of(None):
         with contextlib.suppress(OSError):
-            yield from _HOST.finditer(Path(file).read_text(errors="replace"))
+            yield from re.finditer(_HOST, Path(file).read_text(errors="replace"))
 
 
 def _names(patterns: list[str], name: str) -> bool:

@@ -84,8 +84,7 @@ def read_files(config_file: str | None) -> list[str]:
 
 def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
     """Return True if a settings file holds one of the keywords, for whatever host."""
-    files = tuple(read_files(config_file))
-    return _mentions(keywords, files, tuple(version_of(file) for file in files))
+    return any(_mentions(keywords, file, version_of(file)) for file in read_files(config_file))
 
 
 def ignored_by_paramiko(config_file: str | None) -> str:
@@ -97,10 +96,13 @@ def ignored_by_paramiko(config_file: str | None) -> str:
     return " and ".join(lines)
 
 
-@functools.lru_cache(maxsize=32)
-def _mentions(keywords: tuple[str, ...], files: tuple[str, ...], _versions: object) -> bool:
-    pattern = re.compile(rf"^\s*({'|'.join(keywords)})\b", re.IGNORECASE | re.MULTILINE)
-    return any(pattern.search(text_of(file)) for file in files)
+@functools.lru_cache(maxsize=64)
+def _mentions(keywords: tuple[str, ...], file: str, version: Version) -> bool:
+    text, words = _known_text(file, version).lower(), tuple(word.lower() for word in keywords)
+    # No regular expression: to compile it takes longer than to look at usual files.
+    return any(word in text for word in words) and any(
+        line.lstrip().startswith(words) for line in text.splitlines()
+    )
 
 
 def _include_folder(file: str) -> Path:
@@ -118,8 +120,15 @@ def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _patterns(file: str, folder: Path, _version: object) -> tuple[str, ...]:
-    return tuple(str(folder / expanded_home(word)) for word in patterns_of(text_of(file)))
+def _patterns(file: str, folder: Path, version: Version) -> tuple[str, ...]:
+    found = patterns_of(_known_text(file, version))
+    return tuple(str(folder / expanded_home(word)) for word in found)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_text(file: str, version: Version) -> str:
+    """Return the text of one version of a file, which is read once for all that look at it."""
+    return "" if version is None else text_of(file)
 
 
 def user_file() -> Path:

@@ -16,8 +16,8 @@ __all__ = ["expand", "expand_path", "expand_proxy_command", "token_values"]
 
 #: ssh_config(5), TOKENS.
 _OF_PROXY_COMMAND = "%hnpr"
-_TOKEN = re.compile(r"%(.?)", re.DOTALL)
-_VARIABLE = re.compile(r"\$\{(\w*)\}")
+_PERCENT = r"(?s)%(.?)"
+_VARIABLE = r"\$\{(\w*)\}"
 
 
 def token_values(
@@ -62,7 +62,7 @@ def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
             )
         return values[token[1]]
 
-    return _TOKEN.sub(value, text)
+    return re.sub(_PERCENT, value, text)
 
 
 def expand_proxy_command(command: str, values: Mapping[str, str]) -> str:
@@ -87,5 +87,5 @@ def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
             )
         return os.environ[found[1]].replace("%", "%%")
 
-    path = expand(_VARIABLE.sub(variable, text), values, keyword)
+    path = expand(re.sub(_VARIABLE, variable, text), values, keyword)
     return os.path.expanduser(path)  # noqa: PTH111  # a string is wanted

@@ -29,7 +29,7 @@ __all__ = [
 _PREFIX = "h-"
 _DIGITS = 12
 _BEGINNING_LENGTH = len(_PREFIX) + _DIGITS + 1
-_PLAIN_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\Z")
+_PLAIN_USER = r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\Z"
 
 
 def client_control_path(config: SSHConfig) -> str:
@@ -107,7 +107,7 @@ def _link(config: SSHConfig, folder: Path) -> Path | None:
     user = config.user or _default_user(config)
     name = f"{_beginning(config)}{user}"
     # A longer path would not fit into a socket's address.
-    return folder / name if _PLAIN_USER.match(user) and len(name) <= NAME_BYTES else None
+    return folder / name if re.match(_PLAIN_USER, user) and len(name) <= NAME_BYTES else None
 
 
 def _default_user(config: SSHConfig) -> str:

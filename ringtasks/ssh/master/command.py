@@ -37,7 +37,7 @@ __all__ = [
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CERTIFICATES = "*-cert-v01@openssh.com"
 _NO_QUESTIONS = ("-o", "BatchMode=yes")
-_PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
+_PLAIN_ALIAS = r"[A-Za-z0-9_.:\[\]-]+\Z"
 
 
 class Trust(NamedTuple):
@@ -101,7 +101,7 @@ def alias(config: SSHConfig) -> str:
 
 def is_plain(name: str) -> bool:
     """Return True if a name stands for itself only in a known-hosts file."""
-    return bool(_PLAIN_ALIAS.match(name))
+    return bool(re.match(_PLAIN_ALIAS, name))
 
 
 def master_command(

@@ -20,14 +20,14 @@ __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
 
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
 #: Evidence that ssh's last line lacks.
-_HOST_KEY = re.compile("REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification")
+_HOST_KEY = "REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification"
 #: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
 _NO_PINS = Pins()
-_SHOWN = re.compile(r"(SHA256:\S+?)\.?$", re.M)
-_SHOWN_IN_DEBUG = re.compile(r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)")
+_SHOWN = r"(?m)(SHA256:\S+?)\.?$"
+_SHOWN_IN_DEBUG = r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)"
 #: Lines without an explanation.
-_NOISE = re.compile(r"@@@|\*\*|Warning: |debug\d|^\s*$")
+_NOISE = r"@@@|\*\*|Warning: |debug\d|^\s*$"
 
 
 def error_of(
@@ -45,7 +45,7 @@ def error_of(
     :param pins: the host's known keys.
     """
     reason, evidence, advice = _finding(said, carrier_said, route)
-    if reason is Reason.HOST_KEY and _HOST_KEY.search(said):
+    if reason is Reason.HOST_KEY and re.search(_HOST_KEY, said):
         evidence = _of_host_key(said, pins)
     return _CLASSES.get(reason, RouteError)(
         host,
@@ -89,18 +89,18 @@ def _finding(said: str, carrier_said: str | None, route: Route) -> Classified:
 
 def _of_carrier(said: str, lines: list[str], route: Route) -> Classified:
     """Return the failure of the ProxyCommand, which is the jump host's ``ssh`` or a proxy."""
-    if _HOST_KEY.search(said):
+    if re.search(_HOST_KEY, said):
         return Classified(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
     reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
     return Classified(reason, _last_words(_telling(said) or lines), "")
 
 
 def _telling(said: str) -> list[str]:
-    return [line for line in said.splitlines() if not _NOISE.search(line)]
+    return [line for line in said.splitlines() if not re.search(_NOISE, line)]
 
 
 def _of_host_key(said: str, pins: Pins) -> str:
-    found = _SHOWN_IN_DEBUG.search(said) or _SHOWN.search(said)
+    found = re.search(_SHOWN_IN_DEBUG, said) or re.search(_SHOWN, said)
     shown = f"host key changed: got {found[1] if found else 'another key'}"
     bad = BAD_CERTIFICATE.search(said)
     if pins.is_pinned and pins.demand == UNKNOWN and "REVOKED" not in said and not bad:
