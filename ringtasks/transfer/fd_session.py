@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
+from ringtasks.common.threads import start_thread
 from ringtasks.remote.marks import Mark, MarkedOutput, NoMarkError
 from ringtasks.remote.script import one_line
 from ringtasks.ssh.link import (
@@ -98,14 +99,11 @@ class FdSession:
         reader, writer = os.pipe()
         with contextlib.suppress(OSError):  # more than pipe(7) allows the user
             fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
-        passing = _Passing(reader, stdout, self._answer, self._wake)
-        try:
-            with _closed(writer):
-                session = self._opened(functools.partial(link.open_piped, command, stdin, writer))
-        except BaseException:
-            os.close(reader)
-            raise
-        passing.start()
+        with _closed(writer):
+            # Started first: it ends with the writer, also if no session can be opened, and closes
+            # its copy of rsync's pipe then.  rsync would wait for the end of that.
+            passing = _Passing(reader, stdout, self._answer, self._wake)
+            session = self._opened(functools.partial(link.open_piped, command, stdin, writer))
         status = None
         try:
             with contextlib.closing(session):
@@ -122,9 +120,8 @@ class FdSession:
         for descriptor in (stdin, stdout):  # rsync had made its own non-blocking
             os.set_blocking(descriptor, True)
         session = self._opened(functools.partial(self._link.open_session, command))
-        sending = threading.Thread(target=_send, args=(os.dup(stdin), session), daemon=True)
-        sending.start()
         with contextlib.closing(session):
+            start_thread(_send, os.dup(stdin), session, name="ringtasks-stdin")
             return self._await_end(session, stdout, None)
 
     def _opened(self, open_session: Callable[[], Session]) -> Session:
@@ -168,7 +165,7 @@ class FdSession:
 
 
 class _Passing(threading.Thread):
-    """Passes a pipe's bytes on to a descriptor, from the mark on.
+    """Passes a pipe's bytes on to a descriptor, from the mark on; started at once.
 
     ``reader`` is closed in the end.  An error ends the thread: the program gets SIGPIPE, and
     ``wake`` is called.
@@ -181,6 +178,12 @@ class _Passing(threading.Thread):
         self._reader, self._target = reader, os.dup(target)
         self._answer, self._wake = answer, wake
         self.error: OSError | None = None
+        try:
+            self.start()
+        except RuntimeError:  # this machine allows no more threads
+            os.close(reader)
+            os.close(self._target)
+            raise
 
     def run(self) -> None:
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.ssh.link import LinkLostError
+from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
 from tests.support.fixtures import in_process
 
@@ -40,3 +44,17 @@ def test_remote_shell_that_ends_within_the_hand_over_ends_the_transfer(
     assert ending.status == 0
     assert time.monotonic() - began < 4
     assert os.times().user - used.user < 2
+
+
+def test_output_ends_although_no_session_can_be_opened(config: SSHConfig) -> None:
+    """rsync waits for the end of its remote shell's output, whatever the shell's exit status."""
+    with SSHClient(replace(config, use_control_master=True)) as client:
+        link = client.link()
+        link.close()
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb", buffering=0) as output:
+            with pytest.raises(LinkLostError):
+                FdSession(link, print).run("true", "/bin/sh", os.open(os.devnull, 0), writer)
+
+            assert select.select([output], [], [], 10)[0]
+            assert output.read(1) == b""

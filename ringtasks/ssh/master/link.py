@@ -118,7 +118,7 @@ class MuxLink:
         self._refusals, self._lonely_since = 0, None
 
     def _begin_use(self) -> MasterUse:
-        """UsageMark the master as in use."""
+        """Mark the master as in use."""
         with self._ended:
             self._sessions += 1
         try:
