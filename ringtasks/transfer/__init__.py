@@ -30,6 +30,7 @@ from pathlib import Path
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
+from ringtasks.remote.paths import name_of
 
 from . import one_host
 from .git import ignored_paths
@@ -150,14 +151,14 @@ def sync(
 
 
 def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Return the local files and folders that match ``source``.
+    """Return the local files and folders that match ``source``, each with a name of its own.
 
     :raises UsageError: nothing has that name, or two of them have the same name.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
     found = [path for item in given for path in _expanded(str(item))]
-    names = [path.resolve().name for path in found]
-    if len(set(names)) < len(names):
+    found = [path if name_of(str(path)) else path.resolve() for path in found]
+    if len({path.name for path in found}) < len(found):
         raise UsageError("two of the files have the same name; copy them one by one")
     return found
 

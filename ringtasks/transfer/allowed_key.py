@@ -80,12 +80,13 @@ class _KeySession:
 
     def end(self) -> bool:
         """Let the host remove the key; return whether that is confirmed, and note it if not."""
-        was_ready = self._stdout.startswith(b"ready ")
         writer, self._writer = self._writer, -1
         os.close(writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
         is_removed = self._stdout.endswith(b"removed\n")
-        if was_ready and not is_removed:
+        # A script that ended by itself has removed the key, or has not allowed it.
+        is_over = self._result is not None and not self._result.is_unknown
+        if not is_removed and (self._stdout.startswith(b"ready ") or not is_over):
             host = self._host_copy.client.config.id
             self._host_copy.notes.append(
                 f"the key of this transfer may still be in ~/.ssh/authorized_keys of {host}; "
@@ -94,15 +95,17 @@ class _KeySession:
         return is_removed
 
     def _hold(self, script: str, limit: float, reader: int) -> None:
-        with os.fdopen(reader, "rb", buffering=0) as stdin:
-            self._result = ask(
-                self._host_copy.client,
-                script,
-                limit + _READY_TIMEOUT,
-                stdin=stdin,
-                on_output=self._on_output,
-            )
-        self._has_answered.set()
+        try:
+            with os.fdopen(reader, "rb", buffering=0) as stdin:
+                self._result = ask(
+                    self._host_copy.client,
+                    script,
+                    limit + _READY_TIMEOUT,
+                    stdin=stdin,
+                    on_output=self._on_output,
+                )
+        finally:
+            self._has_answered.set()
 
     def _on_output(self, stream: int, chunk: bytes) -> None:
         # Bounded: the host may send any amount.

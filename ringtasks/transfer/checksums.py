@@ -7,13 +7,14 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.script import quoted_path
 
-from .asking import ask
+if TYPE_CHECKING:
+    from .host_transfer import HostCopy
 
 __all__ = ["HASHERS", "Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
 
@@ -85,7 +86,7 @@ class Hashing:
 
 
 def hashes_on_host(
-    client: SSHClient, folder: str, names: Sequence[str], hasher: str, size_bytes: int
+    host_copy: HostCopy, folder: str, names: Sequence[str], hasher: str, size_bytes: int
 ) -> list[str] | str:
     """Return the sums of files in ``folder``, in the order of ``names``; or why there are none.
 
@@ -93,7 +94,7 @@ def hashes_on_host(
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
     command = f"cd {quoted_path(folder)} && xargs -0 {hash_command(hasher)}"
-    result = ask(client, command, time_for(size_bytes), stdin=io.BytesIO(listed))
+    result = host_copy.ask_once(command, time_for(size_bytes), stdin=io.BytesIO(listed))
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"
     sums = [

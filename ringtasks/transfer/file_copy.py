@@ -27,7 +27,6 @@ from ringtasks.remote.programs import Program
 from ringtasks.remote.script import quoted_path
 from ringtasks.ssh.link import KILLED_STATUS
 
-from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import PathProbe, RemotePath
@@ -265,7 +264,7 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
     if not known.hasher:
         return ""
     command = f"{hash_command(known.hasher)} {quoted_path(source.path)}"
-    result = ask(host_copy.client, command, time_for(source.size_bytes))
+    result = host_copy.ask_once(command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 
 

@@ -42,7 +42,7 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
         if len(sources) == 1:
             given = sources[0]
             if known.kind == FOLDER or target.endswith("/"):
-                place = joined(place, given.resolve().name)
+                place = joined(place, given.name)
         verify = host_copy.options.verify is not False
         put_tree(
             host_copy, given, place, known, ignored=ignored, follow_outside=True, verify=verify
@@ -73,9 +73,9 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
             quoted = quoted_path(folder) if folder.startswith("~") else shlex.quote(folder)
             run = f"run --host {shlex.quote(host_copy.host)} --cmd "
             command = as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
-            advice = _to_make(target, source.resolve().name, command)
+            advice = _to_make(target, source.name, command)
         raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}{advice}")
-    return joined(place, source.resolve().name) if into else place, known
+    return joined(place, source.name) if into else place, known
 
 
 def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:

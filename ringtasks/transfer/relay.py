@@ -119,6 +119,9 @@ def relayed(source: Path, target: str) -> Work:
 
     def work(host_copy: HostCopy) -> None:
         final, known = resolve_destination(host_copy, source, target)
+        if host_copy.options.dry_run:
+            put_file(host_copy, source, final, known)
+            return
         holder = pool.take(host_copy)
 
         def send(part: RemotePart) -> bool:
@@ -132,8 +135,7 @@ def relayed(source: Path, target: str) -> Work:
         finally:
             if holder is not None:
                 pool.give_back(holder)
-        if not host_copy.options.dry_run:
-            pool.add(_Holder(host_copy.client, final))
+        pool.add(_Holder(host_copy.client, final))
 
     return work
 
@@ -170,7 +172,7 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
     with allowed(host_copy, public, taking, _ALIAS, limit) as user:
         script = giving(holder.path, user, addresses)
         with _kept_open(_secret_input(private, pins)) as stdin:
-            result = ask(holder.client, script, limit, stdin=stdin)
+            result = ask(holder.client, script, limit, stop=host_copy.stop, stdin=stdin)
     if not result.success:
         raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
     left = host_copy.ask(stop_run_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout

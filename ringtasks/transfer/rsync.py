@@ -12,13 +12,15 @@ that it uses routes, the health file and control masters like any command.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from ringtasks.client.result import SSHResult
@@ -93,13 +95,9 @@ class Rsync:
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
         place = on_host(self._client.config, target)
-        if isinstance(source, str | Path):
-            arguments = [_local(f"{source}/")]
-            folders = [item for item in Path(source).iterdir() if item.is_dir()]
-        else:
-            arguments = [_local(str(item)) for item in source]
-            folders = [Path(item) for item in source if Path(item).is_dir()]
-        names = sorted(f"./{folder.name}" for folder in folders)
+        is_one = isinstance(source, str | Path)
+        sources = list(Path(source).iterdir()) if is_one else [Path(item) for item in source]
+        names = sorted(f"./{item.name}" for item in sources if item.is_dir())
         if sum(map(len, names)) > _MOST_CHARACTERS:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
@@ -107,7 +105,8 @@ class Rsync:
         enter = self._enter(place, mode, names)
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
-        return self._run(rules, [*arguments, "host:."], command, reading, timeout)
+        with _arguments(source if is_one else sources, rules) as arguments:
+            return self._run(rules, [*arguments, "host:."], command, reading, timeout)
 
     def pull(
         self,
@@ -236,6 +235,26 @@ def _local(path: str) -> str:
     """Return a path that rsync takes neither for a flag nor for a place on a host."""
     absolute = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow a link at the end
     return f"{absolute.rstrip('/')}/" if path.endswith("/") else absolute
+
+
+@contextlib.contextmanager
+def _arguments(source: str | Path | Sequence[Path], rules: Rules) -> Iterator[list[str]]:
+    """Yield rsync's arguments for the sources; of a symbolic link among several, for its target.
+
+    rsync keeps a link that it is given by name, although its target may not be copied. With
+    ``--copy-unsafe-links`` it follows an absolute one, so it is given such a link to the target.
+    """
+    if isinstance(source, str | Path):
+        yield [_local(f"{source}/")]
+        return
+    with tempfile.TemporaryDirectory(prefix="ringtasks-links-") as folder:
+        arguments = [_local(str(item)) for item in source]
+        for n, item in enumerate(source):
+            if item.is_symlink() and rules.follow_outside:
+                link = Path(folder, item.name)
+                link.symlink_to(item.resolve())
+                arguments[n] = str(link)
+        yield arguments
 
 
 def _flag(argument: str, rules: Rules) -> str:

@@ -64,6 +64,7 @@ class Rules(NamedTuple):
     :param ignored: paths below the source that are left out: literal, ``/`` at the end of folders.
     :param follow_outside: copy the target of a symbolic link that leads out of the source. If
         False, the link is kept when sent; when received it is always left out.
+    :param follow_all: copy the target of every symbolic link.
     :param checksum: compare contents if size and time are equal.
     :param keep_times: as in `Options`.
     :param sparse: as in `Options`.
@@ -78,6 +79,7 @@ class Rules(NamedTuple):
     exclude: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     follow_outside: bool = False
+    follow_all: bool = False
     checksum: bool = False
     keep_times: bool = True
     sparse: bool = False
@@ -122,7 +124,9 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
         chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS or rsync's build may enable it
     if tells_progress and local.knows(3, 1):
         chosen += ["--info=progress2", "--no-human-readable"]
-    if rules.follow_outside:
+    if rules.follow_all:
+        chosen.append("--copy-links")
+    elif rules.follow_outside:
         chosen.append("--copy-unsafe-links")
     chosen.append("--partial-dir=" + PARTIAL_FOLDER)
     for name in ("checksum", "dry_run", "hard_links", "sparse"):

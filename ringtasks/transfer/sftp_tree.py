@@ -113,7 +113,7 @@ class _SelectingWalk(TreeWalk):
         if not self._rules.dry_run:
             self.receiver.make_top()
         if "" not in tops:
-            return self._below("", tops.keys(), self._chosen("", tops))
+            return self._below("", None, self._chosen("", tops))
         top = tops[""]
         old = self.receiver.look_top()
         if old is None or self._has_new_attributes(top, old):
@@ -125,14 +125,15 @@ class _SelectingWalk(TreeWalk):
         found = dict(self.sender.list(folder))
         return self._below(name, found.keys(), self._chosen(name, found))
 
-    def _below(self, name: str, listed: Set[str], found: dict[str, TreeEntry]) -> list[Step]:
+    def _below(self, name: str, listed: Set[str] | None, found: dict[str, TreeEntry]) -> list[Step]:
         """Return the steps for the content of a folder.
 
-        :param listed: all names in it; nothing of these is deleted, as by rsync.
+        :param listed: all names in it; all others may be deleted. None: it is not copied as a
+            whole, so nothing in it is deleted.
         :param found: those that are to be copied.
         """
         there = dict(self.receiver.list(name))
-        if self._rules.delete:
+        if self._rules.delete and listed is not None:
             self._delete(name, there.keys() - listed)
         if self.hashes is not None:
             for item in self._equal(self.hashes, name, found, there):

@@ -136,7 +136,8 @@ class Staging:
         while todo:
             folder = todo.pop()
             content = {item: posixpath.join(folder, item) for item, _ in listed(folder)}
-            gone = {item for item, name in content.items() if name not in present}
+            is_whole = bool(folder) or self._only is None  # else some names of it were asked for
+            gone = {item for item, name in content.items() if is_whole and name not in present}
             before = self._target.look(folder)
             for name, is_folder in doomed(listed, folder, gone, filter_):
                 with self._noted(name):
@@ -206,7 +207,7 @@ class Staging:
     def _make_link(self, staged: LocalTree, name: str, status: os.stat_result) -> None:
         text = staged.read_link(name).removeprefix(MUNGED)
         staged.remove(name)
-        if leads_out(name, text):
+        if leads_out(name, text) or self._leads_to_unasked(name, text):
             self.skipped.append(Change("skipped", name, 0))
             return
         if self._has_link(name, text, status.st_mtime_ns):
@@ -214,6 +215,11 @@ class Staging:
         self._clear(name)
         self._target.link(name, text, status.st_mtime_ns)
         self.made.append(Change("made", name, 0, is_link=True))
+
+    def _leads_to_unasked(self, name: str, text: str) -> bool:
+        """Return whether a link at the top leads to a name that was not asked for."""
+        first = posixpath.normpath(text).partition("/")[0]
+        return "/" not in name and self._only is not None and first not in self._only
 
     def _has_link(self, name: str, text: str, modified_ns: int) -> bool:
         old = self._target.look(name)

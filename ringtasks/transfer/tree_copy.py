@@ -10,7 +10,7 @@ from ringtasks.remote.paths import name_of, quoted_pattern
 
 from .full_disk import told_here, told_on_host
 from .host_transfer import HostCopy, HostTransferError
-from .probe import PathProbe, RemotePath
+from .probe import FILE, PathProbe, RemotePath
 from .rsync import Rsync, RsyncResult, can_pull, local_rsync
 from .watch import Watch, here
 
@@ -66,7 +66,7 @@ def put_tree(
         hasher = (known or host_copy.path_probe()).hasher
         if not hasher:
             return "no program for SHA-256"
-        return hashes_on_host(host_copy.client, target, names, hasher, size_bytes)
+        return hashes_on_host(host_copy, target, names, hasher, size_bytes)
 
     with told_on_host(host_copy, source, target):
         host_copy.move(push if local_rsync() else None, over_sftp)
@@ -96,7 +96,9 @@ def get_tree(
     :param matched: the matches of ``source``, if it is a pattern: these go into ``target``.
     :raises HostTransferError: not all of it could be copied.
     """
-    rules = host_copy.rules(follow_outside=follow_outside)
+    # rsync would keep a link that matches, although its target may not match.
+    follow_all = bool(matched) and all(item.kind == FILE for item in matched)
+    rules = host_copy.rules(follow_outside=follow_outside, follow_all=follow_all)
     if not host_copy.options.dry_run:
         with host_copy.local(target):
             target.mkdir(parents=True, exist_ok=True)
@@ -147,7 +149,7 @@ def _verify(
     names = [change.name for change in sent]
     folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)
     size_bytes = sum(change.size_bytes for change in sent)
-    sums = hashes_on_host(host_copy.client, folder, paths, hasher, size_bytes)
+    sums = hashes_on_host(host_copy, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
         raise HostTransferError(f"could not be checked on the host: {sums}")
     differing = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
 from tests.support.transfers import hide_rsync, only
+from tests.support.waiting import eventually
 
 IS_ROOT = os.getuid() == 0
 
@@ -262,6 +265,56 @@ def test_delete_keeps_excluded_files_and_their_parent_directories(
         "s/old/deep",
         "s/old/deep/run.log",
     ]
+
+
+@pytest.mark.matrix(2)
+def test_delete_keeps_names_beside_sources_that_are_given_by_name(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    for name in "ab":
+        (near / name).mkdir()
+        (near / name / "new").write_text("x")
+    (far / "a").mkdir()
+    (far / "a" / "old").write_text("x")
+    (far / "beside").write_text("x")
+    (near / "back" / "a").mkdir(parents=True)
+    (near / "back" / "a" / "old").write_text("x")
+    (near / "back" / "beside").write_text("x")
+
+    there = only(put([near / "a", near / "b"], ".", [client], Options(delete=True)))
+    back = only(get("[ab]", near / "back", [client], Options(delete=True)))
+
+    assert (there.deleted, back.deleted) == (("a/old",), ("a/old",))
+    assert names(far) == names(near / "back") == ["a", "b", "beside"]
+
+
+@pytest.mark.matrix(2)
+def test_link_that_is_given_by_name_is_copied_as_its_target(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    for folder in (near, far):
+        (folder / "epoch5.pt").write_text("weights")
+        (folder / "latest.pt").symlink_to("epoch5.pt")
+        (folder / "last").symlink_to("run5")
+        (folder / "run5").mkdir()
+        (folder / "run5" / "log").write_text("log")
+    for name in ("1", "2"):
+        (far / name).mkdir()
+
+    copies = [
+        put(near / "latest.pt", "1", [client]),
+        put(near / "last", "1", [client]),
+        put(str(near / "la*"), "2", [client]),
+        get("late*", near / "3", [client]),
+    ]
+
+    assert [only(result).error for result in copies] == [None] * 4
+    assert contents(far / "1") == contents(far / "2")
+    assert names(far / "1") == ["last", "latest.pt"]
+    assert (far / "2" / "last" / "log").read_text() == "log"
+    for folder in (far / "1", far / "2", near / "3"):
+        assert (folder / "latest.pt").read_text() == "weights"
+        assert not (folder / "latest.pt").is_symlink()
 
 
 def test_missing_source_directory_deletes_nothing(
@@ -847,6 +900,31 @@ def break_off(
     return start
 
 
+@pytest.mark.matrix(1)
+def test_ctrl_c_ends_the_computation_of_a_sum_on_the_host(
+    config: SSHConfig, near: Path, far: Path, tmp_path: Path
+) -> None:
+    begun, programs, shell = tmp_path / "begun", tmp_path / "programs", tmp_path / "shell"
+    programs.mkdir()
+    (programs / "openssl").write_text(f"#!/bin/sh\n: > {begun}\nexec sleep 30\n")
+    shell.write_text(f'#!/bin/sh\nPATH={programs}:$PATH exec /bin/sh "$@"\n')
+    for path in (programs / "openssl", shell):
+        path.chmod(0o755)
+    (near / "x").write_text("x")
+
+    def interrupt() -> None:
+        eventually(begun.exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        put(near / "x", "x", [replace(config, shell=str(shell))])
+
+    assert time.monotonic() - started < 20
+    assert names(far) == [part.parent.name for part in parts(far)]
+
+
 def stamp(path: Path) -> tuple[int, ...]:
     """Whatever changes with a file, but for the time at which it was read."""
     status = path.lstat()
@@ -1089,6 +1167,8 @@ def test_relayed_file_is_uploaded_once_and_verified_on_every_host(
     (near / "it's large").write_bytes(os.urandom(2_000_000))
     configs = relaying(4)
     keys = Path(str(configs[0].key_path))
+    dry = put(near / "it's large", "new name", configs, Options(relay=True, dry_run=True))
+    assert [host.files for host in dry] == [1] * 4
 
     result = put(near / "it's large", "new name", configs, Options(relay=True))
 
