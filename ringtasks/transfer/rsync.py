@@ -95,9 +95,9 @@ class Rsync:
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
         place = on_host(self._client.config, target)
-        is_one = isinstance(source, str | Path)
-        sources = list(Path(source).iterdir()) if is_one else [Path(item) for item in source]
-        names = sorted(f"./{item.name}" for item in sources if item.is_dir())
+        given = Path(source) if isinstance(source, str | Path) else list(map(Path, source))
+        top = given.iterdir() if isinstance(given, Path) else given
+        names = sorted(f"./{item.name}" for item in top if item.is_dir())
         if sum(map(len, names)) > _MOST_CHARACTERS:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
@@ -105,7 +105,7 @@ class Rsync:
         enter = self._enter(place, mode, names)
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
-        with _arguments(source if is_one else sources, rules) as arguments:
+        with _arguments(given, rules) as arguments:
             return self._run(rules, [*arguments, "host:."], command, reading, timeout)
 
     def pull(
@@ -238,13 +238,13 @@ def _local(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _arguments(source: str | Path | Sequence[Path], rules: Rules) -> Iterator[list[str]]:
+def _arguments(source: Path | Sequence[Path], rules: Rules) -> Iterator[list[str]]:
     """Yield rsync's arguments for the sources; of a symbolic link among several, for its target.
 
     rsync keeps a link that it is given by name, although its target may not be copied. With
     ``--copy-unsafe-links`` it follows an absolute one, so it is given such a link to the target.
     """
-    if isinstance(source, str | Path):
+    if isinstance(source, Path):
         yield [_local(f"{source}/")]
         return
     with tempfile.TemporaryDirectory(prefix="ringtasks-links-") as folder:
