@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.remote.paths import name_of, quoted_pattern
 
+from .checksums import HASHERS
 from .full_disk import told_here, told_on_host
 from .host_transfer import HostCopy, HostTransferError
 from .probe import FILE, PathProbe, RemotePath
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["get_tree", "put_tree"]
 
 _NAMED = 3  # names in a message
+_NO_HASHER = f"no SHA-256: the host has none of {', '.join(HASHERS)}: install one"
 
 
 def put_tree(
@@ -65,10 +67,11 @@ def put_tree(
 
         hasher = (known or host_copy.path_probe()).hasher
         if not hasher:
-            return "no program for SHA-256"
+            return _NO_HASHER
         return hashes_on_host(host_copy, target, names, hasher, size_bytes)
 
-    with told_on_host(host_copy, source, target):
+    read = source if isinstance(source, Path) else "the sources"
+    with told_on_host(host_copy, source, target), host_copy.local(read):
         host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:
         return
@@ -143,8 +146,12 @@ def _verify(
     sent = host_copy.sent
     from .checksums import hashes_on_host, sha256_of
 
-    hasher = known.hasher if known else host_copy.path_probe().hasher
-    if not sent or not hasher:
+    if not sent:
+        return
+    hasher = (known or host_copy.path_probe()).hasher
+    if not hasher:
+        if host_copy.options.verify:
+            raise HostTransferError(_NO_HASHER)
         return
     names = [change.name for change in sent]
     folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)

@@ -19,8 +19,9 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.errors import UsageError
-from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, put, sync
+from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, one_host, put, sync
 from ringtasks.transfer.patterns import Filter
+from ringtasks.transfer.workers import transfer
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
@@ -526,6 +527,17 @@ def test_failed_get_advises_on_a_missing_local_directory(
 
     assert f"{near}/no (here): no such folder; {advice}{near}/no" in str(result.error)
     assert not contents(near)
+
+
+@pytest.mark.matrix(2)
+def test_source_that_has_gone_meanwhile_is_an_error_of_the_host(
+    client: SSHClient, mover: str, near: Path
+) -> None:
+    push = one_host.push(near / "gone", "x")
+
+    result = only(transfer([client], push, Options(), None, None))
+
+    assert (result.returncode, "gone" in str(result.error)) == (1, True)
 
 
 @pytest.mark.parametrize("way", ["put", "sync"])
@@ -1247,9 +1259,11 @@ def test_host_without_rsync_is_synced_over_sftp(
 
     with SSHClient(config) as client:
         result = only(sync(near / "tree", "copy", [client]))
+        unverified = only(sync(near / "tree", "other", [client], Options(verify=True)))
 
     assert result.error is None
     assert contents(far / "copy") == contents(near / "tree")
+    assert "the host has none of openssl, sha256sum, shasum: install one" in str(unverified.error)
 
 
 def test_rsync_hard_links_files_that_are_equal_in_another_directory(
