@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from ringtasks.client.process_memory import memory_of
-from ringtasks.deploy.precheck import parse_precheck
-from ringtasks.deploy.records import parse_state
+from ringtasks.deploy.records import parse_precheck, parse_state
 from ringtasks.errors import AnswerError
 from ringtasks.jobs.host_status import parse_overview
 from ringtasks.jobs.logs import parse_offset

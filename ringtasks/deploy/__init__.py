@@ -8,7 +8,6 @@
     layout ──── scripts for a host (pure)          deployment ─ the rollout over all hosts
     locking ─── scripts of the lock (pure)         target ───── runs the steps on one host
     steps ───── a step as a whole script (pure)    upload ───── sends the files to a host
-    records ─── the releases of a host (pure)      lease ────── renews the locks during a deploy
-    precheck ── obstacles found by precheck (pure) report ───── the results
-    changes ─── for inv deploy --diff
+    records ─── a host's answers (pure)            lease ────── renews the locks during a deploy
+    report ──── the results                        changes ──── for inv deploy --diff
 """

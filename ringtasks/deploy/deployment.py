@@ -7,11 +7,11 @@ reverted.  After the second, each host keeps the whole release that it is on, an
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
@@ -19,7 +19,7 @@ from ringtasks.common.fanout import FANOUT, each
 from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
-from .lease import Lease, Lockable, life_sign
+from .lease import Lease, life_sign
 from .report import DeployReport, EndState, HostReport
 from .rollout import Action, Rollout, RolloutStep
 from .steps import DeployPlan
@@ -28,8 +28,8 @@ from .target import HELD_STATUS, StepObserver, StepOutcome, Target
 __all__ = ["Deployment", "RolloutObserver", "exit_status"]
 
 
-class RolloutObserver(StepObserver, Protocol):
-    """Observer of a rollout; its methods are called as events happen, from several threads."""
+class RolloutObserver(StepObserver):
+    """Observer of a rollout, as `StepObserver`."""
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
         """Report that an action begins on these hosts."""
@@ -67,7 +67,7 @@ class Deployment:
             stages=plan.source is not None,
             reverts=settings.revert,
         )
-        self._lease = Lease(self._lost)
+        self._lease = Lease()
 
     def run(self) -> DeployReport:
         """Deploy or roll back, and return the report.
@@ -141,7 +141,7 @@ class Deployment:
                 Action.FINISH: target.finish,
             }[step.action]()
             if step.action is Action.LOCK and outcome:
-                self._lease.add(target)
+                self._lease.add(target.renew, functools.partial(self._lost, target))
             self._ended(step, target.report, outcome)
 
         return do
@@ -151,16 +151,12 @@ class Deployment:
             self._rollout.ended(step, report.host, is_well=bool(outcome), is_known=outcome.is_known)
             report.end_state = self._rollout.end_state[report.host]
 
-    def _lost(self, target: Lockable, why: str) -> None:
-        assert isinstance(target, Target)  # noqa: S101  # no other was added
+    def _lost(self, target: Target, why: str) -> None:
         target.report.is_current_known = False  # the new holder may switch it
-        self._stop(f"{target.report.host}: {why}")
-        self._end()
-
-    def _stop(self, why: str) -> None:
-        self._watcher.say(why)
+        self._watcher.say(f"{target.report.host}: {why}")
         with self._lock:
             self._rollout.stop()
+        self._end()
 
     def _begin_anew(self) -> None:
         """Renew the `Cancellation` of each ended target, so that steps can run that repair it."""

@@ -40,13 +40,8 @@ __all__ = [
     "inside",
     "note",
     "probe",
-    "prune",
-    "ready_for_files",
-    "restart",
     "revert",
-    "state",
     "switch",
-    "took_files",
     "variables",
     "without_functions",
 ]
@@ -74,21 +69,6 @@ def inside(root: str, script: str, *, makes: bool = False) -> str:
     """
     made = f"mkdir -p {quoted_path(root)} && " if makes else ""
     return f"{functions()}\n{made}cd {quoted_path(root)} || exit 1\n{script}"
-
-
-def state() -> str:
-    """Return a script that prints the state of the deploy path for `records.parse_state`."""
-    return call("state")
-
-
-def ready_for_files() -> str:
-    """Return a script that makes ``source`` ready for files and removes unfinished releases."""
-    return call("ready_for_files")
-
-
-def took_files(content: str) -> str:
-    """Return a script that records the content of ``source``, once all files have arrived."""
-    return call("took_files", content)
 
 
 def build(release: Release, shared: Sequence[str], commands: Sequence[str], *, is_old: bool) -> str:
@@ -140,11 +120,6 @@ def revert(release: Release, link: str | None, why: str) -> str:
     return "".join(lines)
 
 
-def restart(command: str) -> str:
-    """Return a script that runs the command in the current release."""
-    return call("restart", command)
-
-
 def check(
     command: str | None, url: str | None, seconds: float, statuses: Iterable[str] = ("2xx",)
 ) -> str:
@@ -153,14 +128,6 @@ def check(
     :param statuses: HTTP statuses of ``url`` that count as success, such as ``204`` and ``2xx``.
     """
     return call("check", command or "", url or "", max(1, round(seconds)), *statuses)
-
-
-def prune(releases: Iterable[str]) -> str:
-    """Return a script that removes old releases but the current one, and shortens the history.
-
-    It prints a line ``left PATH: reason`` for each that could not be removed.
-    """
-    return call("prune", *releases)
 
 
 def note(kind: EventKind, release: Release, why: str = "") -> str:

@@ -240,13 +240,18 @@ try: print(opener.open(sys.argv[1], timeout=5).status)
 except urllib.error.HTTPError as answer: print(answer.code)
 '
 
-# prune RELEASE...: removes releases but the current one, shortens the history, and prints what is
-# left of the removed ones once their removal has ended. A longer removal goes on by itself.
+# prune RELEASE...: removes releases but the current one and shortens the history. Prints a line
+# "removed RELEASE" for each that is gone, and "left PATH: REASON" for what is left of one once its
+# removal has ended. A longer removal goes on by itself.
 prune() {
   for name; do
-    [ "$(readlink current)" = "releases/$name" ] || [ ! -d "releases/$name" ] || {
-      mv "releases/$name" ".trash-$$-$name" && rm -f ".files/$name"
-    } || echo "left releases/$name: cannot be moved"
+    [ "$(readlink current)" != "releases/$name" ] || continue
+    [ ! -d "releases/$name" ] || mv "releases/$name" ".trash-$$-$name" || {
+      echo "left releases/$name: cannot be moved"
+      continue
+    }
+    rm -f ".files/$name"
+    echo "removed $name"
   done
   remove_trash
   if [ "$(wc -l < history)" -gt 2000 ]; then

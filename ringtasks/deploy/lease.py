@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from ringtasks.common import fork
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.threads import start_thread
+from ringtasks.errors import UsageError
 from ringtasks.inventory.state_files import state_folder
 
 from .locking import LockState
@@ -31,40 +32,29 @@ _TOKEN = re.compile(r"[0-9a-f]{16}\Z")
 _STALE = 86400.0  # seconds
 
 
-class Lockable(Protocol):
-    """Host whose lock is to be renewed."""
-
-    def renew(self, cancellation: Cancellation) -> LockState | None:
-        """Renew the lock.
-
-        :returns: the new holder if the lock was lost; None: still ours, or not known.
-        """
+#: Renews a lock; returns the new holder if it was lost. None: it is still ours, or it is not known.
+Renew = Callable[[Cancellation], "LockState | None"]
+#: Called in another thread if a lock was lost, or cannot be renewed, with the reason.
+OnLost = Callable[[str], None]
 
 
 class Lease:
     """Background renewal of locks, within its context: each in a thread, so none waits for another.
 
-    :param on_lost: called with a lock that was lost, or that cannot be renewed, and the reason, in
-        another thread.
     :param interval: seconds between two renewals.
     """
 
-    def __init__(
-        self, on_lost: Callable[[Lockable, str], None], interval: float = RENEW_INTERVAL
-    ) -> None:
-        self._on_lost, self._interval = on_lost, interval
+    def __init__(self, interval: float = RENEW_INTERVAL) -> None:
+        self._interval = interval
         self._cancellation = Cancellation()
         self._threads: list[threading.Thread] = []
 
-    def add(self, target: Lockable) -> None:
-        """Renew this host's lock from now on."""
-        thread = threading.Thread(
-            target=self._keep, args=(target,), name="ringtasks-lease", daemon=True
-        )
+    def add(self, renew: Renew, on_lost: OnLost) -> None:
+        """Renew a lock from now on."""
         try:
-            thread.start()
-        except RuntimeError as error:  # no thread can be started
-            self._on_lost(target, f"the lock cannot be renewed: {error}")
+            thread = start_thread(self._keep, renew, on_lost, name="ringtasks-lease")
+        except UsageError as error:  # this machine allows no more threads
+            on_lost(f"the lock cannot be renewed: {error}")
         else:
             self._threads.append(thread)
 
@@ -76,16 +66,16 @@ class Lease:
         for thread in self._threads:
             thread.join()
 
-    def _keep(self, target: Lockable) -> None:
+    def _keep(self, renew: Renew, on_lost: OnLost) -> None:
         while not self._cancellation.wait(self._interval):
             try:
-                held = target.renew(self._cancellation)
+                held = renew(self._cancellation)
             except Exception as error:  # noqa: BLE001  # a lock that is not renewed is not ours
                 if not self._cancellation.is_cancelled:
-                    self._on_lost(target, f"the lock cannot be renewed: {error}")
+                    on_lost(f"the lock cannot be renewed: {error}")
                 return
             if held is not None:
-                self._on_lost(target, f"the lock is held by {held}")
+                on_lost(f"the lock is held by {held}")
                 return
 
 
@@ -94,18 +84,19 @@ def life_sign(token: str) -> Iterator[None]:
     """Hold the file that makes `is_dead` return False in other processes of this machine.
 
     If the state folder cannot be written to, other deploys have to wait until the lock expires.
+    If the block raises an exception, it may leave locks on hosts: then the file stays.
     """
+    path = _folder() / token
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            folder = _folder()
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _clear(folder)
-            path = folder / token
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _clear(path.parent)
             file = held.enter_context(path.open("w"))
-            held.callback(path.unlink, missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_EX)
             held.enter_context(fork.held(file.fileno()))  # a child would keep it after a kill -9
         yield
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def is_dead(token: str) -> bool:

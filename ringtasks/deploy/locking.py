@@ -21,10 +21,7 @@ __all__ = [
     "LockHolder",
     "LockState",
     "acquire",
-    "holding",
     "parse_held",
-    "release",
-    "unlock",
 ]
 
 
@@ -71,24 +68,6 @@ def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
     """
     lines = [f"{name}={printable(value)}" for name, value in note._asdict().items()]
     return call("acquire", note.token, round(seconds), dead, *lines)
-
-
-def holding(token: str, seconds: float) -> str:
-    """Return the beginning of a script that makes changes.
-
-    It renews the lock; if the lock is lost, it prints the state and ends the script.
-    """
-    return call("hold", token, round(seconds))
-
-
-def release(token: str) -> str:
-    """Return a script that releases the lock, if it is still this deploy's."""
-    return call("drop", token)
-
-
-def unlock() -> str:
-    """Return a script that removes the lock of any deploy and prints its holder."""
-    return "[ -L lock ] || exit 0\n" + call("unlock")
 
 
 def parse_held(output: str) -> LockState | None:

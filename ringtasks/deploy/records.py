@@ -6,15 +6,25 @@ The host is not trusted: names that are not those of ringtasks' releases are lef
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ringtasks.common.text import bounded
+from ringtasks.remote.answers import disk_space
 
 from .locking import LockState, parse_held
 from .release import is_release
 
-__all__ = ["Event", "EventKind", "HostState", "parse_state", "superfluous", "way_back"]
+__all__ = [
+    "Event",
+    "EventKind",
+    "HostState",
+    "Precheck",
+    "parse_precheck",
+    "parse_state",
+    "superfluous",
+    "way_back",
+]
 
 
 class EventKind(str, enum.Enum):
@@ -107,6 +117,20 @@ class HostState:
         return None
 
 
+@dataclass(frozen=True)
+class Precheck:
+    """State of a host before a deploy, with the obstacles to it.
+
+    ``problems`` would make the deploy fail; ``lacking`` are the shared files that do not exist;
+    ``free_bytes`` None: not known.
+    """
+
+    state: HostState = field(default_factory=HostState)
+    problems: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    free_bytes: int | None = None
+
+
 def parse_state(text: str) -> HostState:
     """Parse the output of `layout.state`."""
     said: dict[str, list[str]] = {}
@@ -121,6 +145,17 @@ def parse_state(text: str) -> HostState:
         history=tuple(filter(None, map(_event, said.get("history", [])))),
         held=parse_held(text),
     )
+
+
+def parse_precheck(text: str) -> Precheck:
+    """Parse the output of `layout.probe`."""
+    said: dict[str, list[str]] = {"problem": [], "lacks": [], "disk": [""]}
+    for line in text.splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind in said:
+            said[kind].append(bounded(rest))
+    _, free_bytes = disk_space(said["disk"][-1])
+    return Precheck(parse_state(text), tuple(said["problem"]), tuple(said["lacks"]), free_bytes)
 
 
 def way_back(state: HostState) -> str | None:

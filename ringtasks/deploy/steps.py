@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ringtasks.remote.programs import call
+
 from . import layout, locking
 from .records import EventKind
 from .release import Release
@@ -95,7 +97,7 @@ def precheck(plan: DeployPlan, place: AppFolder) -> HostStep:
 
 def lock(plan: DeployPlan, place: AppFolder, dead: str = "") -> HostStep:
     """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
-    script = locking.acquire(plan.note, LEASE, dead) + layout.state()
+    script = locking.acquire(plan.note, LEASE, dead) + call("state")
     return HostStep("lock", layout.inside(place.root, script, makes=True))
 
 
@@ -106,7 +108,7 @@ def renew(plan: DeployPlan, place: AppFolder) -> HostStep:
 
 def room(plan: DeployPlan, place: AppFolder) -> HostStep:
     """Return the step that makes the host ready for an upload."""
-    return HostStep("upload", _held(plan, place, layout.ready_for_files()))
+    return HostStep("upload", _held(plan, place, call("ready_for_files")))
 
 
 def build(plan: DeployPlan, place: AppFolder, content: str | None) -> HostStep:
@@ -115,7 +117,7 @@ def build(plan: DeployPlan, place: AppFolder, content: str | None) -> HostStep:
     :param content: `ReleaseSource.content` of the files that were just sent; None: none were.
     """
     settings = plan.settings
-    script = layout.took_files(content) if content else ""
+    script = call("took_files", content) if content else ""
     script += layout.build(plan.release, settings.shared, settings.build, is_old=content is None)
     return _users("build", plan, place, script, settings.build_timeout)
 
@@ -159,10 +161,10 @@ def finish(
 
     :param failed: the error before the switch; None: there was none.
     """
-    script = layout.prune(removed)
+    script = call("prune", *removed)
     if failed is not None:
         script = layout.note(EventKind.FAILED, plan.release, failed) + script
-    text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{locking.release(plan.token)}'
+    text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{call("drop", plan.token)}'
     return HostStep("unlock", layout.inside(place.root, text))
 
 
@@ -170,14 +172,14 @@ def unlock(plan: DeployPlan, place: AppFolder, reason: str) -> HostStep:
     """Return the step that removes the lock of any deploy and records the reason."""
     nothing = plan.release._replace(id="", revision="")
     script = f"[ -L lock ] || exit 0\n{layout.note(EventKind.UNLOCKED, nothing, reason)}"
-    return HostStep("unlock", layout.inside(place.root, script + locking.unlock()))
+    return HostStep("unlock", layout.inside(place.root, script + call("unlock")))
 
 
 def _confirmation(plan: DeployPlan, place: AppFolder) -> list[HostStep]:
     """Return the steps for restart and check, for those that the settings have."""
     settings, steps = plan.settings, []
     if settings.restart:
-        script = layout.restart(settings.restart)
+        script = call("restart", settings.restart)
         steps.append(_users("restart", plan, place, script, settings.restart_timeout))
     if settings.check or place.url:
         limit = settings.check_timeout
@@ -194,4 +196,4 @@ def _users(name: str, plan: DeployPlan, place: AppFolder, script: str, timeout: 
 
 
 def _held(plan: DeployPlan, place: AppFolder, script: str) -> str:
-    return layout.inside(place.root, locking.holding(plan.token, LEASE) + script)
+    return layout.inside(place.root, call("hold", plan.token, round(LEASE)) + script)

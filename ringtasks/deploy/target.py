@@ -5,11 +5,10 @@ If an answer is lost, a script of ringtasks' own runs again; one with users' com
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import SSHResult
@@ -18,21 +17,29 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
 from ringtasks.common.text import bounded, printable
-from ringtasks.errors import AnswerError
-from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
+from ringtasks.errors import RingtasksError, UsageError
+from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
 from ringtasks.remote.paths import joined
 from ringtasks.ssh.link import STDOUT
 
 from . import steps
 from .lease import is_dead
 from .locking import LockState, parse_held
-from .precheck import Precheck, parse_precheck
-from .records import Event, EventKind, HostState, parse_state, superfluous, way_back
+from .records import (
+    Event,
+    EventKind,
+    HostState,
+    Precheck,
+    parse_precheck,
+    parse_state,
+    superfluous,
+    way_back,
+)
 from .report import EndState, HostReport, StepReport
 from .source import ReleaseSource
 from .steps import AppFolder, DeployPlan, HostStep
 
-__all__ = ["HELD_STATUS", "NoObserver", "StepObserver", "StepOutcome", "Target"]
+__all__ = ["HELD_STATUS", "StepObserver", "StepOutcome", "Target"]
 
 #: Exit status: another deploy holds the lock (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
@@ -48,12 +55,13 @@ class StepOutcome(NamedTuple):
     """Outcome of a step; ``error`` None: it succeeded.
 
     ``returncode`` is as in `HostReport`; 255: the step may or may not have been done.  ``said`` is
-    the script's stdout.
+    the script's stdout, ``output`` the end of the users' commands' output.
     """
 
     error: str | None = None
     returncode: int = 0
     said: str = ""
+    output: str = ""
 
     def __bool__(self) -> bool:
         return self.error is None
@@ -64,8 +72,11 @@ class StepOutcome(NamedTuple):
         return self.returncode != UNREACHABLE
 
 
-class StepObserver(Protocol):
-    """Observer of steps; its methods are called as events happen, from several threads."""
+class StepObserver:
+    """Observer of steps; ignores them, unless a method is overridden.
+
+    Its methods are called as events happen, from several threads.
+    """
 
     def output(self, host: str, chunk: bytes) -> None:
         """Show output of a user's command on the host."""
@@ -75,16 +86,6 @@ class StepObserver(Protocol):
 
     def say(self, text: str) -> None:
         """Show a message to people."""
-
-
-class NoObserver:
-    """`StepObserver` that discards everything."""
-
-    def output(self, host: str, chunk: bytes) -> None: ...
-
-    def step_ended(self, host: str, step: StepReport) -> None: ...
-
-    def say(self, text: str) -> None: ...
 
 
 class Target:
@@ -108,26 +109,14 @@ class Target:
 
     def look(self) -> StepOutcome:
         """Check the host for obstacles to a deploy; change nothing."""
-        with self._timed("precheck") as timed:
-            result = self._asked(steps.precheck(self.plan, self.place))
-            if not result.success:
-                return timed.ended(self._told(result))
-            self.report.transport_used = result.transport_used
-            try:
-                self.precheck = parse_precheck(result.stdout)
-            except AnswerError as error:
-                return timed.ended(StepOutcome(str(error), UNREACHABLE))
-            self.state = self.precheck.state
-            self._learn_current(self.state)
-            return timed.ended(self._problems())
+        return self._step("precheck", self._look)
 
     def lock(self) -> StepOutcome:
         """Take the lock; replace that of a deploy that has ended."""
-        with self._timed("lock") as timed:
-            return timed.ended(self._lock())
+        return self._step("lock", self._lock)
 
     def renew(self, cancellation: Cancellation) -> LockState | None:
-        """Renew the lock, as `lease.Lockable` describes; callable from any thread."""
+        """Renew the lock, as `lease.Renew` describes; callable from any thread."""
         step = steps.renew(self.plan, self.place)
         result = self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
         return None if result.success else self._other_holder(result.stdout)
@@ -140,7 +129,8 @@ class Target:
             outcome = self._run(steps.build(self.plan, self.place, None))
             if "changed" not in outcome.said.splitlines():
                 return outcome
-        return self._upload(source) or self._run(steps.build(self.plan, self.place, source.content))
+        sent = self._step("upload", lambda: self._upload(source))
+        return sent and self._run(steps.build(self.plan, self.place, source.content))
 
     def activate(self) -> StepOutcome:
         """Switch to the release, restart and check."""
@@ -169,7 +159,7 @@ class Target:
         step = steps.precheck(self.plan, self.place)
         result = self.client.ask(Ask(step.script, _LAST_QUESTION_TIMEOUT))
         if result.success:
-            self._learn_current(result.stdout)
+            self._learn_current(parse_state(result.stdout))
 
     def revert(self) -> StepOutcome:
         """Undo `activate`, after its success or its failure."""
@@ -193,8 +183,9 @@ class Target:
         failed = self.report.error if is_unchanged and self.plan.source else None
         outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
         if outcome:
-            left = [line[5:] for line in outcome.said.splitlines() if line.startswith("left ")]
-            self.report.removed = removed
+            lines = outcome.said.splitlines()
+            left = [line[5:] for line in lines if line.startswith("left ")]
+            self.report.removed = tuple(name for name in removed if f"removed {name}" in lines)
             self.report.left = tuple(joined(self.place.root, bounded(path)) for path in left)
         return outcome
 
@@ -226,7 +217,14 @@ class Target:
         """Return the releases to remove once this one is good."""
         return superfluous(self._state_now(), self.plan.settings.keep)
 
-    def _problems(self) -> StepOutcome:
+    def _look(self) -> StepOutcome:
+        result = self._asked(steps.precheck(self.plan, self.place))
+        if not result.success:
+            return self._told(result)
+        self.report.transport_used = result.transport_used
+        self.precheck = parse_precheck(result.stdout)
+        self.state = self.precheck.state
+        self._learn_current(self.state)
         found = list(self.precheck.problems)
         source = self.plan.source
         if source is not None:
@@ -238,12 +236,10 @@ class Target:
         began, first, dead = time.monotonic(), None, ""
         while True:
             result = self._own(steps.lock(self.plan, self.place, dead))
+            state = parse_state(result.stdout)
             if result.success:
-                try:
-                    self.state = parse_state(result.stdout)
-                except AnswerError as error:
-                    return StepOutcome(str(error), UNREACHABLE)
-                self._learn_current(self.state)
+                self.state = state
+                self._learn_current(state)
                 self.report.previous = self.report.current
                 return StepOutcome()
             held = self._other_holder(result.stdout)
@@ -256,7 +252,7 @@ class Target:
                 first = held
                 self._watcher.say(f"{self.report.host}: locked by {held}: is it still there?")
             # If the lock was renewed or another deploy took it, its holder is running.
-            self._learn_current(result.stdout)
+            self._learn_current(state)
             is_alive = (held.token, held.until) != (first.token, first.until)
             if is_alive and time.monotonic() - began >= self.plan.wait:
                 return StepOutcome(f"locked by {held}", HELD_STATUS)
@@ -264,37 +260,38 @@ class Target:
             if self.stop.is_cancelled:
                 return StepOutcome("interrupted", INTERRUPTED)
 
-    def _upload(self, source: ReleaseSource) -> StepOutcome | None:
-        """Send the files; return the outcome of a failure, or None if they arrived."""
-        with self._timed("upload") as timed:
-            result = self._own(steps.room(self.plan, self.place))
-            if not result.success:
-                return timed.ended(self._told(result))
-            from .upload import upload  # not needed if the files are unchanged
+    def _upload(self, source: ReleaseSource) -> StepOutcome:
+        result = self._own(steps.room(self.plan, self.place))
+        if not result.success:
+            return self._told(result)
+        from .upload import upload, upload_to  # not needed if the files are unchanged
 
-            sent = upload(self.client, self.place, self.plan.settings, source, self.stop)
-            self.report.sent_bytes += sent.sent_bytes
-            if sent.error is not None:
-                return timed.ended(StepOutcome(sent.error, sent.returncode))
-            timed.ended(StepOutcome())
-            return None
+        host_copy = upload_to(self.client, self.plan.settings, self.stop)
+        try:
+            upload(host_copy, self.place, source)
+        finally:
+            self.report.sent_bytes += host_copy.ended().sent_bytes
+        return StepOutcome()
 
     def _run(self, step: HostStep) -> StepOutcome:
-        with self._timed(step.name) as timed:
-            if not step.is_users:
-                return timed.ended(self._told(self._own(step)))
-            result, timed.output = self._users(step)
-            if step.limit is not None and (result.timed_out or result.returncode == 1):
-                return timed.ended(_without_success(step.limit, timed.output))
-            ended = self._ended_by_guard(result)
-            return timed.ended(self._told(result) if ended is None else ended)
+        if step.is_users:
+            return self._step(step.name, lambda: self._run_users(step))
+        return self._step(step.name, lambda: self._told(self._own(step)))
 
-    def _ended_by_guard(self, result: SSHResult) -> StepOutcome | None:
-        """Return the outcome of commands that the host ended as the lock was lost; else None."""
+    def _run_users(self, step: HostStep) -> StepOutcome:
+        result, output = self._users(step)
+        if step.limit is not None and (result.timed_out or result.returncode == 1):
+            outcome = _without_success(step.limit, output)
+        else:
+            held = self._holder_that_ended(result)
+            outcome = self._told(result) if held is None else self._without_lock(held)
+        return outcome._replace(output=output)
+
+    def _holder_that_ended(self, result: SSHResult) -> LockState | None:
+        """Return the new lock if the host may have ended commands because ours was lost."""
         if result.returncode != UNREACHABLE or self.stop.is_cancelled:
             return None
-        held = self.renew(self.stop)
-        return None if held is None else self._without_lock(held)
+        return self.renew(self.stop)
 
     def _own(self, step: HostStep) -> SSHResult:
         """Run one of our own scripts; while the host is unreachable, try again."""
@@ -360,12 +357,7 @@ class Target:
         held = parse_held(stdout)
         return held if held and held.token != self.plan.token else None
 
-    def _learn_current(self, state: HostState | str) -> None:
-        if isinstance(state, str):
-            try:
-                state = parse_state(state)
-            except AnswerError:  # what a host says that is broken tells nothing
-                return
+    def _learn_current(self, state: HostState) -> None:
         self.report.current, self.report.is_current_known = state.stands_on, True
 
     def _link_before(self) -> str | None:
@@ -392,33 +384,26 @@ class Target:
             history=(*self.state.history, good),
         )
 
-    def _add_error(self, error: str, returncode: int) -> None:
-        report = self.report
-        report.error = f"{report.error}; {error}" if report.error else error
-        report.returncode = report.returncode or returncode
+    def _step(self, name: str, do: Callable[[], StepOutcome]) -> StepOutcome:
+        """Do a step, and add its result to the report.
 
-    @contextlib.contextmanager
-    def _timed(self, name: str) -> Iterator[_Timed]:
-        timed = _Timed()
-        began = time.monotonic()
-        yield timed
+        An error of this machine, such as a full disk, is the host's too: the rollout has to go on
+        to release the locks.
+        """
+        report, began = self.report, time.monotonic()
+        try:
+            outcome = do()
+        except (RingtasksError, OSError) as error:
+            told = printable(str(error)).removeprefix(f"{report.host}: ")
+            status = USAGE if isinstance(error, UsageError) else getattr(error, "returncode", 1)
+            outcome = StepOutcome(told, status)
         elapsed_ms = round((time.monotonic() - began) * 1000, 3)
-        step = StepReport(name, elapsed_ms, timed.outcome.error, timed.output)
-        self.report.steps.append(step)
-        if not timed.outcome:
-            self._add_error(f"{name}: {timed.outcome.error}", timed.outcome.returncode)
-        self._watcher.step_ended(self.report.host, step)
-
-
-class _Timed:
-    """Outcome and output of a step, filled in while it runs."""
-
-    def __init__(self) -> None:
-        self.outcome = StepOutcome("was not ended", 1)
-        self.output = ""
-
-    def ended(self, outcome: StepOutcome) -> StepOutcome:
-        self.outcome = outcome
+        step = StepReport(name, elapsed_ms, outcome.error, outcome.output)
+        report.steps.append(step)
+        if not outcome:
+            report.error = "; ".join(filter(None, [report.error, f"{name}: {outcome.error}"]))
+            report.returncode = report.returncode or outcome.returncode
+        self._watcher.step_ended(report.host, step)
         return outcome
 
 

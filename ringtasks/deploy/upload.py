@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
-
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
-from ringtasks.exit_status import USAGE
 from ringtasks.remote.paths import joined
 from ringtasks.transfer.host_transfer import HostCopy, HostTransferError
 from ringtasks.transfer.options import Options
@@ -19,33 +15,33 @@ from .settings import DeploySettings
 from .source import ReleaseSource
 from .steps import AppFolder
 
-__all__ = ["Sent", "changes_of", "upload"]
+__all__ = ["changes_of", "upload", "upload_to"]
 
 
-class Sent(NamedTuple):
-    """Result of an upload; ``error`` None: all files arrived."""
+def upload_to(
+    client: SSHClient, settings: DeploySettings, stop: Cancellation, *, dry_run: bool = False
+) -> HostCopy:
+    """Return an upload to the host that has not begun."""
+    options = Options(
+        exclude=(*settings.exclude, f"/{layout.MARK}"),
+        delete=True,
+        # `took_files` gives what arrives its time.
+        checksum=True,
+        keep_times=False,
+        timeout=settings.upload_timeout,
+        dry_run=dry_run,
+    )
+    return HostCopy(client, options, stop, None)
 
-    error: str | None
-    returncode: int
-    sent_bytes: int
 
+def upload(host_copy: HostCopy, place: AppFolder, source: ReleaseSource) -> None:
+    """Mirror the files to the host's ``source`` folder; resume after lost connections.
 
-def upload(
-    client: SSHClient,
-    place: AppFolder,
-    settings: DeploySettings,
-    source: ReleaseSource,
-    stop: Cancellation,
-) -> Sent:
-    """Mirror the files to the host's ``source`` folder; resume after lost connections."""
-    host_copy = HostCopy(client, _options(settings), stop, None)
-    try:
-        _put(host_copy, place, source)
-    except HostTransferError as error:
-        return Sent(str(error), error.returncode, host_copy.ended().sent_bytes)
-    except UsageError as error:  # git failed, for example
-        return Sent(str(error), USAGE, 0)
-    return Sent(None, 0, host_copy.ended().sent_bytes)
+    :raises HostTransferError: not all files arrived.
+    :raises UsageError: git or tar fails.
+    """
+    target = joined(place.root, "source")
+    put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
 
 
 def changes_of(
@@ -55,27 +51,10 @@ def changes_of(
 
     :raises UsageError: the files cannot be compared.
     """
-    options = replace(_options(settings), dry_run=True)
-    host_copy = HostCopy(client, options, Cancellation(), None)
+    host_copy = upload_to(client, settings, Cancellation(), dry_run=True)
     try:
-        _put(host_copy, place, source)
+        upload(host_copy, place, source)
     except HostTransferError as error:
         raise UsageError(f"{client.config.id}: {error}") from error
     found = host_copy.ended()
     return (*(("sent", name) for name in found.names), *(("deleted", n) for n in found.deleted))
-
-
-def _put(host_copy: HostCopy, place: AppFolder, source: ReleaseSource) -> None:
-    target = joined(place.root, "source")
-    put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
-
-
-def _options(settings: DeploySettings) -> Options:
-    return Options(
-        exclude=(*settings.exclude, f"/{layout.MARK}"),
-        delete=True,
-        # `took_files` gives what arrives its time.
-        checksum=True,
-        keep_times=False,
-        timeout=settings.upload_timeout,
-    )

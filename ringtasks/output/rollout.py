@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ringtasks.common.lines import LineBuffer, folded_line
 from ringtasks.common.redaction import MIN_LENGTH
 from ringtasks.common.text import visible
+from ringtasks.deploy.deployment import RolloutObserver
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
 
@@ -23,7 +24,7 @@ __all__ = ["RolloutView"]
 _QUIET = ("precheck", "lock", "unlock")
 
 
-class RolloutView:
+class RolloutView(RolloutObserver):
     """Display of a rollout; its methods may be called from any thread.
 
     :param is_verbose: show the output of the commands as it arrives.

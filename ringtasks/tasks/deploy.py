@@ -105,6 +105,8 @@ def rollback(
     """Roll back to the previous release, or to another good one; never to a failed one."""
     from . import deploy_rollout
 
+    if to is not None and not to.strip():  # an unset variable of the shell, for example
+        raise UsageError("--to: expected a release or the beginning of its revision")
     settings = _settings(c, host, None, serial, max_failures, revert=revert)
     hosts = selected(c, settings.hosts, inventory)
     if is_dry(c):

@@ -120,10 +120,11 @@ def _roll_out(
     view.conceal = plan.conceal
     if flags.junit is not None:
         prepare_junit(Path(flags.junit))
+    deployment = Deployment(plan, targets, view)
     if not _hook(plan, "before"):
         view.say("hooks: before: failed: nothing was done")
-        return Deployment(plan, targets, view).report, 1
-    deployment = Deployment(plan, targets, view)
+        _report(deployment.report, view, flags)
+        return deployment.report, 1
     view.began(deployment.report, tuple(plan.secrets.values()))
     try:
         deployment.run()

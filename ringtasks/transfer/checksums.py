@@ -7,14 +7,11 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ringtasks.client.result import SSHResult
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.script import quoted_path
-
-if TYPE_CHECKING:
-    from .host_transfer import HostCopy
 
 __all__ = ["HASHERS", "Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
 
@@ -86,15 +83,16 @@ class Hashing:
 
 
 def hashes_on_host(
-    host_copy: HostCopy, folder: str, names: Sequence[str], hasher: str, size_bytes: int
+    ask: Callable[..., SSHResult], folder: str, names: Sequence[str], hasher: str, size_bytes: int
 ) -> list[str] | str:
     """Return the sums of files in ``folder``, in the order of ``names``; or why there are none.
 
+    :param ask: runs a script on the host, as `HostCopy.ask_once`.
     :param size_bytes: of all of them, for the time limit.
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
     command = f"cd {quoted_path(folder)} && xargs -0 {hash_command(hasher)}"
-    result = host_copy.ask_once(command, time_for(size_bytes), stdin=io.BytesIO(listed))
+    result = ask(command, time_for(size_bytes), stdin=io.BytesIO(listed))
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"
     sums = [

@@ -68,7 +68,7 @@ def put_tree(
         hasher = (known or host_copy.path_probe()).hasher
         if not hasher:
             return _NO_HASHER
-        return hashes_on_host(host_copy, target, names, hasher, size_bytes)
+        return hashes_on_host(host_copy.ask_once, target, names, hasher, size_bytes)
 
     read = source if isinstance(source, Path) else "the sources"
     with told_on_host(host_copy, source, target), host_copy.local(read):
@@ -156,7 +156,7 @@ def _verify(
     names = [change.name for change in sent]
     folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)
     size_bytes = sum(change.size_bytes for change in sent)
-    sums = hashes_on_host(host_copy, folder, paths, hasher, size_bytes)
+    sums = hashes_on_host(host_copy.ask_once, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
         raise HostTransferError(f"could not be checked on the host: {sums}")
     differing = []

@@ -96,9 +96,9 @@ def test_hanging_or_failing_lock_renewal_does_not_delay_other_renewals() -> None
     lost: list[str] = []
     hanging, failing, good = _Host("hang"), _Host("fail"), _Host("")
 
-    with Lease(lambda _, why: lost.append(why), interval=0.01) as lease:
+    with Lease(interval=0.01) as lease:
         for host in (hanging, failing, good):
-            lease.add(host)
+            lease.add(host.renew, lost.append)
         until(lambda: good.renewals >= 5 and bool(lost), timeout=10)
 
     assert lost == ["the lock cannot be renewed: no thread can be started"]

@@ -20,6 +20,7 @@ from ringtasks.deploy import layout, locking
 from ringtasks.deploy.locking import LockHolder, parse_held
 from ringtasks.deploy.records import EventKind, HostState, parse_state
 from ringtasks.deploy.release import Release
+from ringtasks.remote.programs import call
 from tests.support.fixtures import Require
 from tests.support.shells import SHELLS
 
@@ -108,13 +109,13 @@ def test_each_deploy_script_is_idempotent(run: Run, tmp_path: Path) -> None:
     _released(run, tmp_path / "app", _OLD, "one")
     scripts = [
         locking.acquire(note, 60),
-        layout.ready_for_files(),
-        layout.took_files("content"),
+        call("ready_for_files"),
+        call("took_files", "content"),
         layout.build(_NEW, ["data/"], [], is_old=False),
         layout.switch(_NEW),
         layout.revert(_NEW, f"releases/{_OLD.id}", "no"),
-        layout.prune([_NEW.id]),
-        locking.release(note.token),
+        call("prune", _NEW.id),
+        call("drop", note.token),
     ]
     (tmp_path / "app" / "source").mkdir(exist_ok=True)
 
@@ -166,7 +167,7 @@ def test_interrupted_build_is_started_from_the_beginning(run: Run, tmp_path: Pat
 def test_build_reports_a_modified_file_of_an_old_release(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _source(app, "two")
-    for script in (layout.ready_for_files(), layout.took_files("content")):
+    for script in (call("ready_for_files"), call("took_files", "content")):
         assert run(script).returncode == 0
     later = time.time() + 5
     os.utime(app / "source" / "file", (later, later))
@@ -219,7 +220,7 @@ def test_one_of_many_concurrent_deploys_takes_over_an_expired_lock(run: Run) -> 
         held = _state(run).held
         assert held is not None
         assert held.who == winner.who
-        run(locking.release(winner.token))
+        run(call("drop", winner.token))
 
 
 def test_unexpired_lock_is_not_taken_over_and_its_holder_is_reported(run: Run) -> None:
@@ -245,8 +246,8 @@ def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> 
     run(locking.acquire(mine, -10))
     assert run(locking.acquire(other, 60)).returncode == 0
 
-    done = run(locking.holding(mine.token, 60) + "touch done\n")
-    given_back = run(locking.release(mine.token))
+    done = run(call("hold", mine.token, 60) + "touch done\n")
+    given_back = run(call("drop", mine.token))
 
     assert done.returncode == 1
     assert not (tmp_path / "app" / "done").exists()
@@ -332,8 +333,9 @@ def test_file_that_cannot_be_removed_is_reported_with_its_path(run: Run, tmp_pat
     (tools / "rm").write_text(_RM_OF_A_BUSY_FOLDER)
     (tools / "rm").chmod(0o755)
 
-    done = run(f"PATH={tools}:$PATH\n" + layout.prune([_OLD.id]))
+    done = run(f"PATH={tools}:$PATH\n" + call("prune", _OLD.id))
 
+    assert f"removed {_OLD.id}" in done.stdout.splitlines()
     (left,) = [line for line in done.stdout.splitlines() if line.startswith("left ")]
     assert left.startswith("left .trash-")
     assert left.endswith(f"{_OLD.id}: Device or resource busy")
@@ -370,7 +372,7 @@ def _source(app: Path, text: str) -> None:
 
 
 def _state(run: Run) -> HostState:
-    return parse_state(run(layout.state()).stdout)
+    return parse_state(run(call("state")).stdout)
 
 
 def _busybox_tools(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -82,12 +83,14 @@ def test_release_keeps_modes_and_links_and_omits_export_ignored_files(fleet: Fle
 
 
 def test_old_releases_are_deleted_except_the_current_and_rollback_ones(fleet: Fleet) -> None:
-    fleet.configure(keep=2, check_timeout=1)
+    fleet.configure(keep=2)
     for version in ("v1", "v2", "v3"):
         fleet.commit(version)
         assert fleet.inv("deploy").returncode == 0
+    fleet.configure(check_timeout=0.5)
     fleet.commit("v4", bad_on="web1")
     assert fleet.inv("deploy").returncode == 1
+    fleet.configure(check_timeout=3)
     fleet.commit("v5", bad_on="")
 
     told = _told(fleet, "deploy")
@@ -160,6 +163,26 @@ def test_single_file_can_be_released(fleet: Fleet) -> None:
     assert done.returncode == 0, done.stderr
     names = {path.name for path in fleet.current("web1").iterdir()}
     assert names == {"app-1.1.whl", ".ringtasks-release"}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_full_disk_here_ends_the_deploy_and_frees_its_locks(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.configure(source="app", check=None, check_url=None, restart=None)
+    (fleet.folder / "app").write_bytes(bytes(2_000_000))
+    fleet.commit("v1")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=True)
+    try:
+        done = fleet.inv("deploy", "--json", TMPDIR=str(small))
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+    assert done.returncode == 1
+    told = json.loads(done.stdout.splitlines()[0])
+    assert "upload: " in told["error"]
+    assert "No space left on device" in told["error"]
+    assert not (fleet.root("web1") / "lock").is_symlink()
 
 
 def test_built_directory_is_released_without_excluded_files(fleet: Fleet) -> None:
@@ -246,9 +269,12 @@ def test_hooks_run_locally_and_the_first_can_stop_the_deploy(fleet: Fleet) -> No
     assert (fleet.folder / "after").read_text().strip() == fleet.current("web1").name
 
     fleet.write("closed", "")
-    done = fleet.inv("deploy")
+    done = fleet.inv("deploy", "--json", "--junit", "report.xml")
     assert done.returncode == 1
     assert "hooks: before: failed: nothing was done" in done.stderr
+    told = [json.loads(line)["end_state"] for line in done.stdout.splitlines()]
+    assert told == ["unchanged"] * len(fleet.hosts)
+    assert "web1" in (fleet.folder / "report.xml").read_text()
     (fleet.folder / "closed").unlink()
     fleet.configure(build=["false"])
     assert fleet.inv("deploy").returncode == 1
@@ -318,6 +344,7 @@ def test_rollback_to_a_named_release_refuses_a_failed_one(fleet: Fleet) -> None:
         fleet.inv("deploy")
     failed = fleet.inv("deploy.rollback", "--to", revisions[2][:8])
     unknown = fleet.inv("deploy.rollback", "--to", "0123abcd")
+    empty = fleet.inv("deploy.rollback", "--to", "")
 
     done = fleet.inv("deploy.rollback", "--to", revisions[0][:8])
 
@@ -325,6 +352,7 @@ def test_rollback_to_a_named_release_refuses_a_failed_one(fleet: Fleet) -> None:
     assert "it failed on web1; choose a release that succeeded" in failed.stderr
     assert unknown.returncode == 2
     assert "has no such release; it has:" in unknown.stderr
+    assert "--to: expected a release" in empty.stderr
     assert done.returncode == 0, done.stderr
     assert fleet.served() == ["v1/v1"]
 
