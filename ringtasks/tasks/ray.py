@@ -110,7 +110,7 @@ def status(
     _show(cluster_state)
     head = cluster_state.head
     if head is None or not head.is_live:
-        display.say("it is unknown whether the head runs, so Ray was not asked")
+        display.say(f"{_state_of_head(cluster_state)}, so Ray was not asked")
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
     result = cluster_state.ask_ray()
     for line in result.output.splitlines():
@@ -120,6 +120,15 @@ def status(
     if cluster_state.unreachable:
         return ended(c, cluster_state, UNREACHABLE)
     return ended(c, cluster_state, result.returncode or (0 if cluster_state.is_well else 1))
+
+
+def _state_of_head(cluster_state: ClusterState) -> str:
+    head = cluster_state.head
+    if head is not None and head.job is not None and head.job.is_ended:
+        return "the head does not run"
+    if head is None and not cluster_state.unreachable:
+        return "no host that was asked has the head"
+    return "it is unknown whether the head runs"
 
 
 @task(
@@ -163,7 +172,7 @@ def submit(
     upload = ray.plan_upload(folder) if folder is not None else None
     if upload is not None and upload.left_out:
         left_out = display.shown(upload.describe_left_out())
-        display.say(f"left out of {working_dir}, as Ray does: {left_out}")
+        display.say(f"left out of {working_dir}: {left_out}")
     head = ray.look(clients, _checked(name)).working_head()
     more = f" --name {name}" if name != "ray" else ""
     with interruption.said_as(

@@ -9,7 +9,7 @@ from ringtasks.jobs.job import this_user
 from ringtasks.jobs.probe import probe_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stop_job import stop_job_script
-from ringtasks.training.ray.commands import FOLDER, group_of, ray, starts
+from ringtasks.training.ray.commands import FOLDER, check_options, group_of, ray, starts
 from ringtasks.training.ray.submitting import submit_command
 from ringtasks.training.rendezvous import Node, Rendezvous
 
@@ -35,6 +35,7 @@ def plan_up(
     options: str,
 ) -> None:
     """Plan the start of a cluster: the first host is the head."""
+    check_options(options)
     nodes = tuple(
         Node(own.config.id, f"ADDRESS-OF-{own.config.id}", "interface") for own in clients
     )

@@ -95,7 +95,13 @@ def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
         _git(folder, "init", "--quiet", "--bare", empty)
         place = (f"--git-dir={empty}", "--work-tree=.")
         answer = _git(folder, *place, *_MATCH, f"--exclude-per-directory={ignore_file}")
-    return tuple(_listed(answer, f"{ignore_file}: {folder}"))
+    found = _listed(answer, f"{ignore_file}: {folder}")
+    nested = [
+        f"{name}/{path}"
+        for name in _repositories(folder, {path.rstrip("/") for path in found})
+        for path in matched_paths(folder / name, ignore_file)
+    ]
+    return (*found, *nested)
 
 
 def revision_of(folder: Path) -> str | None:

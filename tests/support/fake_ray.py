@@ -53,6 +53,8 @@ elif command == "start":
     if "leave" in flags:  # a process of another name, without the mark, as Ray's agents are
         subprocess.Popen(["env", "-i", "sleep", flags["leave"]])
     if "head" in flags:
+        session = pathlib.Path(flags["temp-dir"], "session")
+        session.mkdir(parents=True)
         for port in ("dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port"):
             held = socket.create_server(("127.0.0.1", int(flags[port])))
             globals()[port] = held
@@ -150,6 +152,12 @@ class FakeRay:
         (package / "__init__.py").touch()
         (package / "job_submission.py").write_text(_JOB_API)
         self.bin, self.lib = program.parent, metadata.parents[1]
+        self.temp = folder / "tmp"  # with the folders for the sessions of clusters
+        self.temp.mkdir()
 
     def environ(self, path: str) -> dict[str, str]:
-        return {"PATH": f"{self.bin}:{path}", "PYTHONPATH": str(self.lib)}
+        return {
+            "PATH": f"{self.bin}:{path}",
+            "PYTHONPATH": str(self.lib),
+            "TMPDIR": str(self.temp),
+        }

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ringtasks.errors import UsageError
-from ringtasks.remote.script import quote
+from ringtasks.remote.script import quote, quoted_path
 from ringtasks.training.rendezvous import Rendezvous
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ray",
     "read",
     "starts",
+    "temp_of",
     "token_settings",
 ]
 
@@ -84,6 +85,24 @@ def folder_of(cluster_id: str) -> str:
     return f'"$HOME/{FOLDER}/{cluster_id}"'
 
 
+def temp_of(cluster_id: str, options: str) -> str:
+    """Return the cluster's folder for Ray's sessions, for a shell.
+
+    In the folder of its sessions Ray keeps the address of the cluster that was started last, and
+    connects each job to that one.  The name is short, since sockets are below it (unix(7)).
+
+    :param options: may name the folder that it is in, as ``--temp-dir``; else that is Ray's own.
+    """
+    words = shlex.split(options)
+    given = ""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == "--temp-dir":
+            given = value if equals else following
+    place = quoted_path(given) if given else '"${TMPDIR:-/tmp}"'
+    return f"{place}/ray-{cluster_id.rpartition('-')[2]}"
+
+
 def ray(cluster_id: str, program: str = "ray") -> str:
     """Return ``ray``, or another program, with the cluster's token; for a shell."""
     token = f'{_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token"'
@@ -124,6 +143,7 @@ def starts(
     """
     store = f"{rendezvous_point.address}:{rendezvous_point.port}"
     hosts = ",".join(node.host for node in rendezvous_point.nodes)
+    temp = temp_of(cluster_id, options)
     for n, (node, own) in enumerate(zip(rendezvous_point.nodes, ports, strict=True)):
         flags = {"node-ip-address": node.address}
         if n == 0:
@@ -136,10 +156,10 @@ def starts(
         flags["dashboard-agent-listen-port"] = str(own["agent"])
         told = " ".join(f"--{flag}={quote(value)}" for flag, value in flags.items())
         reaper = f'python3 "$HOME/{FOLDER}/{cluster_id}/{REAPER}"'
-        role = " --head" if n == 0 else ""
+        role, last = (" --head", f" --temp-dir={temp}/ray") if n == 0 else ("", "")
         program = f"{_HOSTS_VARIABLE}={quote(hosts)} {reaper} ray start{role}"
-        command = f"exec {ray(cluster_id, program)} {told} --disable-usage-stats --block {options}"
-        yield command.rstrip()
+        own_options = f"{told} --disable-usage-stats --log-color=false --block"
+        yield f"exec {ray(cluster_id, program)} {own_options} {options}".rstrip() + last
 
 
 def read(command: str) -> Start | None:

@@ -10,6 +10,7 @@ from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job
+from ringtasks.remote.programs import Program, Word
 
 from .cluster_state import ClusterState, Member
 from .commands import folder_of
@@ -19,7 +20,7 @@ __all__ = ["Ended", "end"]
 #: Seconds between TERM and KILL: Ray's head would drain for 30 s, with no node left to drain to.
 _STOP_GRACE = 5.0
 
-_REMOVE = "rm -rf {folder}; [ ! -e {folder} ]"
+_REMOVE = Program(__file__, "remove_files.sh")
 
 
 class Ended(NamedTuple):
@@ -50,7 +51,8 @@ def _end(member: Member) -> Ended:
         said = str(stopped)
         if not stopped.is_gone:
             return Ended(member.host, said, UNREACHABLE if stopped.error else 1)
-    removed = member.client.run(_REMOVE.format(folder=folder_of(member.cluster_id)), cwd="~")
+    remove = _REMOVE.render(folder=Word(folder_of(member.cluster_id)))
+    removed = member.client.run(remove, cwd="~")
     if removed.success:
         return Ended(member.host, said)
     status = UNREACHABLE if removed.error else 1

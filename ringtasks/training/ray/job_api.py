@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -17,10 +18,17 @@ from typing import Any
 SUCCEEDED, FAILED, STOPPED, NO_SUCH_JOB, NO_ANSWER = 0, 1, 3, 66, 70
 STOP_TIMEOUT = 30.0  # seconds
 
+#: Ray packs all of the folder, since files that are not for the job are not in it.
+PACK_ALL = {
+    "RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1",
+    "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
+}
+
 
 def main() -> int:
     asked = json.loads(sys.argv[1])
     logging.disable(logging.INFO)
+    os.environ.update(PACK_ALL)
     try:
         from ray.job_submission import JobSubmissionClient
 

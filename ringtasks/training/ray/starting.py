@@ -22,7 +22,16 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.training.rendezvous import find_rendezvous
 
 from .cluster_state import Member, ask, look
-from .commands import FOLDER, REAPER, check_options, folder_of, group_of, read, starts
+from .commands import (
+    FOLDER,
+    REAPER,
+    check_options,
+    folder_of,
+    group_of,
+    read,
+    starts,
+    temp_of,
+)
 from .ending import end
 from .guard import STRANGER
 from .prepare import knows_tokens, prepare
@@ -73,7 +82,7 @@ def up(
     )
     rising = _Rising(cluster_id, name, clients, tell)
     try:
-        rising.write_files(secrets.token_hex(32))
+        rising.write_files(secrets.token_hex(32), temp_of(cluster_id, options))
         for client, command in zip(clients, commands, strict=True):
             rising.start(client, command)
             if len(rising.members) == 1:
@@ -110,14 +119,18 @@ class _Rising:
     tell: Tell
     members: list[Member] = field(default_factory=list)
 
-    def write_files(self, token: str) -> None:
+    def write_files(self, token: str, temp: str) -> None:
         """Write the cluster's files on each host.
 
+        :param temp: the folder for Ray's sessions, for a shell.
         :raises ClusterError: a host could not be written to.
         """
         reaper = resources.files(__package__).joinpath(REAPER).read_text()
         script = _WRITE_FILES.render(
-            folder=Word(folder_of(self.cluster_id)), program=reaper, name=REAPER
+            folder=Word(folder_of(self.cluster_id)),
+            temp=Word(temp),
+            program=reaper,
+            name=REAPER,
         )
         for client, result in each(
             self.clients, lambda client: client.run(script, cwd="~", env={"TOKEN": token})

@@ -125,22 +125,27 @@ def submit_command(cluster_id: str, command: str, port: int, there: str | None) 
 
 
 def _send(head: Member, folder: Path, there: str, upload: Upload | None) -> None:
-    left_out = tuple(f"/{literal(path)}" for path in upload.left_out) if upload else ()
-    for failed in transfer.sync(folder, there, [head.client], Options(exclude=left_out)).failed:
+    left_out = tuple(f"/{literal(path.rstrip('/'))}" for path in upload.left_out) if upload else ()
+    # put copies the targets of links that lead out of the folder, in place of the links.
+    sent = transfer.put(folder.resolve(), there, [head.client], Options(exclude=left_out))
+    for failed in sent.failed:
         why = failed.error or f"exit status {failed.returncode}"
         raise ClusterError(head.host, f"{folder} was not sent: {why}")
 
 
 def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> None:
     asked = _question(head, "submit", job_id, command=command, working_dir=there)
+    is_unknown = False
     for _ in range(_ATTEMPTS):
         result = head.client.run(asked, timeout=_SUBMIT_TIMEOUT, cwd="~")
         if result.success:
             return
+        # What no later attempt refutes: one that did not arrive says nothing of those before.
+        is_unknown = is_unknown or result.is_unknown or result.timed_out
         if not result.is_unknown:
             break
     why = result.error or last_words(result)
-    if result.is_unknown or result.timed_out:
+    if is_unknown:
         why += f"; '{as_typed('ray.submit')} --attach {job_id}' finds out whether Ray has it"
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 

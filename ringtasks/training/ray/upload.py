@@ -1,13 +1,16 @@
-"""A folder for Ray's job API: the part that Ray would send to the job, and whether it is too large.
+"""A folder for Ray's job API: the part that is sent to the job, and whether it is too large.
 
-Ray leaves out the files that ``.gitignore`` and ``.rayignore`` in the folder name, and a few names
-of its own, without a message (``_private/runtime_env/packaging.py``, ``ray_constants.py``), and
-refuses a folder that is too large only once all of it is on the head.
+Ray would leave out files without a message: those that ``.gitignore`` and ``.rayignore`` name, a
+few names of its own, and links that lead out of the folder, since it packs the copy on the head
+(``_private/runtime_env/packaging.py``, ``ray_constants.py``).  It refuses a folder that is too
+large only once all of it is on the head.  So the choice is made here, and `job_api` lets Ray pack
+all that was sent.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +21,13 @@ from ringtasks.transfer.git import matched_paths
 
 __all__ = ["Upload", "plan_upload"]
 
-#: The dashboard's limit for one request (dashboard/http_server_head.py), and the largest overhead
-#: of a file in an archive.
+#: The dashboard's limit for one request (dashboard/http_server_head.py).
 LIMIT_BYTES = 100 * 1024**2
-_FILE_BYTES = 512
+#: A file's part of a ZIP archive besides its content: its name twice, and at most this.
+_ENTRY_BYTES = 128
 
-#: RAY_RUNTIME_ENV_DEFAULT_EXCLUDES.
-_LEFT_OUT = frozenset((".git", ".venv", "venv", "__pycache__"))
+#: RAY_RUNTIME_ENV_DEFAULT_EXCLUDES; and the file that Ray would apply in its own way.
+_LEFT_OUT = frozenset((".git", ".venv", "venv", "__pycache__", ".rayignore"))
 _MEGABYTE = 10**6
 _MAX_LISTED = 8  # names in a message
 
@@ -45,14 +48,17 @@ class Upload(NamedTuple):
 def plan_upload(folder: Path) -> Upload:
     """Return the paths left out of a folder, and the size of the rest.
 
-    :raises UsageError: Ray's job API would not take it.
+    :raises UsageError: Ray's job API would not take it, or a link in it leads back to a folder that
+        holds the link.
     """
     ignored = {
-        path for name in (".gitignore", ".rayignore") for path in matched_paths(folder, name)
+        path.rstrip("/")
+        for name in (".gitignore", ".rayignore")
+        for path in matched_paths(folder, name)
     }
-    left_out: set[str] = set()
-    sizes = dict(_sizes(folder, ignored, left_out))
-    total = sum(sizes.values()) + _FILE_BYTES * len(sizes)
+    walk = _Walk(folder.resolve(), ignored)
+    sizes = dict(walk.files(walk.top, ""))
+    total = sum(sizes.values()) + sum(_overhead(name) for name in sizes)
     if total >= LIMIT_BYTES:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         named = ", ".join(f"{name} ({sizes[name] / _MEGABYTE:.1f} MB)" for name in largest)
@@ -61,28 +67,54 @@ def plan_upload(folder: Path) -> Upload:
             f"than {LIMIT_BYTES / _MEGABYTE:.1f} MB; the largest: {named}: name in .rayignore what "
             f"the job does not need, or bring it to the hosts by '{as_typed('put')}'"
         )
-    return Upload(tuple(sorted(left_out)), total)
+    return Upload(tuple(sorted(walk.left_out)), total)
 
 
-def _sizes(folder: Path, ignored: set[str], left_out: set[str]) -> Iterator[tuple[str, int]]:
-    """Yield each file to send, with its size; the other paths go to ``left_out``."""
-    for place, folders, files in os.walk(folder):
-        below = Path(place).relative_to(folder)
-        for name in [*folders]:
-            path = (below / name).as_posix()
-            if name in _LEFT_OUT or f"{path}/" in ignored or path in ignored:
-                folders.remove(name)
-                left_out.add(f"{path}/")
-        for name in files:
-            path = (below / name).as_posix()
-            if name in _LEFT_OUT or path in ignored:
-                left_out.add(path)
+def _overhead(name: str) -> int:
+    return _ENTRY_BYTES + 2 * len(os.fsencode(name))
+
+
+class _Walk:
+    """The files of a folder, also behind links, as Ray packs them."""
+
+    def __init__(self, top: Path, ignored: set[str]) -> None:
+        self.top, self._ignored = top, ignored
+        self.left_out: set[str] = set()
+
+    def files(
+        self, place: Path, below: str, above: tuple[Path, ...] = ()
+    ) -> Iterator[tuple[str, int]]:
+        """Yield each file to send, with its size; the other paths go to ``left_out``.
+
+        :param place: a folder, without links in its path.
+        :param below: its path by which it was found, relative to the top; with ``/``.
+        :param above: the folders in which it was found, without links.
+        """
+        for entry in os.scandir(place):
+            path, mode, size_bytes = below + entry.name, *_kind(entry)
+            is_folder = stat.S_ISDIR(mode)
+            if self._is_left_out(place / entry.name) or not (is_folder or stat.S_ISREG(mode)):
+                self.left_out.add(f"{path}/" if is_folder else path)
+            elif not is_folder:
+                yield path, size_bytes
             else:
-                yield path, _size(Path(place, name))
+                inner = Path(entry.path).resolve()
+                if inner in (place, *above):
+                    raise UsageError(
+                        f"--working-dir: {path} leads back to a folder that holds it: name it in "
+                        ".rayignore"
+                    )
+                yield from self.files(inner, f"{path}/", (place, *above))
+
+    def _is_left_out(self, path: Path) -> bool:
+        own = path.relative_to(self.top).as_posix() if path.is_relative_to(self.top) else ""
+        return path.name in _LEFT_OUT or own in self._ignored
 
 
-def _size(file: Path) -> int:
+def _kind(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Return the mode and the size of a file or of a link's target; zeros: there is none."""
     try:
-        return file.stat().st_size
-    except OSError:  # a dangling link
-        return 0
+        found = entry.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mode, found.st_size

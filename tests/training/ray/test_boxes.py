@@ -65,6 +65,7 @@ def test_ray_cluster_reports_the_loss_of_members_correctly(
     assert cut.returncode == 255
     assert re.search(rb"^b +\S+ +unknown", cut.stdout, re.MULTILINE)
     assert dead.returncode == 1
+    assert b"the head does not run, so Ray was not asked" in dead.stderr
     assert re.search(rb"^a +head +failed", dead.stdout, re.MULTILINE)
     assert re.search(rb"^b +worker +running", dead.stdout, re.MULTILINE)
     assert submit.returncode == 255

@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 
 def test_cluster_starts_and_stops_without_leaving_processes_or_files(
-    inv: Inv, cluster: RayHosts
+    inv: Inv, cluster: RayHosts, fake_ray: FakeRay
 ) -> None:
     up = inv("ray.up", "--host", "a,b")
     again = inv("ray.up", "--host", "a,b")
@@ -34,6 +34,9 @@ def test_cluster_starts_and_stops_without_leaving_processes_or_files(
     narrow = inv("ray.status", COLUMNS="60", FORCE_COLOR="1").stdout.decode()
     tokens = [cluster.servers[host].home.glob(".ringtasks/ray/*/token") for host in "ab"]
     modes = {file.stat().st_mode & 0o777 for files in tokens for file in files}
+    assert up.returncode == 0, up.stderr
+    (sessions,) = fake_ray.temp.glob("ray-*")
+    mode = sessions.stat().st_mode & 0o777
     down = inv("ray.down")
     after = inv("ray.status")
 
@@ -45,6 +48,8 @@ def test_cluster_starts_and_stops_without_leaving_processes_or_files(
     )
     assert status.returncode == 0, status.stderr
     assert modes == {0o600}
+    assert mode == 0o700
+    assert not sessions.exists()
     ids = re.findall(rb"^[ab] .* (\S+)$", status.stdout, re.MULTILINE)
     assert len(ids) == 2
     assert all(job.decode() in narrow for job in ids)
@@ -74,6 +79,7 @@ def test_dead_cluster_member_is_reported_and_the_others_are_stopped(
     assert status.returncode == 1
     assert f"{dead}     {role[dead]}" in status.stdout.decode()
     assert b"killed (SIGKILL)" in status.stdout
+    assert (b"the head does not run, so Ray was not asked" in status.stderr) == (dead == "a")
     assert again.returncode == 2
     assert b"'inv ray.down' ends it" in again.stderr
     assert down.returncode == 0, down.stderr
@@ -116,6 +122,7 @@ def test_unreachable_cluster_member_is_unknown_and_stopped_later(
     assert down_later.returncode == 0, down_later.stderr
     assert f"{away}: terminated (verified)" in down_later.stderr.decode()
     if away == "a":
+        assert b"it is unknown whether the head runs, so Ray was not asked" in status.stderr
         assert submit.returncode == 255
         assert b"unknown" in submit.stderr
 
@@ -176,18 +183,19 @@ def _sleeping(seconds: str) -> list[Path]:
 
 
 @pytest.mark.long
-def test_two_clusters_on_the_same_hosts_share_no_port_and_no_token(
-    inv: Inv, cluster: RayHosts
+def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
+    inv: Inv, cluster: RayHosts, fake_ray: FakeRay
 ) -> None:
     one = inv("ray.up", "--host", "a,b")
     two = inv("ray.up", "--host", "a,b", "--name", "second")
     tokens = {file.read_text() for file in cluster.servers["a"].home.glob(".ringtasks/ray/*/token")}
+    sessions = list(fake_ray.temp.glob("ray-*/ray/session"))
     both = [inv("ray.status"), inv("ray.status", "--name", "second")]
     down = inv("ray.down", "--name", "second")
     first_left = inv("ray.status")
 
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
-    assert len(tokens) == 2
+    assert len(tokens) == len(sessions) == 2
     assert [done.returncode for done in both] == [0, 0]
     assert down.returncode == 0
     assert first_left.returncode == 0, first_left.stderr
@@ -386,6 +394,23 @@ def test_cluster_is_read_back_from_its_start_command_lines() -> None:
     assert (worker.cluster_id, worker.is_head) == ("ray-0a1b2c3d", False)
     assert head.address == worker.address == "10.0.0.1:4000"
     assert (head.dashboard_port, worker.dashboard_port) == (8266, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ("--num-cpus=1", '"${TMPDIR:-/tmp}"'),
+        ("--temp-dir=/x/y --num-cpus 1", "'/x/y'"),
+        ("--num-cpus 1 --temp_dir '/of us'", "'/of us'"),
+        ("--temp-dir ~/x", "\"$HOME\"/'x'"),
+    ],
+)
+def test_each_cluster_has_a_session_folder_of_its_own(options: str, place: str) -> None:
+    head, worker = commands.starts("ray-0a1b2c3d", MEETING, PORTS, options)
+
+    assert commands.temp_of("ray-0a1b2c3d", options) == f"{place}/ray-0a1b2c3d"
+    assert head.endswith(f"{options} --temp-dir={place}/ray-0a1b2c3d/ray")
+    assert worker.endswith(options)
 
 
 @pytest.mark.parametrize(

@@ -91,21 +91,52 @@ def test_directory_is_uploaded_without_ignored_files_and_leaves_no_copy(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     folder = tmp_path / "app"
-    (folder / "data").mkdir(parents=True)
-    (folder / "venv").mkdir()
+    for name in ("data", "venv", "nested", "module/.git"):
+        (folder / name).mkdir(parents=True)
     for name in ("run.py", "data/big[1].bin", "data/kept", "venv/x", "secret", ".rayignore"):
         (folder / name).write_text("secret\n")
+    for name in ("nested/kept.bin", "nested/gone.bin", "module/m.o", "module/m.py"):
+        (folder / name).touch()
     (folder / ".gitignore").write_text("*.bin\n")
+    (folder / "nested/.gitignore").write_text("!kept.bin\n")  # Ray would leave it out
+    (folder / "module/.gitignore").write_text("*.o\n")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "settings").write_text("of more than one project\n")
+    (folder / "link").symlink_to(tmp_path / "outside" / "settings")
+    (folder / "linked").symlink_to("../outside")
+    (folder / "dangling").symlink_to("nothing")
+    os.mkfifo(folder / "pipe")
     inv("ray.up", "--host", "a")
 
-    done = inv("ray.submit", "--cmd", "find . -type f | sort", "--working-dir", "app")
+    shown = "find -L . -type f | sort; cat link linked/*"
+    done = inv("ray.submit", "--cmd", shown, "--working-dir", "app")
     inv("ray.submit", "--cmd", "true", "--working-dir", "app", "--no-wait")
 
-    assert done.stdout.split() == [b"./.gitignore", b"./.rayignore", b"./data/kept", b"./run.py"]
-    assert b"left out of app, as Ray does: data/big[1].bin, secret, venv/" in done.stderr
+    *files, first, second = done.stdout.decode().splitlines()
+    assert files == [
+        "./.gitignore",
+        "./data/kept",
+        "./link",
+        "./linked/settings",
+        "./module/.gitignore",
+        "./module/m.py",
+        "./nested/.gitignore",
+        "./nested/kept.bin",
+        "./run.py",
+    ], done.stderr
+    assert first == second == "of more than one project"
+    left_out = (
+        ".rayignore, dangling, data/big[1].bin, module/.git/, module/m.o, nested/gone.bin, pipe"
+    )
+    assert f"left out of app: {left_out}, secret and 1 more\n".encode() in done.stderr
     (left,) = [name for name in cluster.files("a") if name.endswith("/token")]
     there = cluster.servers["a"].home / ".ringtasks" / "ray" / left
-    assert sorted(file.name for file in there.parent.iterdir()) == ["jobs", "reaper.py", "token"]
+    assert sorted(file.name for file in there.parent.iterdir()) == [
+        "jobs",
+        "reaper.py",
+        "temp",
+        "token",
+    ]
 
 
 def test_oversized_directory_is_refused_before_upload(
@@ -118,11 +149,12 @@ def test_oversized_directory_is_refused_before_upload(
 
     done = inv("ray.submit", "--cmd", "true", "--working-dir", "app")
     (tmp_path / "app" / ".rayignore").write_text("weights\n")
+    (tmp_path / "app" / "small").touch()
     smaller = inv("ray.submit", "--cmd", "ls -A", "--working-dir", "app")
 
     assert done.returncode == 2
     assert b"Ray's job API takes less than 104.9 MB; the largest: weights (104.9 MB)" in done.stderr
-    assert smaller.stdout == b".rayignore\n", smaller.stderr
+    assert smaller.stdout == b"small\n", smaller.stderr
 
 
 def test_upload_size_limit_counts_many_small_files(tmp_path: Path) -> None:
@@ -132,6 +164,23 @@ def test_upload_size_limit_counts_many_small_files(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="less than"):
         plan_upload(tmp_path)
+
+
+def test_upload_counts_files_behind_links_and_refuses_a_loop(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "app", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (outside / "large").write_bytes(bytes(10**6))
+    (folder / "linked").symlink_to(outside)
+    linked = plan_upload(folder)
+    (folder / "loop").symlink_to(".")
+
+    with pytest.raises(UsageError, match="loop leads back to a folder that holds it"):
+        plan_upload(folder)
+    (folder / ".rayignore").write_text("/loop\n")
+
+    assert 10**6 < linked.size_bytes < 10**6 + 1000
+    assert plan_upload(folder) == ((".rayignore", "loop/"), linked.size_bytes)
 
 
 def test_unknown_ray_job_is_not_reported_as_failed(inv: Inv, cluster: RayHosts) -> None:
