@@ -9,7 +9,7 @@ from ringtasks.common.field_value import FieldValue
 from ringtasks.common.text import printable
 from ringtasks.exit_status import UNREACHABLE
 
-__all__ = ["SSHResult", "last_words"]
+__all__ = ["SSHResult", "last_words", "why_failed"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,3 +73,9 @@ def last_words(result: SSHResult) -> str:
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     why = [line for line in lines if line != "ringtasks: the job was not started"]
     return printable(why[-1]) if why else f"exit status {result.returncode}"
+
+
+def why_failed(result: SSHResult) -> str | None:
+    """Return the reason why a script of ours did not succeed; None: it did."""
+    is_done = result.error is None and result.success
+    return None if is_done else result.error or last_words(result)

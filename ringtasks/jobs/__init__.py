@@ -25,10 +25,9 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES
 
-from .host_status import Overview, overview_of
+from .host_status import Overview, overview_of, unread
 from .job import PATIENCE, Job, launch
-from .job_cache import last_seen
-from .listing import HostJobs, Pruned, jobs_of, prune_on
+from .listing import HostJobs, Pruned, jobs_of, prune_on, unasked
 from .names import each_once, pick, pick_all
 from .request import JobRequest
 from .states import JobState, JobStatus
@@ -152,12 +151,12 @@ def _launching(
 
 def list(hosts: Hosts, *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
     """Return the jobs of each host in the order of ``hosts``, by one command per host."""
-    return _of_all(hosts, jobs_of, _unasked, fanout)
+    return _of_all(hosts, jobs_of, unasked, fanout)
 
 
 async def list_async(hosts: Hosts) -> builtins.list[HostJobs]:
     """List like `list`, for asyncio."""
-    return await _of_all_async(hosts, jobs_of, _unasked)
+    return await _of_all_async(hosts, jobs_of, unasked)
 
 
 def prune(
@@ -177,12 +176,12 @@ def overview(hosts: Hosts, *, fanout: int = FANOUT) -> builtins.list[Overview]:
 
     One command runs per host.
     """
-    return _of_all(hosts, overview_of, _unread, fanout)
+    return _of_all(hosts, overview_of, unread, fanout)
 
 
 async def overview_async(hosts: Hosts) -> builtins.list[Overview]:
     """Return the same as `overview`, for asyncio."""
-    return await _of_all_async(hosts, overview_of, _unread)
+    return await _of_all_async(hosts, overview_of, unread)
 
 
 def find(job: str, hosts: Hosts, *, fanout: int = FANOUT) -> Job:
@@ -222,16 +221,8 @@ def client_for(host: Host) -> SSHClient:
     return SSHClient(SSHConfig.from_host_config(host))
 
 
-def _unasked(host_id: str, error: str) -> HostJobs:
-    return HostJobs(host_id, last_seen(host_id, error), error)
-
-
 def _not_pruned(host_id: str, error: str) -> Pruned:
     return Pruned(host_id, error=error)
-
-
-def _unread(host_id: str, error: str) -> Overview:
-    return Overview(host_id, jobs=last_seen(host_id, error), error=error)
 
 
 #: Makes the result for a host that cannot be used, from its name and the error.

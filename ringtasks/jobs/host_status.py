@@ -5,49 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ringtasks.client.dialogue import Ask, Dialogue, answer_to
-from ringtasks.client.result import last_words
+from ringtasks.client.dialogue import Dialogue
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.remote.answers import AnswerError
-from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
-from ringtasks.remote.resources import lines_by_name, parse_resources
+from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
 
 from .job_cache import last_seen, remember
+from .listing import asked
 from .probe import parse_probe
 from .states import JobStatus
 
-__all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]
+__all__ = ["Overview", "overview_of", "overview_script", "parse_overview", "unread"]
 
 
 @dataclass(frozen=True)
-class Overview:
-    """State of a host. Sizes are bytes; None: not known."""
+class Overview(Resources):
+    """State of a host; its disk is that of the remote home."""
 
     host_id: str
-    gpus: tuple[Gpu, ...] = ()
     jobs: tuple[JobStatus, ...] = ()
-    memory_total: int | None = None
-    memory_available: int | None = None
-    disk_total: int | None = None
-    disk_available: int | None = None
-    """Free bytes of the file system of the remote home."""
-    load: float | None = None
-    """Processes that ran or were ready to run, averaged over the last minute."""
-    cpus: int | None = None
-    clock: float | None = None
-    """The host's clock, Unix seconds."""
-    up: float | None = None
-    """Seconds since the start of the machine, or of its container."""
     error: str | None = None
     """The reason if the host could not be asked."""
-    gpu_message: str = ""
-    """The warning or error of the program that reads the GPUs; empty: there is none."""
+
+    @property
+    def gpu_message(self) -> str:
+        """The warning or error of the program that reads the GPUs; empty: there is none."""
+        return self.tool.message
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of ``inv status --json``."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = {"host_id": self.host_id, **vars(self), "gpu_message": self.gpu_message}
+        del fields["tool"]
         gpus = [{**vars(gpu), "pids": list(gpu.pids)} for gpu in self.gpus]
         return {**fields, "gpus": gpus, "jobs": [job.to_dict() for job in self.jobs]}
 
@@ -64,18 +53,18 @@ def overview_script() -> str:
 
 def overview_of(client: SSHClient) -> Dialogue[Overview]:
     """Ask one host; save its jobs in the job cache."""
-    host_id = client.config.id
-    answer = yield from answer_to(Ask(overview_script()))
-    if answer.error is not None or not answer.success:
-        error = answer.error or last_words(answer)
-        return Overview(host_id, jobs=last_seen(host_id, error), error=error)
-    try:
-        overview = parse_overview(answer.stdout, host_id)
-    except AnswerError as refused:
-        error = f"{host_id}: {refused}"
-        return Overview(host_id, jobs=last_seen(host_id, error), error=error)
-    remember(host_id, overview.jobs)
-    return overview
+
+    def parse(printed: str) -> Overview:
+        overview = parse_overview(printed, client.config.id)
+        remember(overview.host_id, overview.jobs)
+        return overview
+
+    return asked(client, overview_script(), parse, unread)
+
+
+def unread(host_id: str, error: str) -> Overview:
+    """Return the overview of a host that could not be asked."""
+    return Overview(host_id, last_seen(host_id, error), error)
 
 
 def parse_overview(printed: str, host_id: str) -> Overview:
@@ -86,18 +75,4 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
     jobs = tuple(parse_probe(probed, host_id).values())
     held = {gpu: job.id for job in jobs if job.state.is_live for gpu in job.gpus}
-    found = parse_resources(lines_by_name(machine), held)
-    return Overview(
-        host_id,
-        gpus=found.gpus,
-        jobs=jobs,
-        memory_total=found.memory_total,
-        memory_available=found.memory_available,
-        disk_total=found.disk_total,
-        disk_available=found.disk_available,
-        load=found.load,
-        cpus=found.cpus,
-        clock=found.clock,
-        up=found.up,
-        gpu_message=found.tool.message,
-    )
+    return Overview(host_id, jobs, **vars(parse_resources(lines_by_name(machine), held)))

@@ -27,7 +27,7 @@ from ringtasks.client.dialogue import (
     hold,
     hold_async,
 )
-from ringtasks.client.result import last_words
+from ringtasks.client.result import last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import printable
@@ -37,11 +37,10 @@ from ringtasks.remote.answers import AnswerError
 
 from .job_cache import last_seen, remember_started
 from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_script
-from .probe import parse_probe, probe_script
+from .probe import parse_probe, probe_script, wait_script
 from .request import JobRequest
 from .states import JobState, JobStatus, unknown
 from .stop_job import Stopped, is_elsewhere, parse_stopped, stop_job_script
-from .waiting import wait_script
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -232,8 +231,8 @@ class Job:
         return self._status_in(answer)
 
     def _status_in(self, answer: SSHResult) -> JobStatus:
-        if answer.error is not None or not answer.success:
-            return self._unknown(answer.error or last_words(answer))
+        if (why := why_failed(answer)) is not None:
+            return self._unknown(why)
         gone = JobStatus(
             self.id, self.host, JobState.LOST, reason="its folder is gone from the host"
         )

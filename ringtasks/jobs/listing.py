@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
 
 from ringtasks.client.dialogue import Ask, Dialogue, answer_to
-from ringtasks.client.result import last_words
+from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import AnswerError
 from ringtasks.remote.launcher import JOBS_FOLDER
@@ -16,7 +16,9 @@ from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
 from .states import JobStatus
 
-__all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on", "prune_script"]
+__all__ = ["HostJobs", "Pruned", "asked", "jobs_of", "prune_on", "prune_script", "unasked"]
+
+Answer = TypeVar("Answer")
 
 
 class HostJobs(NamedTuple):
@@ -47,20 +49,42 @@ def prune_script(jobs: Iterable[str]) -> str:
     return _PRUNE.render(rt_folder=JOBS_FOLDER, rt_ids=" ".join(jobs))
 
 
+def asked(
+    client: SSHClient,
+    script: str,
+    parse: Callable[[str], Answer],
+    failed: Callable[[str, str], Answer],
+) -> Dialogue[Answer]:
+    """Return what the output of a script says.
+
+    :param parse: gets the output; may raise AnswerError.
+    :param failed: makes the result from the host's name and the reason if there is no answer.
+    """
+    answer = yield from answer_to(Ask(script))
+    why = why_failed(answer)
+    if why is None:
+        try:
+            return parse(answer.stdout)
+        except AnswerError as error:
+            why = f"{client.config.id}: {error}"
+    return failed(client.config.id, why)
+
+
 def jobs_of(client: SSHClient) -> Dialogue[HostJobs]:
     """Ask one host for its jobs; save them in the job cache."""
     host_id = client.config.id
-    answer = yield from answer_to(Ask(probe_script()))
-    if answer.error is not None or not answer.success:
-        error = answer.error or last_words(answer)
-        return HostJobs(host_id, last_seen(host_id, error), error)
-    try:
-        found = tuple(parse_probe(answer.stdout, host_id).values())
-    except AnswerError as refused:
-        error = f"{host_id}: {refused}"
-        return HostJobs(host_id, last_seen(host_id, error), error)
-    remember(host_id, found)
-    return HostJobs(host_id, found)
+
+    def parse(printed: str) -> HostJobs:
+        found = tuple(parse_probe(printed, host_id).values())
+        remember(host_id, found)
+        return HostJobs(host_id, found)
+
+    return asked(client, probe_script(), parse, unasked)
+
+
+def unasked(host_id: str, error: str) -> HostJobs:
+    """Return the jobs of a host that could not be asked."""
+    return HostJobs(host_id, last_seen(host_id, error), error)
 
 
 def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
@@ -76,9 +100,9 @@ def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
     if not old:
         return Pruned(known.host_id)
     # If the log is elsewhere, its link is deleted and the log is kept.
-    answer = yield from answer_to(Ask(prune_script([job.id for job in old])))
-    if answer.error is not None or not answer.success:
-        return Pruned(known.host_id, error=answer.error or last_words(answer))
+    why = why_failed((yield from answer_to(Ask(prune_script([job.id for job in old])))))
+    if why is not None:
+        return Pruned(known.host_id, error=why)
     remember(known.host_id, [job for job in known.jobs if job not in old])
     return Pruned(known.host_id, old)
 

@@ -1,4 +1,4 @@
-"""The script that reads the state of all jobs of a host (``probe.sh``), and its parser."""
+"""The scripts that read the state of jobs (``probe.sh``) and wait for an end (``wait.sh``)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from ringtasks.remote.programs import Program
 
 from .states import JobStatus, status_of, unknown
 
-__all__ = ["parse_probe", "probe_script"]
+__all__ = ["parse_probe", "probe_script", "wait_script"]
 
 #: Form of a job's id, which is pasted into further scripts; other folders are ignored.
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-_PROBE = Program(__file__, "probe.sh")
+_PROBE, _WAIT = (Program(__file__, name) for name in ("probe.sh", "wait.sh"))
 
 
 def probe_script(job_ids: Iterable[str] | None = None) -> str:
     """Return a script that prints the files and processes of all jobs, or of these."""
     wanted = "*" if job_ids is None else " ".join(job_ids)
     return _PROBE.render(rt_folder=JOBS_FOLDER, rt_wanted=wanted)
+
+
+def wait_script(job_id: str, seconds: float) -> str:
+    """Return a script that exits when the job has ended, at the latest after ``seconds``."""
+    return _WAIT.render(rt_folder=JOBS_FOLDER, rt_id=job_id, seconds_cs=round(seconds * 100))
 
 
 def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:

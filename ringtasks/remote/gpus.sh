@@ -94,6 +94,31 @@ rt_flatten() {
     END { print "=" }' "$rt_file"
 }
 
+# The end of the awk programs that read AMD's tools: prints the rows of the GPUs in "order" (1 to
+# "count"), and of the processes in "apps" (1 to "pids").
+rt_print_rows='
+  function id(gpu) {
+    if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
+    return "GPU-" uuid[gpu]
+  }
+  function print_rows(tool,  i, gpu, label, pair) {
+    print "tool " tool " " (status == "" ? 0 : status)
+    for (i = 1; i <= count; i++) {
+      gpu = order[i]
+      if (gpu !~ /^[0-9]+$/) continue
+      if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
+      label = name[gpu] == "" || name[gpu] == "N/A" ? model[gpu] : name[gpu]
+      print "gpu " gpu ", " id(gpu) ", " (label == "" ? "AMD GPU" : label) ", " size("total", gpu) ", " \
+        size("used", gpu) ", " (use[gpu] == "" ? "[N/A]" : use[gpu])
+    }
+    for (i = 1; i <= pids; i++) {
+      split(apps[i], pair, " ")
+      if (pair[1] in known) print "app " id(pair[1]) ", " pair[2] ", [N/A]"
+    }
+    if (count && (is_process_lost || !is_process_known)) print "apps unknown"
+    for (i = 1; i <= lines; i++) print "said " said[i]
+  }'
+
 # An error is a document, too, and amd-smi ends with 0 then.
 rt_amd() {
   for rt_command in 'list' 'static --asic' 'metric --mem-usage --usage' 'process'; do
@@ -133,34 +158,15 @@ rt_amd_rows() {
       gpu = (at in index_of) ? index_of[at] : at
       if (key == "uuid" || key == "gpu_uuid") uuid[gpu] = $2
       else if (key == "market_name") name[gpu] = $2
-      else if (key == "gfx_activity" || key == "gfx_usage") used[gpu] = $2
+      else if (key == "gfx_activity" || key == "gfx_usage") use[gpu] = $2
       else if (key == "total_vram" || key == "used_vram") vram[key gpu] = $2
       else if (key == "pid" && $2 ~ /^[0-9]+$/) apps[++pids] = gpu " " $2
     }
-    function id(gpu) {
-      if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
-      return "GPU-" uuid[gpu]
+    function size(part, gpu,  key) {
+      key = part "_vram" gpu
+      return vram[key] ~ /^[0-9.]+$/ ? mib(vram[key], units[key]) : "[N/A]"
     }
-    function size(key, gpu) {
-      return vram[key gpu] ~ /^[0-9.]+$/ ? mib(vram[key gpu], units[key gpu]) : "[N/A]"
-    }
-    END {
-      print "tool amd-smi " (status == "" ? 0 : status)
-      for (i = 1; i <= count; i++) {
-        gpu = order[i]
-        if (gpu !~ /^[0-9]+$/) continue
-        if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
-        label = name[gpu] == "" || name[gpu] == "N/A" ? "AMD GPU" : name[gpu]
-        print "gpu " gpu ", " id(gpu) ", " label ", " size("total_vram", gpu) ", " \
-          size("used_vram", gpu) ", " (used[gpu] == "" ? "[N/A]" : used[gpu])
-      }
-      for (i = 1; i <= pids; i++) {
-        split(apps[i], pair, " ")
-        print "app " id(pair[1]) ", " pair[2] ", [N/A]"
-      }
-      if (count && !is_process_known) print "apps unknown"
-      for (i = 1; i <= lines; i++) print "said " said[i]
-    }'
+    END { print_rows("amd-smi") }'"$rt_print_rows"
 }
 
 # rocm-smi leaves the processes out of its JSON documents.
@@ -201,34 +207,17 @@ rt_rocm_rows() {
         if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu }
         if ($2 == "N/A" || $2 == "") next
         if (key == "unique id") { if ($2 !~ /^0x0*$/) uuid[gpu] = $2 }
-        else if (key == "vram total memory (b)") total[gpu] = $2
-        else if (key == "vram total used memory (b)") used[gpu] = $2
+        else if (key == "vram total memory (b)") bytes["total" gpu] = $2
+        else if (key == "vram total used memory (b)") bytes["used" gpu] = $2
         else if (key == "gpu use (%)") use[gpu] = $2
         else if (key == "card series") name[gpu] = $2
         else if (key == "card model" || key == "device name") model[gpu] = $2
       }
     }
-    function id(gpu) {
-      if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
-      return "GPU-" uuid[gpu]
+    function size(part, gpu) {
+      return bytes[part gpu] ~ /^[0-9]+$/ ? int(bytes[part gpu] / 1048576) : "[N/A]"
     }
-    function mib(bytes) { return bytes ~ /^[0-9]+$/ ? int(bytes / 1048576) : "[N/A]" }
-    END {
-      print "tool rocm-smi " status
-      for (i = 1; i <= count; i++) {
-        gpu = order[i]
-        if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
-        label = name[gpu] != "" ? name[gpu] : model[gpu] != "" ? model[gpu] : "AMD GPU"
-        print "gpu " gpu ", " id(gpu) ", " label ", " mib(total[gpu]) ", " mib(used[gpu]) ", " \
-          (use[gpu] == "" ? "[N/A]" : use[gpu])
-      }
-      for (i = 1; i <= pids; i++) {
-        split(apps[i], pair, " ")
-        if (pair[1] in known) print "app " id(pair[1]) ", " pair[2] ", [N/A]"
-      }
-      if (count && (is_process_lost || !is_process_known)) print "apps unknown"
-      for (i = 1; i <= lines; i++) print "said " said[i]
-    }'
+    END { print_rows("rocm-smi") }'"$rt_print_rows"
 }
 
 # Prints the rows of the first tool that shows GPUs; else what each tool said.

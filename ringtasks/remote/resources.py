@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .answers import decimal, disk_space, or_none, unix_time, whole
 from .gpus import Gpu, GpuTool, parse_gpus, parse_tool
@@ -15,12 +15,12 @@ from .gpus import Gpu, GpuTool, parse_gpus, parse_tool
 __all__ = ["Resources", "lines_by_name", "parse_resources"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """GPUs, memory, disk, load and clock of a host. Sizes are bytes; None: not known."""
 
-    gpus: tuple[Gpu, ...]
-    tool: GpuTool
+    gpus: tuple[Gpu, ...] = ()
+    tool: GpuTool = field(default_factory=GpuTool)
     """The program that read the GPUs."""
     memory_total: int | None = None
     memory_available: int | None = None

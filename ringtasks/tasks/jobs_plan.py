@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.jobs.job import Job, this_user
 from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import follow_script
-from ringtasks.jobs.probe import probe_script
+from ringtasks.jobs.probe import probe_script, wait_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stop_job import stop_job_script
-from ringtasks.jobs.waiting import wait_script
 
 from .plan import HostPlan, PlannedStep, script_of, show
 
