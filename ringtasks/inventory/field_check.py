@@ -11,7 +11,7 @@ from ringtasks.errors import InventoryError
 from .model import SETTINGS
 from .yaml_lines import LinedMapping
 
-__all__ = ["checked_field", "kind_of", "setting_lines"]
+__all__ = ["checked_field", "setting_lines"]
 
 
 def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> Any:
@@ -45,10 +45,3 @@ def _quotes_hint(key: str, value: Any, written: tuple[str, ...]) -> str:
         return ""
     is_secret = SETTINGS[key].metadata["is_secret"]
     return ": put it in quotes" if is_secret else f": put it in quotes: {written[0]!r}"
-
-
-def kind_of(value: object) -> str:
-    """Return the noun for a value's kind, for an error."""
-    return {LinedMapping: "a mapping", list: "a list", str: "text", type(None): "nothing"}.get(
-        type(value), repr(value)
-    )

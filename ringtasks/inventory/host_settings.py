@@ -1,4 +1,4 @@
-"""The settings to reach one host (`SSHConfig`), and the paths of ringtasks' state.
+"""The settings to reach one host: `SSHConfig`.
 
 Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are expanded at use
 (`expand`), so a missing variable affects only the parts that need it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from typing import Any
 
 from ringtasks.common.field_value import FieldValue
@@ -58,7 +58,7 @@ def _derived(
 ) -> Any:
     """Return a field that is no setting of a hosts file."""
     metadata["is_reaching"] = is_reaching
-    return field(default=default, repr=repr, compare=compare, kw_only=True, metadata=metadata)
+    return field(default=default, repr=repr, compare=compare, metadata=metadata)
 
 
 @dataclass(eq=False, repr=False)
@@ -109,27 +109,24 @@ class SSHConfig(FieldValue):
         one_line, None, is_secret=True, is_reaching=True
     )
 
+    _: KW_ONLY
     name: str | None = _derived(None)
     """The host's name in the inventory; health and host keys are kept under it."""
-    tailscale_port: int = setting(
-        tcp_port, DEFAULT_SSH_PORT, port_of="tailscale", is_reaching=True, kw_only=True
-    )
-    ssh_host_key: str | None = setting(public_key, None, is_reaching=True, kw_only=True)
+    tailscale_port: int = setting(tcp_port, DEFAULT_SSH_PORT, port_of="tailscale", is_reaching=True)
+    ssh_host_key: str | None = setting(public_key, None, is_reaching=True)
     """A pinned public key, ``ssh-ed25519 AAAA…``, or ``@cert-authority`` and that of the authority
     which certifies the host: nothing else is accepted."""
-    is_ephemeral: bool = setting(flag, False, is_reaching=True, kw_only=True)
+    is_ephemeral: bool = setting(flag, False, is_reaching=True)
     """True if the host key changes at every restart: it is not pinned."""
-    proxy_jump: str | None = setting(address, None, is_reaching=True, kw_only=True)
+    proxy_jump: str | None = setting(address, None, is_reaching=True)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
     jump_host: SSHConfig | None = _derived(None, repr=False)
     """The host that ``proxy_jump`` names, if it is in the same inventory."""
-    embedded: bool = setting(flag, False, is_reaching=True, kw_only=True)
+    embedded: bool = setting(flag, False, is_reaching=True)
     """True if this process serves the host, on loopback (`ringtasks.ssh.embedded`)."""
-    address_family: str = setting(
-        one_of("any", "inet", "inet6"), "any", is_reaching=True, kw_only=True
-    )
+    address_family: str = setting(one_of("any", "inet", "inet6"), "any", is_reaching=True)
     """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
-    bind_address: str | None = setting(address, None, is_reaching=True, kw_only=True)
+    bind_address: str | None = setting(address, None, is_reaching=True)
     """The local address of the direct route (ssh_config(5), BindAddress)."""
     private_key: str | None = _derived(None, keys=(), repr=False)
     """A private key's text, for keys that are never written to disk."""

@@ -14,14 +14,13 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import HOST_NAME_EXPECTED, is_host_name
-from .field_check import checked_field, kind_of, setting_lines
+from .field_check import checked_field, setting_lines
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
 from .sources.model import Source
-from .yaml_lines import LinedMapping, parse
+from .yaml_lines import LinedMapping, kind_of, parse
 
 __all__ = ["read"]
 
-# Compiled at first use.
 #: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
 _MISTYPED = 0.8
 
@@ -97,28 +96,17 @@ def _host(
     """Return the host of one entry, with its first fault if it has one."""
     name = section.key_texts.get(key, key)
     line = section.lines.get(key, 0)
+
+    def unusable(problem: str, host: str = name) -> InventoryError:
+        return InventoryError(problem, file=file, line=line, host=host)
+
     try:
         if not isinstance(key, str):
-            raise InventoryError(
-                f"YAML reads this name as {key!r}: put it in quotes: {name!r}",
-                file=file,
-                line=line,
-                host=name,
-            )
+            raise unusable(f"YAML reads this name as {key!r}: put it in quotes: {name!r}")
         if not is_host_name(key):
-            raise InventoryError(
-                f"expected {HOST_NAME_EXPECTED}",
-                file=file,
-                line=line,
-                host=repr(key),
-            )
+            raise unusable(f"expected {HOST_NAME_EXPECTED}", repr(key))
         if not isinstance(given, (LinedMapping, type(None))):
-            raise InventoryError(
-                f"expected a mapping of fields, found {kind_of(given)}",
-                file=file,
-                line=line,
-                host=key,
-            )
+            raise unusable(f"expected a mapping of fields, found {kind_of(given)}")
         for again, message, place in section.duplicates:
             if again == key:
                 raise InventoryError(message, file=file, line=place, host=key)

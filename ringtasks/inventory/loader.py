@@ -293,14 +293,8 @@ def _refuse_jump_loops(hosts: dict[str, HostConfig]) -> None:
         jump = host.proxy_jump
         while jump is not None and jump in hosts:
             if jump in seen:
-                fault = InventoryError(
-                    f"the jump hosts go in a circle: {' -> '.join([*seen, jump])}",
-                    file=host.file,
-                    line=host.line,
-                    host=host.name,
-                    field_name="proxy_jump",
-                )
-                hosts[host.name] = replace(host, fault=fault)
+                told = f"the jump hosts go in a circle: {' -> '.join([*seen, jump])}"
+                hosts[host.name] = replace(host, fault=error_at(host, told, "proxy_jump"))
                 break
             seen.append(jump)
             jump = hosts[jump].proxy_jump

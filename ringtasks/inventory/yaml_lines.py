@@ -15,7 +15,7 @@ from ringtasks.common.collector import paused
 from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import InventoryError
 
-__all__ = ["LinedMapping", "parse", "parse_value"]
+__all__ = ["LinedMapping", "kind_of", "parse", "parse_value"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
@@ -67,7 +67,7 @@ def parse(name: str, text: bytes) -> LinedMapping:
     """
     document = parse_value(name, text)
     if not isinstance(document, LinedMapping) or not document:
-        found = "nothing" if document is None or document == {} else type(document).__name__
+        found = kind_of(document or None)
         raise InventoryError(f"expected a mapping of hosts, found {found}", file=name, line=1)
     return document
 
@@ -107,8 +107,26 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
     else:
         _fill(loader, mapping, node.value)
         return
+    merges = _note(loader, mapping, node.value)
+    own = len(node.value) - merges
+    if merges:
+        loader.flatten_mapping(node)  # puts the merged keys first
+    merged, done = len(node.value) - own, set()
+    for at, (key_node, value_node) in enumerate(node.value):
+        key = _key(loader, key_node)
+        if key in done:
+            continue  # the first of two counts, if the caller accepts them at all
+        if at >= merged:
+            done.add(key)
+        mapping[key] = _value(loader, value_node)
+        if key not in mapping.texts:
+            mapping.texts[key] = _written(value_node)
+
+
+def _note(loader: Any, mapping: LinedMapping, pairs: list[tuple[Any, Any]]) -> int:
+    """Note the lines, texts and duplicates of a mapping's own keys; return the number of merges."""
     merges = 0
-    for key_node, value_node in node.value:
+    for key_node, value_node in pairs:
         if key_node.tag == _MERGE_TAG:
             merges += 1
             continue
@@ -124,19 +142,7 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
             continue
         mapping.lines[key] = line
         mapping.texts[key] = _written(value_node)
-    own = len(node.value) - merges
-    if merges:
-        loader.flatten_mapping(node)  # puts the merged keys first
-    merged, done = len(node.value) - own, set()
-    for at, (key_node, value_node) in enumerate(node.value):
-        key = _key(loader, key_node)
-        if key in done:
-            continue  # the first of two counts, if the caller accepts them at all
-        if at >= merged:
-            done.add(key)
-        mapping[key] = _value(loader, value_node)
-        if key not in mapping.texts:
-            mapping.texts[key] = _written(value_node)
+    return merges
 
 
 def _key(loader: Any, node: Any) -> Any:
@@ -191,6 +197,12 @@ def _written(node: Any) -> tuple[str, ...]:
     if isinstance(node, yaml.SequenceNode):
         return tuple(str(n.value) for n in node.value if isinstance(n, yaml.ScalarNode))
     return ()
+
+
+def kind_of(value: object) -> str:
+    """Return the noun for a value's kind, for an error; of another value, its text."""
+    nouns: dict[type, str] = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing"}
+    return next((noun for kind, noun in nouns.items() if isinstance(value, kind)), repr(value)[:80])
 
 
 def _size(value: object, most: int) -> int:

@@ -28,17 +28,11 @@ class Overview(Resources):
     error: str | None = None
     """The reason if the host could not be asked."""
 
-    @property
-    def gpu_message(self) -> str:
-        """The warning or error of the program that reads the GPUs; empty: there is none."""
-        return self.tool.message
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of ``inv status --json``."""
-        fields = {"host_id": self.host_id, **vars(self), "gpu_message": self.gpu_message}
-        del fields["tool"]
         gpus = [{**vars(gpu), "pids": list(gpu.pids)} for gpu in self.gpus]
-        return {**fields, "gpus": gpus, "jobs": [job.to_dict() for job in self.jobs]}
+        jobs = [job.to_dict() for job in self.jobs]
+        return {"host_id": self.host_id, **vars(self), "gpus": gpus, "jobs": jobs}
 
 
 _STATUS = Program(__file__, "host_status.sh")

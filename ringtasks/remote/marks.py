@@ -118,7 +118,8 @@ class MarkedOutput:
         before, number, after = _find(received, self._begin)
         if number is None:
             # The rest is held: the mark may have come without the end of its line.
-            self._hold(received, before)
+            self._keep(before)
+            self._held = received[len(before) :]
             return b""
         self._keep(before)
         self.pid = number
@@ -133,10 +134,6 @@ class MarkedOutput:
         if self.status is None:
             self._held = received[len(before) :]
         return before
-
-    def _hold(self, received: bytes, before: bytes) -> None:
-        self._keep(before)
-        self._held = received[len(before) :]
 
     def _keep(self, preface: bytes) -> None:
         self._preface_bytes += len(preface)

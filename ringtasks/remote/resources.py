@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .answers import decimal, disk_space, or_none, unix_time, whole
-from .gpus import Gpu, GpuTool, parse_gpus, parse_tool
+from .gpus import Gpu, parse_gpus, parse_tool
 
 __all__ = ["Resources", "lines_by_name", "parse_resources"]
 
@@ -20,8 +20,6 @@ class Resources:
     """GPUs, memory, disk, load and clock of a host. Sizes are bytes; None: not known."""
 
     gpus: tuple[Gpu, ...] = ()
-    tool: GpuTool = field(default_factory=GpuTool)
-    """The program that read the GPUs."""
     memory_total: int | None = None
     memory_available: int | None = None
     disk_total: int | None = None
@@ -33,6 +31,8 @@ class Resources:
     """Unix seconds."""
     up: float | None = None
     """Seconds since the start of the machine, or of its container."""
+    gpu_message: str = ""
+    """The warning or error of the program that reads the GPUs; empty: there is none."""
 
 
 def lines_by_name(text: str) -> dict[str, list[str]]:
@@ -63,7 +63,6 @@ def parse_resources(
     load = [*last("load").lstrip("{ ").split(), ""]
     return Resources(
         gpus=parse_gpus(gpus, f"{apps}\n{unread}", jobs),
-        tool=parse_tool(tools, said),
         memory_total=memory_total,
         memory_available=memory_available,
         disk_total=disk_total,
@@ -72,6 +71,7 @@ def parse_resources(
         cpus=or_none(whole, last("cpus")),
         clock=or_none(unix_time, last("clock")),
         up=or_none(whole, last("up")),
+        gpu_message=parse_tool(tools, said).message,
     )
 
 

@@ -163,7 +163,7 @@ def _curves(
         curves.read_attempts(source.logs)
     if read.has_times and not read.is_over_time(source, curves):
         seen = read.curves()
-        seen.read_seen(source.logs)
+        seen.read_attempts(source.logs, with_arrivals=True)
         if seen.names and read.is_over_time(source, seen):
             return seen
     return curves

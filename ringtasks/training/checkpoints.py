@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
+from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
@@ -57,11 +58,8 @@ def claim(
         keeps_own="true" if keeps_own else "false",
     )
     result = client.run(script, cwd="~")
-    if not result.success:
-        why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        raise FileCopyError(
-            f"{client.config.id}: {checkpoint} cannot be set aside: {printable(why)}"
-        )
+    if (why := why_failed(result)) is not None:
+        raise FileCopyError(f"{client.config.id}: {checkpoint} cannot be set aside: {why}")
     return printable(result.stdout.strip()) or None
 
 

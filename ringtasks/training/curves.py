@@ -18,7 +18,7 @@ from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
 from .logs.words import NO_METRIC, UNITS, metric_order
 
-__all__ = ["Curve", "Curves", "RunProgress", "curves_of"]
+__all__ = ["Curve", "Curves", "RunProgress"]
 
 #: More points than a screen has pixels in a row.
 _MAX_POINTS = 8192
@@ -90,23 +90,26 @@ class Curves:
                 self.feed(chunk, str(path))
         self.end()
 
-    def read_attempts(self, attempts: Iterable[Iterable[Path]]) -> None:
-        """Read the logs of a run's attempts, for each those of its hosts."""
-        for n, logs in enumerate(attempts):
-            if n:
-                self.new_attempt()
-            for log in logs:
-                self.read_file(log)
+    def read_attempts(
+        self, attempts: Iterable[Iterable[Path]], *, with_arrivals: bool = False
+    ) -> None:
+        """Read the logs of a run's attempts, for each those of its hosts.
 
-    def read_seen(self, attempts: Iterable[Iterable[Path]]) -> None:
-        """Read the local copies of logs, with the times at which they grew."""
+        :param with_arrivals: they are local copies: take the times at which they grew.
+        """
         for n, logs in enumerate(attempts):
             if n:
                 self.new_attempt()
             for log in logs:
-                for piece, seen_at in pieces(log):
-                    self.feed(piece, str(log), seen_at=seen_at)
-                self.end()
+                if with_arrivals:
+                    self._read_copy(log)
+                else:
+                    self.read_file(log)
+
+    def _read_copy(self, log: Path) -> None:
+        for piece, seen_at in pieces(log):
+            self.feed(piece, str(log), seen_at=seen_at)
+        self.end()
 
     def end(self) -> None:
         """Read the text after the last line's end."""
@@ -155,9 +158,9 @@ class Curves:
     def curve(self, name: str, axis: str | None = None) -> Curve:
         """Return one metric's curve.
 
-        :param axis: the axis to place its points on, if the log gives it; None: the best one.
         If an attempt began before the end of the one before it, its points replace those.
 
+        :param axis: the axis to place its points on, if the log gives it; None: the best one.
         :raises KeyError: there is no such metric.
         """
         axis, rows = self._rows(name, axis)
@@ -195,18 +198,6 @@ class Curves:
         if self._resolved is None or self._resolved[0] != serial:
             self._resolved = (serial, resolved(self._history))
         return self._resolved[1]
-
-
-def curves_of(attempts: Iterable[Iterable[bytes]], max_points: int | None = _MAX_POINTS) -> Curves:
-    """Return the curves of whole logs: of each attempt, those of its hosts."""
-    curves = Curves(max_points)
-    for n, logs in enumerate(attempts):
-        if n:
-            curves.new_attempt()
-        for host, log in enumerate(logs):
-            curves.feed(log, str(host))
-        curves.end()
-    return curves
 
 
 def _positions(

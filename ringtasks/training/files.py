@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringtasks import transfer
+from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import counted, first_names, size
@@ -126,6 +127,5 @@ def make_folder(client: SSHClient, folder: str) -> None:
     :raises FileCopyError: it does not exist afterwards.
     """
     result = client.run(f"mkdir -p {quoted_path(folder)}", cwd="~")
-    if not result.success:
-        why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
+    if (why := why_failed(result)) is not None:
         raise FileCopyError(f"{client.config.id}: {folder}: {why}")

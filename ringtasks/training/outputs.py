@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
-from ringtasks.client.result import last_words
+from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.globs import matches
@@ -58,11 +58,8 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     :raises FileCopyError: it could not be written.
     """
     result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
-    if not result.success:
-        raise FileCopyError(
-            f"{client.config.id}: the files there could not be listed: "
-            f"{result.error or last_words(result)}"
-        )
+    if (why := why_failed(result)) is not None:
+        raise FileCopyError(f"{client.config.id}: the files there could not be listed: {why}")
 
 
 def fetch_written(
@@ -70,8 +67,7 @@ def fetch_written(
 ) -> Iterator[Fetched]:
     """Fetch the items' files that were written since `note_files` into ``folder``."""
     result = client.run(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST), cwd="~")
-    if not result.success:
-        why = result.error or last_words(result)
+    if (why := why_failed(result)) is not None:
         if result.returncode == _NO_LIST:
             why = "the host has no list of the files that were there before"
         for item in items:

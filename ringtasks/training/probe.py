@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import one_line, printable
-from ringtasks.remote.gpus import Gpu
+from ringtasks.remote.gpus import Gpu, parse_tool
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.resources import lines_by_name, parse_resources
 from ringtasks.remote.script import quoted_path
@@ -96,7 +96,7 @@ def parse(text: str) -> HostProbe:
     lines = lines_by_name(text)
     found = parse_resources(lines)
     reserved = set(lines.get("reserved", ()))
-    status = found.tool.status if "tool" in lines else "failed"
+    status = parse_tool("\n".join(lines.get("tool", ["tool failed"])), "").status
     driver = "ok" if found.gpus or status == "0" else status
     cpus = max(1, found.cpus or 1)
     return HostProbe(
@@ -104,7 +104,7 @@ def parse(text: str) -> HostProbe:
             replace(gpu, job="of this user") if gpu.uuid in reserved else gpu for gpu in found.gpus
         ),
         driver=driver if driver in ("ok", "none", "hangs") else "failed",
-        driver_said=found.tool.message,
+        driver_said=found.gpu_message,
         free_bytes=found.disk_available,
         clock_skew=found.clock,
         load=None if found.load is None else found.load / cpus,

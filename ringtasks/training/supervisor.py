@@ -251,16 +251,7 @@ class Supervisor:
         for client in clients:
             self._send(client, attempt, is_first=client is clients[0])
         for client, own in zip(clients, self._commands(clients), strict=True):
-            env = {
-                **own.env,
-                **settings.env,
-                ATTEMPT_VARIABLE: str(attempt),
-                RUN_VARIABLE: self._record.id,
-            }
-            if self._record.revision:
-                env[REVISION_VARIABLE] = self._record.revision
-            if settings.checkpoint:
-                env[CHECKPOINT_VARIABLE] = settings.checkpoint
+            env = {**own.env, **settings.env, **self._variables(attempt)}
             self.is_starting = True
             try:
                 job = jobs.start(
@@ -279,6 +270,16 @@ class Supervisor:
                 raise
             started.append(job)
         return started
+
+    def _variables(self, attempt: int) -> dict[str, str]:
+        """Return the variables that tell a run's processes about the run."""
+        values = {
+            ATTEMPT_VARIABLE: str(attempt),
+            RUN_VARIABLE: self._record.id,
+            REVISION_VARIABLE: self._record.revision,
+            CHECKPOINT_VARIABLE: self._settings.checkpoint,
+        }
+        return {name: value for name, value in values.items() if value}
 
     def _commands(self, clients: Sequence[SSHClient]) -> list[torchrun.NodeCommand]:
         settings = self._settings

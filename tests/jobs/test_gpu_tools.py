@@ -220,7 +220,7 @@ def test_text_around_the_documents_of_amd_smi_is_a_warning(tmp_path: Path) -> No
     found = read_gpus(smi.bin)
 
     assert [gpu.pids for gpu in found.gpus] == [(), (4711,)]
-    assert found.tool.message == WARNING
+    assert found.gpu_message == WARNING
 
 
 def test_amd_gpus_are_not_free_if_their_processes_cannot_be_read(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_amd_gpus_are_not_free_if_their_processes_cannot_be_read(tmp_path: Path)
     by_rocm = read_gpus(rocm.bin)
 
     assert [gpu.in_use for gpu in found.gpus] == 2 * ["processes that cannot be read"]
-    assert found.tool.message == DENIED["error"]
+    assert found.gpu_message == DENIED["error"]
     assert [gpu.is_free for gpu in by_rocm.gpus] == [False] * 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from ringtasks.jobs.host_status import Overview
 from ringtasks.jobs.measurements import measurements
 from ringtasks.jobs.states import JobState, JobStatus
-from ringtasks.remote.gpus import Gpu, GpuTool
+from ringtasks.remote.gpus import Gpu
 
 FREE = Gpu(0, "u0", "H100")
 BUSY = Gpu(1, "u1", "H100", pids=(7,))
@@ -46,6 +46,6 @@ def test_idle_time_begins_with_the_last_sign_of_work(overview: Overview, idle: f
 
 
 def test_gpus_that_cannot_be_read_are_not_known() -> None:
-    found = measurements(Overview("a", tool=GpuTool("nvidia-smi", "9")))
+    found = measurements(Overview("a", gpu_message="nvidia-smi failed"))
 
     assert not {"gpus", "free_gpus"} & set(found)

@@ -9,16 +9,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ringtasks.training.curves import Curves
+
 __all__ = [
     "WriteSettings",
     "await_job",
+    "curves_of",
     "needs",
     "needs_program",
     "run_of",
@@ -107,3 +110,15 @@ def await_job(folder: Path) -> str:
                 return job
         time.sleep(0.02)
     raise AssertionError("no job was started")
+
+
+def curves_of(attempts: Iterable[Iterable[bytes]], max_points: int | None = 8192) -> Curves:
+    """The curves of whole logs: of each attempt, those of its hosts."""
+    curves = Curves(max_points)
+    for n, logs in enumerate(attempts):
+        if n:
+            curves.new_attempt()
+        for host, log in enumerate(logs):
+            curves.feed(log, str(host))
+        curves.end()
+    return curves

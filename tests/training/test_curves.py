@@ -9,8 +9,9 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.output.plots.selection import select_curves
-from ringtasks.training.curves import Curve, Curves, curves_of
+from ringtasks.training.curves import Curve, Curves
 from ringtasks.training.records import LogCopy
+from tests.support.training import curves_of
 
 EVENTS = Path(__file__).parents[1] / "logs" / "files" / "events.out.tfevents.tensorboard"
 
@@ -151,7 +152,7 @@ def test_local_copy_of_a_log_tells_when_each_of_its_values_came(tmp_path: Path) 
     log.write_bytes(first + b"epoch 2 loss=2\nepoch 3 loss=1\n")
     Path(f"{log}.times").write_text(f"{len(first)} 100.0\n{2 * len(first)} 160.5\nx\n45 170\n")
     curves = Curves()
-    curves.read_seen([[log]])
+    curves.read_attempts([[log]], with_arrivals=True)
 
     assert curves.curve("loss", "time") == Curve("loss", "time", (0, 60.5, 70), (3, 2, 1))
 
@@ -163,7 +164,7 @@ def test_output_of_the_time_before_a_copy_is_continued_has_no_time(tmp_path: Pat
     with LogCopy(log) as copy:  # as after a run that went on alone
         copy.write(b"epoch 1 loss=3\nepoch 2 loss=2\n")
     curves = Curves()
-    curves.read_seen([[log]])
+    curves.read_attempts([[log]], with_arrivals=True)
 
     sizes = [line.split() for line in Path(f"{log}.times").read_text().splitlines()]
     assert [size for size, _ in sizes] == ["15", "30"]

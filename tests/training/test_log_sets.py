@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.training.curves import curves_of
+from tests.support.training import curves_of
 
 
 def values_of(log: str) -> dict[str, list[float]]:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks.training.curves import Curves, RunProgress, curves_of
+from ringtasks.training.curves import Curves, RunProgress
 from ringtasks.training.logs.lines import LineSplitter
+from tests.support.training import curves_of
 
 LOGS = Path(__file__).parents[1] / "logs"
 PLACES = ("epoch", "step", "batch", "round", "sample")

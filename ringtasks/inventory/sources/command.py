@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.errors import InventoryError
-from ringtasks.inventory.yaml_lines import LinedMapping, parse_value
+from ringtasks.inventory.yaml_lines import LinedMapping, kind_of, parse_value
 
 from . import ansible
 from .model import Deadline, Listing, PrintedHost, Source, SourceError
@@ -58,7 +58,7 @@ def listing_of(printed: bytes) -> Listing:
     if document is None:
         return Listing()
     if not isinstance(document, Mapping):
-        raise SourceError(f"expected a mapping or a list of hosts, found {_kind(document)}")
+        raise SourceError(f"expected a mapping or a list of hosts, found {kind_of(document)}")
     if ansible.is_inventory(document):
         listing = ansible.listing_of(document)
         return listing._replace(warnings=(*warnings, *listing.warnings))
@@ -67,7 +67,7 @@ def listing_of(printed: bytes) -> Listing:
     if "hosts" in document and isinstance(section, list):
         return _of_list(section, groups, warnings)
     if not isinstance(section, Mapping):
-        raise SourceError(f"hosts: expected a mapping or a list, found {_kind(section)}")
+        raise SourceError(f"hosts: expected a mapping or a list, found {kind_of(section)}")
     return _of_mapping(section, groups, warnings)
 
 
@@ -131,7 +131,7 @@ def _of_mapping(section: Mapping[Any, Any], groups: _Groups, warnings: list[str]
         else:
             shown = repr(str(name)[:80])
             faults.append(
-                f"expected a mapping of fields for the host {shown}, found {_kind(values)}"
+                f"expected a mapping of fields for the host {shown}, found {kind_of(values)}"
             )
     return _listing(hosts, groups, warnings, faults)
 
@@ -157,7 +157,3 @@ def _groups(document: Mapping[str, Any]) -> _Groups:
         for name, members in given.items()
         if isinstance(members, list)
     }
-
-
-def _kind(value: object) -> str:
-    return "text" if isinstance(value, str) else type(value).__name__

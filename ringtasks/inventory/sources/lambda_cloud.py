@@ -8,7 +8,7 @@ from typing import Any
 from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
-from .values import json_of, mappings, money, text, told
+from .values import json_of, mappings, money, part, text, told
 
 __all__ = ["API", "by_api"]
 
@@ -25,18 +25,17 @@ def by_api(url: str, deadline: Deadline) -> Listing:
     if not isinstance(answer, Mapping):
         raise SourceError("expected a mapping with 'data'")
     instances = mappings(answer.get("data"), "instances")
-    found = ((text(each.get("id")), _host(each)) for each in instances.found)
-    return named(found, "lambda", "instance", instances.warnings)
+    return named(instances, _host, "lambda", "instance")
 
 
 def _host(instance: Mapping[str, Any]) -> PrintedHost:
-    kind, region = _part(instance, "instance_type"), _part(instance, "region")
+    kind, region = part(instance, "instance_type"), part(instance, "region")
     cents, status = money(kind.get("price_cents_per_hour")), text(instance.get("status"))
     address = None if status in _DOWN else instance.get("ip")
     values = told(
         ssh_host=address,
         gpu=text(kind.get("gpu_description")) or text(kind.get("description")),
-        gpu_count=_part(kind, "specs").get("gpus"),
+        gpu_count=part(kind, "specs").get("gpus"),
         price_per_hour=None if cents is None else cents / 100,
         status=status,
         region=text(region.get("name")),
@@ -44,8 +43,3 @@ def _host(instance: Mapping[str, Any]) -> PrintedHost:
     )
     absence = "" if address else f"its status is {status}"
     return PrintedHost(text(instance.get("name")) or "", values, absence)
-
-
-def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ringtasks.common.text import bounded
 
 from .model import Listing, PrintedHost
+from .values import ListedItems, text
 
 __all__ = ["NAME", "named", "plain_name"]
 
@@ -31,22 +33,22 @@ def plain_name(label: str) -> str:
 
 
 def named(
-    found: Iterable[tuple[str | None, PrintedHost]],
+    items: ListedItems,
+    host_of: Callable[[Mapping[str, Any]], PrintedHost],
     provider: str,
     noun: str,
-    warnings: Iterable[str] = (),
 ) -> Listing:
-    """Return the listing of hosts, each by a plain name.
+    """Return the listing of a provider's hosts, each by a plain name.
 
     A host without a usable label has its id as its name.  If several have one name, each gets its
     id behind the name: which of them the plain name means cannot be known, so it is none.
 
-    :param found: each host behind its id; its name is the label.
-    :param warnings: about entries that are no hosts.
+    :param host_of: returns the host of an item, whose name is the label.
     """
-    told = list(warnings)
+    told = list(items.warnings)
     hosts = []
-    for number, host in found:
+    for item in items.found:
+        number, host = text(item.get("id")), host_of(item)
         name = plain_name(host.name)
         if not name:
             name = f"{provider}-{number}"

@@ -16,7 +16,7 @@ from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
 from .programs import output_of
-from .values import ListedItems, json_of, mappings, money, port, text, told
+from .values import ListedItems, json_of, mappings, money, part, port, text, told
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -61,8 +61,7 @@ def _detailed(pod: Mapping[str, Any], program: str, deadline: Deadline) -> Mappi
 
 
 def _listing(pods: ListedItems) -> Listing:
-    found = ((text(pod.get("id")), _host(pod)) for pod in pods.found)
-    return named(found, "runpod", "pod", pods.warnings)
+    return named(pods, _host, "runpod", "pod")
 
 
 def _host(pod: Mapping[str, Any]) -> PrintedHost:
@@ -85,29 +84,25 @@ def _runs(pod: Mapping[str, Any]) -> bool:
 
 
 def _address(pod: Mapping[str, Any]) -> dict[str, Any]:
-    ports = pod.get("portMappings")
-    mapped = ports.get("22", ports.get(22)) if isinstance(ports, Mapping) else None
+    mapped = part(pod, "portMappings").get("22")
     if pod.get("publicIp") and mapped:
         return {"ssh_host": pod["publicIp"], "ssh_port": port(mapped)}
-    ssh = pod.get("ssh")
-    if isinstance(ssh, Mapping) and ssh.get("ip") and ssh.get("port"):
+    ssh = part(pod, "ssh")
+    if ssh.get("ip") and ssh.get("port"):
         return {"ssh_host": ssh["ip"], "ssh_port": port(ssh["port"])}
     return {}
 
 
 def _gpu(pod: Mapping[str, Any]) -> str | None:
-    gpu, machine = pod.get("gpu"), pod.get("machine")
-    kind = machine.get("gpuType") if isinstance(machine, Mapping) else None
-    for part in (gpu, kind):
-        if isinstance(part, Mapping) and (name := part.get("displayName") or part.get("id")):
+    machine = part(pod, "machine")
+    for kind in (part(pod, "gpu"), part(machine, "gpuType")):
+        if name := kind.get("displayName") or kind.get("id"):
             return text(name)
+    gpu = pod.get("gpu")
     listed = gpu if isinstance(gpu, str) else pod.get("gpuTypeId") or pod.get("gpuId")
-    return text(listed) or (
-        text(machine.get("gpuTypeId")) if isinstance(machine, Mapping) else None
-    )
+    return text(listed) or text(machine.get("gpuTypeId"))
 
 
 def _gpu_count(pod: Mapping[str, Any]) -> int | None:
-    gpu = pod.get("gpu")
-    found = gpu.get("count") if isinstance(gpu, Mapping) else pod.get("gpuCount")
+    found = part(pod, "gpu").get("count", pod.get("gpuCount"))
     return found if isinstance(found, int) and found > 0 else None

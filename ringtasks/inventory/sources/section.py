@@ -17,9 +17,9 @@ from typing import Any
 from ringtasks.common.durations import duration
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.field_check import checked_field, kind_of, setting_lines
+from ringtasks.inventory.field_check import checked_field, setting_lines
 from ringtasks.inventory.model import SETTINGS
-from ringtasks.inventory.yaml_lines import LinedMapping
+from ringtasks.inventory.yaml_lines import LinedMapping, kind_of
 
 from .kinds import KINDS
 from .model import REFRESH, Source

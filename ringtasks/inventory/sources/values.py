@@ -8,9 +8,11 @@ from typing import Any
 
 from ringtasks.common.named_tuple import NamedTuple
 
+from ringtasks.inventory.yaml_lines import kind_of
+
 from .model import SourceError
 
-__all__ = ["ListedItems", "json_of", "mappings", "money", "port", "text", "told"]
+__all__ = ["ListedItems", "json_of", "mappings", "money", "part", "port", "text", "told"]
 
 
 class ListedItems(NamedTuple):
@@ -39,10 +41,10 @@ def mappings(value: Any, name: str) -> ListedItems:
     :raises SourceError: it is not a list, or none of its items is a mapping.
     """
     if not isinstance(value, list):
-        raise SourceError(f"expected a list of {name}, found {_kind(value)}")
+        raise SourceError(f"expected a list of {name}, found {kind_of(value)}")
     found = [item for item in value if isinstance(item, Mapping)]
     warnings = [
-        f"expected a mapping for each of the {name}, found {_kind(item)}"
+        f"expected a mapping for each of the {name}, found {kind_of(item)}"
         for item in value
         if not isinstance(item, Mapping)
     ]
@@ -79,6 +81,7 @@ def told(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)
+def part(value: Any, name: str) -> Mapping[str, Any]:
+    """Return the mapping below a name; empty: there is none."""
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

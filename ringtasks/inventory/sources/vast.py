@@ -15,7 +15,7 @@ from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
 from .programs import output_of
-from .values import ListedItems, json_of, mappings, money, port, text, told
+from .values import ListedItems, json_of, mappings, money, part, port, text, told
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -43,8 +43,7 @@ def by_program(program: str, deadline: Deadline) -> Listing:
 
 
 def _listing(instances: ListedItems) -> Listing:
-    found = ((text(each.get("id")), _host(each)) for each in instances.found)
-    return named(found, "vast", "instance", instances.warnings)
+    return named(instances, _host, "vast", "instance")
 
 
 def _pages(api: str, deadline: Deadline) -> ListedItems:
@@ -87,9 +86,7 @@ def _host(instance: Mapping[str, Any]) -> PrintedHost:
 
 
 def _address(instance: Mapping[str, Any]) -> dict[str, Any]:
-    ports = instance.get("ports")
-    mapped = ports.get("22/tcp") if isinstance(ports, Mapping) else None
-    public = instance.get("public_ipaddr")
+    mapped, public = part(instance, "ports").get("22/tcp"), instance.get("public_ipaddr")
     if isinstance(mapped, list) and mapped and isinstance(mapped[0], Mapping) and public:
         return {"ssh_host": _trimmed(public), "ssh_port": port(mapped[0].get("HostPort"))}
     proxy, number = instance.get("ssh_host"), port(instance.get("ssh_port"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ringtasks import jobs
-from ringtasks.client.result import SSHResult, last_words
+from ringtasks.client.result import SSHResult, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
@@ -197,9 +197,8 @@ def _look(client: SSHClient, name: str) -> _Look:
         last = (own._replace(job=replace(own.job, reason=why)) for own in members if own.job)
         return _Look(client, tuple(last), error=why)
     answer = client.run(_LIST, cwd="~")
-    if answer.error is not None or not answer.success:
-        why = _why(client, answer.error or last_words(answer))
-        return _Look(client, tuple(members), error=why)
+    if (failure := why_failed(answer)) is not None:
+        return _Look(client, tuple(members), error=_why(client, failure))
     own = rf"{re.escape(name)}-[0-9a-f]{{8}}"
     folders = frozenset(word for word in answer.stdout.split() if re.fullmatch(own, word))
     alone = folders - {member.cluster_id for member in members}

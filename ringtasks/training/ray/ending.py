@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ringtasks.client.result import last_words
+from ringtasks.client.result import why_failed
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import UNREACHABLE
@@ -53,8 +53,7 @@ def _end(member: Member) -> Ended:
             return Ended(member.host, said, UNREACHABLE if stopped.error else 1)
     remove = _REMOVE.render(folder=Word(folder_of(member.cluster_id)))
     removed = member.client.run(remove, cwd="~")
-    if removed.success:
+    if (why := why_failed(removed)) is None:
         return Ended(member.host, said)
     status = UNREACHABLE if removed.error else 1
-    why = removed.error or last_words(removed)
     return Ended(member.host, f"{said}; its files were not removed: {why}", status)

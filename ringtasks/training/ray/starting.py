@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from ringtasks import jobs
-from ringtasks.client.result import SSHResult, last_words
+from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
@@ -135,8 +135,7 @@ class _Rising:
         for client, result in each(
             self.clients, lambda client: client.run(script, cwd="~", env={"TOKEN": token})
         ):
-            if not result.success:
-                why = result.error or last_words(result)
+            if (why := why_failed(result)) is not None:
                 raise ClusterError(
                     client.config.id, f"the files were not written to ~/{FOLDER}: {why}"
                 )

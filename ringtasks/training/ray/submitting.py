@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks import transfer
-from ringtasks.client.result import SSHResult, last_words
+from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
@@ -72,8 +72,7 @@ def submit(
     finally:
         if there is not None:
             gone = head.client.run(f'rm -rf "$HOME/{there}"', cwd="~")
-            if not gone.success:
-                why = gone.error or last_words(gone)
+            if (why := why_failed(gone)) is not None:
                 tell(f"{head.host}: ~/{there} was not removed: {why}")
 
 
