@@ -44,6 +44,11 @@ class HostResult:
     def __bool__(self) -> bool:
         return self.state is FleetState.SUCCEEDED
 
+    @property
+    def has_run(self) -> bool:
+        """True if the command was started, and has ended by itself."""
+        return self.state in (FleetState.SUCCEEDED, FleetState.FAILED)
+
 
 @dataclass(frozen=True)
 class FleetResult:

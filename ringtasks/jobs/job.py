@@ -356,10 +356,14 @@ def launch(client: SSHClient, request: JobRequest) -> Dialogue[Job]:
     if answer.success:
         remember_started(_status_of(request, job_id))
         return Job(client, job_id, warning=_warning(answer.stderr))
+    from ringtasks.client.setting_advice import setting_advice
+
+    advice = setting_advice(client.config, request.cwd, answer)
+    said = answer.error or last_words(answer)
     raise JobNotStartedError(
         client.config.id,
         job_id,
-        answer.error or last_words(answer),
+        f"{said}; {advice}" if advice else said,
         status=answer.returncode,
         is_unknown=answer.is_unknown,
     )

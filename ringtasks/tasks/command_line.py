@@ -8,6 +8,7 @@ for their flags, before it parses them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -21,8 +22,9 @@ from invoke.parser import Argument, ParserContext
 
 from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import near_names, visible
 
-__all__ = ["look_at"]
+__all__ = ["look_at", "unknown_flag", "unknown_task"]
 
 _HELP = ("--help", "-h")
 _COMMAND = "cmd"
@@ -68,10 +70,12 @@ def look_at(
     if not ours <= contexts.keys():
         return
     command = ""
+    with_command: set[int] = set()
     of_program: list[int] = []
     for word in _words(words, tasks, contexts, program.initial_context):
-        if word.is_unexpected and not command and "--host" in word.context.flags:
-            _refuse_host(word, words)
+        if word.is_unexpected and not command:
+            has_command = word.task_at in with_command
+            _refuse_stray(word, words, tasks, has_command=has_command)
         if command:
             _check_end_of(command, word, words, tasks, program.initial_context)
         if word.flag is None and word.text in _HELP:
@@ -84,6 +88,8 @@ def look_at(
                 of_program.append(word.at)
         is_command = word.flag is not None and word.flag.name == _COMMAND
         command = word.text if is_command else ""
+        if is_command:
+            with_command.add(word.task_at)
     _move_to_front(words, of_program, program.initial_context)
 
 
@@ -132,6 +138,53 @@ def _words(
             positionals = len(context.positional_args) if context else 0
 
 
+def _refuse_stray(
+    word: _CommandWord,
+    words: Sequence[str],
+    tasks: set[str],
+    *,
+    has_command: bool,
+) -> None:
+    """Refuse a word that is no flag, no value and no task, with the flag or task that is meant.
+
+    :raises ParseError: always.
+    """
+    flags = word.context.flags
+    if "--host" in flags:
+        _refuse_host(word, words)
+    if f"--{_COMMAND}" in flags and not has_command:
+        # A short flag of the program, as in "ls -l", is rather the command's.
+        rest = _up_to_flag(words[word.at :], word.context)
+        command = shlex.quote(" ".join(rest))
+        others = [*words[word.task_at : word.at], *words[word.at + len(rest) :]]
+        typed = as_typed(f"{' '.join(map(shlex.quote, others))} --{_COMMAND} {command}")
+        meant = f"did you mean --{_COMMAND} {command}: {typed}"
+        raise ParseError(f"{word.text!r} is not a task; {meant}")
+    raise ParseError(unknown_task(word.text, sorted(tasks)))
+
+
+def unknown_task(word: str, tasks: Sequence[str]) -> str:
+    """Return the error for a word that is not a task, with near ones."""
+    near = tuple(name for name in tasks if name.startswith(f"{word}."))
+    near = near or near_names(word, tasks, similarity=0.6)
+    list_ = f"'{as_typed('--list')}' lists the tasks"
+    advice = f"did you mean {', '.join(near)}?" if near else list_
+    return f"{visible(word)} is not a task; {advice}"
+
+
+def unknown_flag(word: str, context: ParserContext) -> str:
+    """Return the error for a word that is not a flag of a task, with near ones."""
+    near = near_names(word, context.flags, similarity=0.6)
+    list_ = f"'{as_typed(f'{context.name} --help')}' lists the flags"
+    advice = f"did you mean {', '.join(near)}?" if near else list_
+    return f"{visible(word)} is not a flag of {context.name}; {advice}"
+
+
+def _up_to_flag(words: Sequence[str], *contexts: ParserContext) -> list[str]:
+    """Return the words in front of the first flag of the task or the program."""
+    return list(itertools.takewhile(lambda word: not _is_flag(word, *contexts), words))
+
+
 def _refuse_host(word: _CommandWord, words: Sequence[str]) -> None:
     """Refuse a word that selects hosts, with the flag for it.
 
@@ -148,14 +201,14 @@ def _refuse_host(word: _CommandWord, words: Sequence[str]) -> None:
 def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:
     """Refuse a word such as ``--bogus`` or ``--list`` in the place of a positional argument.
 
-    :raises ParseError: of an unknown flag, as the parser's own for such a word elsewhere.
+    :raises ParseError: it is an unknown flag, or cannot stand there.
     """
     if word.text in _ONLY_ALONE and word.context.positional_args:
         raise ParseError(f"{word.text!r} cannot follow a task")
     is_alike = word.text not in ("-", "--")
     has_value = word.text[:2] in word.context.flags  # -n5
     if is_alike and not has_value and not _is_flag(word.text, word.context, program):
-        raise ParseError(f"No idea what {word.text!r} is!", word.context)
+        raise ParseError(unknown_flag(word.text.partition("=")[0], word.context))
 
 
 def _is_flag(word: str, *contexts: ParserContext) -> bool:
@@ -178,11 +231,7 @@ def _check_end_of(
     :param program: the flags of the program itself, which may follow a task.
     :raises ParseError: the word is no task, and a flag, if at all, that cannot follow one.
     """
-    rest = [word.text]
-    for text in words[word.at + 1 :]:
-        if _is_flag(text, word.context, program):
-            break
-        rest.append(text)
+    rest = [word.text, *_up_to_flag(words[word.at + 1 :], word.context, program)]
     told = (
         f"if it is a part of the command, quote it: --cmd {shlex.quote(' '.join([command, *rest]))}"
     )

@@ -13,10 +13,11 @@ from invoke import Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
-from ringtasks.common.text import near_names, visible
+from ringtasks.common.text import visible
 from ringtasks.exit_status import USAGE
 
 from . import namespace
+from .command_line import unknown_flag, unknown_task
 from .config_files import fault
 from .invoke_private import PublicConfig
 
@@ -66,18 +67,9 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
         return str(error)
     word = unknown[1].partition("=")[0]
     context = error.context
-    if word.startswith("-") and context is not None and context.name:
-        near = near_names(word, context.flags, similarity=0.6)
-        told = f"{word} is not a flag of {context.name}"
-        list_ = f"'ringtasks {context.name} --help' lists the flags"
-    else:
-        near = tuple(name for name in tasks if name.startswith(f"{word}."))
-        near = near or near_names(word, tasks, similarity=0.6)
-        told, list_ = f"{word} is not a task", "'ringtasks --list' lists the tasks"
-    advice = f"did you mean {', '.join(near)}?" if near else list_
-    if context is not None and "--host" in context.flags and not (near or word.startswith("-")):
-        advice += f"; if it is a host: {context.name} --host {word}"
-    return f"{visible(told)}; {advice}"
+    if not word.startswith("-") or context is None or not context.name:
+        return unknown_task(word, tasks)
+    return unknown_flag(word, context)
 
 
 def main() -> None:

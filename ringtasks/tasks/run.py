@@ -154,6 +154,10 @@ def run(
         one=lambda only: _run_on_one(config_of(c, only), request, json=False),
     )
     _advise_on_limit([host.result for host in results.results], request)
+    if not json:
+        ran = {each.host: each.result for each in results.failed if each.has_run}
+        own = [(config_of(c, host), ran[host.name]) for host in hosts if host.name in ran]
+        _advise_on_settings(own, request)
     return ended(c, results, status, is_commands=are_commands(results))
 
 
@@ -171,6 +175,23 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
 
     path = Path(script or "")
     return command_of_file(path, arguments), label_of(path, arguments)
+
+
+def _advise_on_settings(results: Sequence[tuple[SSHConfig, SSHResult]], request: RunFlags) -> None:
+    """Name the hosts whose shell could not use a setting, with the setting."""
+    failed = [(config, result) for config, result in results if not result]
+    if not failed:
+        return
+    from ringtasks.client.setting_advice import setting_advice
+    from ringtasks.fleet.folding import groups_of
+
+    advised = [
+        (config.id, advice)
+        for config, result in failed
+        if (advice := setting_advice(config, request.cwd, result))
+    ]
+    for group in groups_of(advised, lambda each: each[0], lambda each: each[1]):
+        display.say(f"{group}: {advised[group.first][1]}")
 
 
 def _advise_on_limit(results: Sequence[SSHResult], request: RunFlags) -> None:
@@ -231,6 +252,8 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
             _pause(attempts, result)
     result = result.for_command(request.label)
     reporter.finish(result)
+    if not json:
+        _advise_on_settings([(config, result)], request)
     return result
 
 

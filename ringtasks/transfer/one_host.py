@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,8 +71,10 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
         advice = ""
         if known.parent_kind == NOTHING:
             folder = above(place)
-            quoted = quoted_path(folder) if folder.startswith("~") else shlex.quote(folder)
-            run = f"run --host {shlex.quote(host_copy.host)} --cmd "
+            is_plain = re.fullmatch(r"~(/[\w./-]*)?", folder)
+            quoted = folder if is_plain else quoted_path(folder)
+            # In the folder "/": work_dir may be the one that is missing.
+            run = f"run --host {shlex.quote(host_copy.host)} --cwd / --cmd "
             command = as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
             advice = _to_make(target, source.name, command)
         raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}{advice}")

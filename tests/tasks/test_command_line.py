@@ -208,10 +208,13 @@ def test_every_short_flag_belongs_to_a_task_parameter() -> None:
         ("check --json @pair", "--host @pair"),
         ("status all", "--host @all"),
         ("logs job box-[ab] -f", "--host box-[ab]"),
+        ("run --host box-a hostname", "--cmd hostname"),
+        ("run ls -la --host box-a", "--cmd 'ls -la'"),
+        ("start --host box-a ls -l /", "--cmd 'ls -l /'"),
     ],
 )
 @pytest.mark.matrix(3)
-def test_host_without_a_flag_is_refused_with_the_flag(
+def test_host_or_command_without_a_flag_is_refused_with_the_flag(
     typed: Inv, write_hosts: WriteHosts, tmp_path: Path, words: str, meant: str
 ) -> None:
     file = write_hosts(**{"box-a": {}, "box-b": {}})

@@ -121,6 +121,17 @@ def test_cwd_overrides_the_hosts_work_dir(inv: Inv, write_hosts: WriteHosts) -> 
     assert inv("run", "--host", "a", "--cwd", "/", "--cmd", "pwd").stdout == b"/\n"
 
 
+def test_missing_work_dir_is_named_with_the_host(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"work_dir": "/does/not/exist"}, b={})
+
+    for arguments in (
+        ["run", "--host", "a", "--cmd", "pwd"],
+        ["run", "--host", "a,b", "--cmd", "pwd"],
+        ["start", "--host", "a", "--cmd", "pwd"],
+    ):
+        assert re.search(rb"ringtasks: a: .*work_dir /does/not/exist", inv(*arguments).stderr)
+
+
 def test_json_holds_the_fields_of_the_result_and_the_host(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
