@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple, Protocol
 
 from .ask import Ask
 from .result import SSHResult

@@ -12,9 +12,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ringtasks.common.capture import CapturedOutput
+from ringtasks.common.light_typing import Protocol
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import bounded, printable
 from ringtasks.common.threads import NO_MEMORY, translated

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.remote.answers import decimal, or_none, whole
 
 __all__ = ["PS_COMMAND", "memory_of"]

@@ -24,7 +24,8 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Protocol
+
+from .light_typing import Protocol
 
 __all__ = ["DescriptorHolder", "RenewedLock", "held", "not_for_children", "wait_for_imports"]
 

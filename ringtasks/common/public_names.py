@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from .named_tuple import NamedTuple
+from .light_typing import NamedTuple
 
 __all__ = ["PublicNames", "private"]
 

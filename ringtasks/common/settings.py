@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar
 
-from .named_tuple import NamedTuple
+from .light_typing import NamedTuple
 from .setting_checks import Check, SettingError, UnexpectedValueError, checked, expected
 
 __all__ = ["Place", "Section", "check_value", "flag_of", "nested", "read", "setting", "settings_of"]

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["Group", "difference", "folded", "groups_of"]
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ringtasks.common.field_value import FieldValue
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 from .backoff import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 

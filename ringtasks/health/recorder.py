@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+
+from ringtasks.common.light_typing import Protocol
 
 from .model import HostOutcome, SSHHealth
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import InventoryError
 
 __all__ = ["Located", "find_files", "locate", "located_at", "trust"]

@@ -11,7 +11,7 @@ from dataclasses import Field, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.field_value import FieldValue
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ringtasks.common.collector import paused
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import InventoryError
 
 __all__ = ["LinedMapping", "kind_of", "parse", "parse_value"]

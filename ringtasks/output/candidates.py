@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import RingtasksError
 
 __all__ = ["FILES_STATUS", "candidates", "inventory_of", "main", "project_folder"]

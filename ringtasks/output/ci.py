@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["Build", "found", "who"]
 

@@ -11,9 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import interruption, rehearsal
+from ringtasks.common.light_typing import Protocol
 from ringtasks.common.text import visible
 from ringtasks.exit_status import INTERRUPTED
 

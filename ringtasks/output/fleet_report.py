@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from ringtasks.common.light_typing import Protocol
 
 if TYPE_CHECKING:
     from ringtasks.fleet import FleetResult, HostResult

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["MAX_PREFACE_BYTES", "Mark", "MarkedOutput", "NoMarkError"]
 

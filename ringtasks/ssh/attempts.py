@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import (
@@ -24,7 +25,6 @@ from ringtasks.errors import (
     UsageError,
 )
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
-from ringtasks.health.recorder import HealthRecorder
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 
@@ -32,6 +32,9 @@ from .dialing import Begun, Dialled, Gateway, dial
 from .host_keys import IMPOSTOR
 from .rehearsal import mark
 from .routes import Route, only, routes_of
+
+if TYPE_CHECKING:
+    from ringtasks.health.recorder import HealthRecorder
 
 __all__ = ["HostAttempt", "fallback_note", "outcome"]
 

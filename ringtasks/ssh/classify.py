@@ -5,7 +5,7 @@ The rules are those of `failure_table`.
 
 from __future__ import annotations
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import ADVICE, Reason
 
 from .banner import NotSSHError

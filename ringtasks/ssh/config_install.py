@@ -13,7 +13,7 @@ import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import StateFileError
 
 from .option_values import token

@@ -14,10 +14,10 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.cancellation import Cancellation
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.pending_answers import awaiting
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread
@@ -25,11 +25,12 @@ from ringtasks.errors import ADVICE, Reason, RouteError, UnreachableError, Usage
 
 from . import rehearsal, tcp
 from .banner import await_banner
-from .classify import classify
-from .proxies import ProxyProcess, ProxyRefusedError, connect_socks
 from .race import HEAD_START, Race
 from .routes import ProcessProxy, Route, SocksProxy
 from .stream import Stream
+
+if TYPE_CHECKING:
+    from .proxies import ProxyProcess
 
 __all__ = ["Begun", "Dialled", "Gateway", "dial"]
 
@@ -216,15 +217,21 @@ class RouteAttempt:
             return opposed
         remaining = max(0.001, self._deadline - time.monotonic())
         if self._gateway is not None:
+            from .proxies import ProxyProcess  # few hosts have a gateway
+
             through = self._gateway(host, port, remaining)
             if not isinstance(through, ProxyProcess):
                 return Stream(through)
             self._proxy = through
             return Stream(through.sock, on_close=through.close)
         if isinstance(proxy, ProcessProxy):
+            from .proxies import ProxyProcess  # few hosts have such a route
+
             self._proxy = ProxyProcess(proxy, os.environ)
             return Stream(self._proxy.sock, on_close=self._proxy.close)
         if isinstance(proxy, SocksProxy):
+            from .proxies import connect_socks
+
             return Stream(connect_socks(proxy, host, port, remaining))
         family, source = self.route.family, self.route.source
         if self.begun is not None:
@@ -241,6 +248,9 @@ class RouteAttempt:
             return error
         if isinstance(error, TimeoutError):
             return self.out_of_time()
+        from .classify import classify  # with the table of failures, for failures alone
+        from .proxies import ProxyRefusedError
+
         if isinstance(error, ProxyRefusedError | rehearsal.RehearsedError):
             return self._failure(error.reason, error.evidence, error.advice)
         if self._proxy is not None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig

@@ -30,9 +30,9 @@ from .link import (
     Link,
     LinkLostError,
     NotStartedError,
-    PipingLink,
     Session,
     SessionRefusedError,
+    takes_descriptors,
 )
 from .session_limit import awaiting_over, when_there_is_room
 
@@ -304,7 +304,7 @@ class Execution:
 
     def _note_login(self) -> None:
         link = self._link
-        if isinstance(link, PipingLink) and link.login_is_silent is not False:
+        if takes_descriptors(link) and link.login_is_silent is not False:
             link.login_is_silent = not self._answer.preface
 
     def _stop(self, session: Session) -> StopOutcome:

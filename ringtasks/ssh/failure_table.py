@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Iterable
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason
 
 from .banner import NotSSHError

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 

@@ -11,7 +11,7 @@ import functools
 import shlex
 import subprocess
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["IMPOSTOR", "UNKNOWN", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
 

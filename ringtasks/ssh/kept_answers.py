@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.state_files import state_folder
 
 from .settings_files import Version

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig, expand
 

@@ -7,9 +7,12 @@ kind is `inprocess`, the other `master`; callers cannot tell the kinds apart.
 from __future__ import annotations
 
 import signal
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 __all__ = [
     "KILLED_STATUS",
@@ -27,6 +30,7 @@ __all__ = [
     "Terminal",
     "Tunnel",
     "TunnelRefusedError",
+    "takes_descriptors",
 ]
 
 STDOUT, STDERR = 1, 2
@@ -179,7 +183,6 @@ class Link(Protocol):
         """Close the connection and every session over it. Safe to repeat."""
 
 
-@runtime_checkable
 class PipingLink(Protocol):
     """A link that lets a program on the host read and write descriptors of this machine."""
 
@@ -192,3 +195,8 @@ class PipingLink(Protocol):
         The caller keeps them, and may close them at once.  The Session gives stderr and the end,
         and takes no input.
         """
+
+
+def takes_descriptors(link: object) -> TypeGuard[PipingLink]:
+    """Return True if the link is a `PipingLink`."""
+    return hasattr(link, "open_piped")

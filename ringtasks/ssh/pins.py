@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ringtasks.common.fork import RenewedLock
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, addresses

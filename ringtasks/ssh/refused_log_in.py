@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
 from ringtasks.inventory.host_settings import SSHConfig, expand
 
-from .evaluated_config import settings_of
-from .key_files import KeyProblem, why_refused
+if TYPE_CHECKING:
+    from .key_files import KeyProblem
 
 __all__ = ["TOO_MANY", "explain", "key_problem"]
 
@@ -37,6 +38,9 @@ def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[s
 
 def key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
+    from .evaluated_config import settings_of
+    from .key_files import KeyProblem, why_refused
+
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
     settings = settings_of(config)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from ringtasks.common import alarms, rehearsal
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.durations import duration
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, UsageError
 

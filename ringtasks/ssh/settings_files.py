@@ -42,9 +42,12 @@ NO_FILE = "none"
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 #: A system file with only these lines changes nothing here: Debian's default.
 _HARMLESS = (
-    r"\s*(#.*|(host\s+\*|include\s+/etc/ssh/ssh_config\.d/\*\.conf|sendenv\s+lang\s+lc_\*"
-    r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?"
+    ["host", "*"],
+    ["include", "/etc/ssh/ssh_config.d/*.conf"],
+    ["sendenv", "lang", "lc_*"],
 )
+#: The first words of lines that change nothing whatever follows.
+_HARMLESS_KEYWORDS = ("hashknownhosts", "gssapiauthentication")
 #: Paramiko takes such a block for one that matches always.
 _UNREAD_MATCH = r"(?im)^\s*match\b.*\s!?(tagged|localnetwork|version|command|sessiontype)\b"
 _MOST_INCLUDES = 8  # levels of Include
@@ -177,7 +180,10 @@ def text_of(file: str) -> str:
 @functools.lru_cache(maxsize=4)
 def _is_system_configured(_version: object) -> bool:
     files = [SYSTEM_FILE, *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
-    harmless = re.compile(_HARMLESS, re.IGNORECASE)
-    return any(
-        not harmless.fullmatch(line) for file in files for line in text_of(str(file)).splitlines()
-    )
+    lines = (line for file in files for line in text_of(str(file)).lower().splitlines())
+    return not all(_is_harmless(line.split()) for line in lines)
+
+
+def _is_harmless(words: list[str]) -> bool:
+    is_empty = not words or words[0].startswith("#")
+    return is_empty or words in _HARMLESS or (len(words) == 2 and words[0] in _HARMLESS_KEYWORDS)

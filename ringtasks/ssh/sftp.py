@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.common.disk_space import is_full, no_space
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_tree import LocalTree, single_name
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import RingtasksError
 
 __all__ = [

@@ -12,10 +12,10 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from ringtasks.common.light_typing import NamedTuple, Protocol
 from ringtasks.common.local_tree import LocalTree
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.new_files import MODE_BITS
 
 from .sftp import (

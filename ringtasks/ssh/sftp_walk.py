@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_tree import LocalTree, single_name
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.common.special_files import refuse_to_replace
 
 from .sftp import Check, CopyError, from_home, is_folder, told

@@ -20,7 +20,7 @@ from invoke import Program, Task
 from invoke.exceptions import ParseError
 from invoke.parser import Argument, ParserContext
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import near_names, visible
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context, Exit
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display

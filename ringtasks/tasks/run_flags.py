@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["OutputFlags", "RunFlags"]
 

@@ -26,6 +26,7 @@ from ringtasks.ssh.link import (
     LinkLostError,
     PipingLink,
     Session,
+    takes_descriptors,
 )
 from ringtasks.ssh.session_limit import when_there_is_room
 
@@ -68,11 +69,11 @@ class FdSession:
         :raises OSError: the output cannot be written.
         """
         link = self._link
-        self._is_direct = isinstance(link, PipingLink) and link.login_is_silent is True
+        self._is_direct = takes_descriptors(link) and link.login_is_silent is True
         script = f"{self._mark.hello}{' >&2' * self._is_direct}\n{script}"
         command = one_line(script, shell)
         with _closed(stdin, stdout):
-            if not isinstance(link, PipingLink):
+            if not takes_descriptors(link):
                 status = self._run_carried(command, stdin, stdout)
             elif self._is_direct:
                 status = self._run_direct(link, command, stdin, stdout)

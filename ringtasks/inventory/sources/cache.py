@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.state_files import state_folder
 
 from .checking import as_json, from_json

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.ssh_aliases import ssh_aliases
 
 from . import command, lambda_cloud, runpod, tailscale, vast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["KINDS", "SourceKind"]
 

@@ -31,10 +31,7 @@ from ringtasks.ssh.attempts import HostAttempt
 from ringtasks.ssh.known_way import KnownWay
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import substitute_for_links
-from ringtasks.ssh.tcp import listen
-from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
 
-from .connection_errors import also_paramikos
 from .connection_values import (
     check_connect_kwargs,
     given_by,
@@ -46,7 +43,6 @@ from .dialled import DialledConnection
 from .fabric_settings import fabric_config, shared_settings
 from .gateways import configured_gateway
 from .host_key_policy import PinPolicy
-from .runner import Remote
 
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Link
@@ -179,11 +175,11 @@ class Connection(DialledConnection):
                 return self._open_somehow()
             except UnreachableError as error:
                 if not self._has_moved(started):
-                    raise also_paramikos(error) from error.__cause__
+                    raise _also_paramikos(error) from error.__cause__
             try:
                 return self._open_somehow()
             except UnreachableError as error:
-                raise also_paramikos(error) from error.__cause__
+                raise _also_paramikos(error) from error.__cause__
 
     @property
     def _has_foreign_client(self) -> bool:
@@ -255,6 +251,9 @@ class Connection(DialledConnection):
             with super().forward_local(local_port, remote_port, remote_host, local_host):
                 yield
             return
+        from ringtasks.ssh.tcp import listen
+        from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
+
         link, port = self._as_link(), remote_port or local_port
         listener = TunnelListener(
             listen(local_host, local_port), lambda: open_tunnel(link, remote_host, port)
@@ -367,11 +366,11 @@ class Connection(DialledConnection):
 
     def _open_shared(self) -> bool:
         """Open it over a control master; False: it has to be kept in process."""
-        from ringtasks.ssh.master.channel import Sessions
-
         link = self._shared_link()
         if link is None:
             return False
+        from ringtasks.ssh.master.channel import Sessions
+
         self.transport = self._sessions = Sessions(
             link,
             self.ssh.connect_timeout,
@@ -418,8 +417,16 @@ class Connection(DialledConnection):
         """Return a runner of the user's own class, if the configuration names one; else ours."""
         runner = self.config.runners.remote
         if runner is fabric.runners.Remote and not self._has_foreign_client:
+            from .runner import Remote  # links run no commands by it
+
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
+
+
+def _also_paramikos(error: UnreachableError) -> UnreachableError:
+    from .connection_errors import also_paramikos  # with the reasons of failures, for these alone
+
+    return also_paramikos(error)
 
 
 def _named(link: Link, ssh: SSHConfig) -> Route:

@@ -29,15 +29,14 @@ import paramiko
 from fabric.util import get_local_user
 
 from ringtasks.common.alarms import notify
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import has_name
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.evaluated_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
-from ringtasks.ssh.plain_hosts import plain_host
 from ringtasks.ssh.settings_files import ignored_by_paramiko
 from ringtasks.ssh.tokens import expand_path, token_values
 
@@ -56,8 +55,6 @@ __all__ = [
 ]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
-#: The parameters of ``SSHClient.connect`` in the installed Paramiko.
-_CONNECT_KWARGS = frozenset(inspect.signature(paramiko.SSHClient.connect).parameters) - {"self"}
 
 
 class ArgumentValues(NamedTuple):
@@ -116,6 +113,8 @@ def given_by(
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:
     """Parse an address that is not in the inventory; return its port if it names one."""
+    from ringtasks.ssh.plain_hosts import plain_host
+
     ssh = plain_host(host)
     place = host.removeprefix("ssh://").rstrip("/").rpartition("@")[2]
     has_port = place not in (ssh.host, f"[{ssh.host}]")
@@ -276,7 +275,7 @@ def check_connect_kwargs(
     :raises ValueError: a value belongs into an argument of its own.
     :raises FileNotFoundError: a key file named for this connection does not exist.
     """
-    unknown = sorted(set(connect_kwargs) - _CONNECT_KWARGS)
+    unknown = sorted(name for name in connect_kwargs if name not in _taken_by_connect())
     if unknown:
         raise TypeError(f"connect_kwargs: SSHClient.connect takes no {', '.join(unknown)}")
     for name in ("hostname", "port", "username"):
@@ -287,6 +286,12 @@ def check_connect_kwargs(
     for file in _key_files(connect_kwargs):
         if file not in ssh_config.get("identityfile", []) and not Path(file).exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+
+
+@functools.cache
+def _taken_by_connect() -> frozenset[str]:
+    """Return the parameters of ``SSHClient.connect`` in the installed Paramiko."""
+    return frozenset(inspect.signature(paramiko.SSHClient.connect).parameters) - {"self"}
 
 
 def _key_in_text(ssh: SSHConfig) -> paramiko.PKey | None:

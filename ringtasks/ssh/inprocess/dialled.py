@@ -28,7 +28,6 @@ from ringtasks.ssh.sent_environment import variables
 from ringtasks.ssh.stream import Stream
 
 from .algorithms import apply as apply_algorithms
-from .connection_errors import route_error
 from .connection_values import with_keys
 from .fabric_private import PublicConnection
 from .gateways import opener
@@ -113,6 +112,8 @@ class DialledConnection(PublicConnection):
             dialled.stream.close()
             if is_mistake or isinstance(error, UsageError | StateFileError):
                 raise
+            from .connection_errors import route_error  # with the reasons of failures
+
             elapsed = time.monotonic() - started
             raise route_error(error, self.ssh, dialled.route, elapsed, transport) from error
         return result

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
-from ringtasks.ssh.tokens import expand_proxy_command, token_values
 
 from .fabric_private import clone_of
+
+if TYPE_CHECKING:
+    from ringtasks.ssh.proxies import ProxyProcess
 
 __all__ = ["configured_gateway", "opener"]
 
@@ -59,6 +60,8 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
     if not gateway:
         return None
     if isinstance(gateway, str):
+        from ringtasks.ssh.tokens import expand_proxy_command, token_values
+
         name, user = connection.original_host, connection.user
         alias = connection.ssh_config.get("hostkeyalias", "")
 
@@ -71,6 +74,8 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
 
 
 def _started(command: str) -> ProxyProcess:
+    from ringtasks.ssh.proxies import ProxyProcess  # few hosts have such a gateway
+
     shell = os.environ.get("SHELL") or "/bin/sh"
     return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
 

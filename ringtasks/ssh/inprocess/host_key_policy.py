@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import paramiko
 
+from ringtasks.common.light_typing import Protocol
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.failure_table import LONGER_KEY
 from ringtasks.ssh.host_keys import Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
-from ringtasks.ssh.refused_host_key import changed_key, refused_key
 
 from .algorithms import may_sign
 
@@ -47,12 +46,17 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
         if not _is_pinned(ssh, known_hosts, found):
             found = verdict()  # another key was pinned a moment ago
         if not found.is_trusted:
+            from ringtasks.ssh.refused_host_key import changed_key
+
             raise changed_key(ssh, offered, found.refusal_reason)
 
 
 def _check_size(ssh: SSHConfig, key: paramiko.PKey, required_bits: int) -> None:
     """Refuse a short RSA key (ssh_config(5), RequiredRSASize)."""
     if isinstance(key, paramiko.RSAKey) and key.get_bits() < required_bits:
+        from ringtasks.ssh.failure_table import LONGER_KEY
+        from ringtasks.ssh.refused_host_key import refused_key
+
         evidence = f"its RSA key has {key.get_bits()} bits: RequiredRSASize is {required_bits}"
         raise refused_key(ssh, evidence, LONGER_KEY)
 

@@ -22,6 +22,7 @@ import paramiko
 from paramiko.agent import Agent, AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.ssh.paramiko_private import connect_agent
 
@@ -35,7 +36,7 @@ _ADD_TIMEOUT = 5.0  # seconds for ssh-add
 _AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Identities:
     """The sources of the keys.
 
@@ -208,8 +209,7 @@ def _named(files: Sequence[str]) -> Iterator[Any]:
             yield key
 
 
-@dataclass(frozen=True)
-class _Public:
+class _Public(NamedTuple):
     blob: bytes
 
     def asbytes(self) -> bytes:

@@ -6,11 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
+from ringtasks.common.light_typing import Protocol
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import encode
 from ringtasks.ssh.link import (
@@ -26,8 +27,6 @@ from ringtasks.ssh.link import (
     TunnelRefusedError,
 )
 from ringtasks.ssh.paramiko_private import ask_channel
-from ringtasks.ssh.sftp_client import SFTPClient
-from ringtasks.ssh.sftp_start import started
 
 __all__ = ["InProcessLink"]
 
@@ -123,18 +122,18 @@ class InProcessLink:
                 raise
 
     def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
+        from .sftp import sftp_over
+
         try:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
-            client: paramiko.SFTPClient = started(channel, timeout, _InProcessSFTPClient)
+            return sftp_over(channel, timeout, self._session_ended)
         except NotStartedError as error:
             raise NoSFTPError(b"", str(error)) from error
         except NoSFTPError as error:
             if not self.is_alive():
                 raise LinkLostError("the connection was closed") from error
             raise
-        client.on_close = self._session_ended  # type: ignore[attr-defined]  # of _SFTPClient
-        return client
 
     def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
         with _translated("no tunnel"):
@@ -185,18 +184,6 @@ class InProcessLink:
     def close(self) -> None:
         with contextlib.suppress(*_LINK_ERRORS):
             self.connection.close()
-
-
-class _InProcessSFTPClient(SFTPClient):
-    """Paramiko's client; calls ``on_close`` once."""
-
-    on_close: Callable[[], None] | None = None
-
-    def close(self) -> None:
-        super().close()
-        on_close, self.on_close = self.on_close, None
-        if on_close is not None:
-            on_close()
 
 
 class _InProcessSession:

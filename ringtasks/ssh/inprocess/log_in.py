@@ -15,7 +15,7 @@ from typing import Any
 
 import paramiko
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.ssh.paramiko_private import PublicAuthHandler
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask

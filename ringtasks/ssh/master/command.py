@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.named_tuple import NamedTuple
 from ringtasks.inventory.host_settings import SSHConfig, expand
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.option_values import path_value, percent, token

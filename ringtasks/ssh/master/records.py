@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.ssh.host_keys import HostKey, Pins
 
 __all__ = [

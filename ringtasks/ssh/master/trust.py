@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.home_files import home_arguments

@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from ringtasks.common.named_tuple import NamedTuple
+from ringtasks.common.light_typing import NamedTuple
 
 
 class Ours(NamedTuple):

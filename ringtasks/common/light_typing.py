@@ -1,18 +1,19 @@
-"""`NamedTuple` of `typing`, for classes that every run makes at its start.
+"""`NamedTuple` and `Protocol` of `typing`, for classes that every run makes at its start.
 
-`typing` compiles the annotation of each field, and a constructor for each class: a quarter of a
-millisecond a class, and a run makes dozens of them.  Here the annotations stay text, and all
-classes share their methods.  For type checkers it is the same class.
+`typing` compiles the annotation of each field, and a constructor for each class of named fields: a
+quarter of a millisecond a class, and a run makes dozens of them.  Here the annotations stay text,
+and all classes share their methods.  A protocol is a plain class, which no value can be tested
+against.  For type checkers both are those of `typing`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["NamedTuple"]
+__all__ = ["NamedTuple", "Protocol"]
 
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from typing import NamedTuple, Protocol
 else:
     from collections.abc import Iterable, Mapping
     from operator import itemgetter
@@ -71,3 +72,6 @@ else:
         return [found[name] for name in cls._fields]
 
     NamedTuple = type.__new__(_Maker, "NamedTuple", (), {})
+
+    class Protocol:
+        """The base of a class that only type checkers compare with others."""
