@@ -21,21 +21,11 @@ from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, life_sign
 from .report import DeployReport, EndState, HostReport
-from .rollout import Action, Rollout, RolloutStep
+from .rollout import Action, Rollout, RolloutObserver, RolloutStep
 from .steps import DeployPlan
-from .target import HELD_STATUS, StepObserver, StepOutcome, Target
+from .target import HELD_STATUS, StepOutcome, Target
 
-__all__ = ["Deployment", "RolloutObserver", "exit_status"]
-
-
-class RolloutObserver(StepObserver):
-    """Observer of a rollout, as `StepObserver`."""
-
-    def action_began(self, action: Action, hosts: Sequence[str]) -> None:
-        """Report that an action begins on these hosts."""
-
-    def action_ended(self, action: Action) -> None:
-        """Report that an action has ended on all of its hosts."""
+__all__ = ["Deployment", "exit_status"]
 
 
 class Deployment:

@@ -18,34 +18,26 @@ from ringtasks.remote.answers import or_none, unix_time
 from ringtasks.remote.programs import call
 
 __all__ = [
-    "LockHolder",
     "LockState",
     "acquire",
     "parse_held",
 ]
 
 
-class LockHolder(NamedTuple):
-    """Description of a lock's holder; ``token`` is unique to one deploy."""
+class LockState(NamedTuple):
+    """Lock of a deploy: its holder, and times in Unix seconds of the host's clock; 0: not known.
+
+    ``token`` is unique to one deploy.
+    """
 
     token: str
     who: str
     host: str
     revision: str
     link: str = ""
-
-
-class LockState(NamedTuple):
-    """Lock of a deploy. Times are Unix seconds of the host's clock; 0: not known."""
-
-    token: str
-    who: str
-    host: str
-    revision: str
-    link: str
-    since: int
-    until: int
-    now: int
+    since: int = 0
+    until: int = 0
+    now: int = 0
 
     @property
     def is_expired(self) -> bool:
@@ -58,7 +50,11 @@ class LockState(NamedTuple):
         return f"{who}{what}{since}{f', {self.link}' if self.link else ''}"
 
 
-def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
+#: The fields of the note in the lock.
+_NOTE = ("token", "who", "host", "revision", "link")
+
+
+def acquire(holder: LockState, seconds: float, dead: str = "") -> str:
     """Return a script that takes the lock, or prints the state if another deploy has it.
 
     An expired lock is replaced.
@@ -66,8 +62,8 @@ def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
     :param seconds: time until the lock expires if it is not renewed.
     :param dead: a token whose deploy is known to have ended; its lock is replaced too.
     """
-    lines = [f"{name}={printable(value)}" for name, value in note._asdict().items()]
-    return call("acquire", note.token, round(seconds), dead, *lines)
+    lines = [f"{name}={printable(getattr(holder, name))}" for name in _NOTE]
+    return call("acquire", holder.token, round(seconds), dead, *lines)
 
 
 def parse_held(output: str) -> LockState | None:
@@ -79,8 +75,6 @@ def parse_held(output: str) -> LockState | None:
             given[name] = bounded(value)
     if not given:
         return None
-    token, who, host, revision, link = (given.get(name, "") for name in LockHolder._fields)
-    since, until, now = (
-        int(or_none(unix_time, given.get(name)) or 0) for name in ("since", "until", "now")
-    )
-    return LockState(token, who, host, revision, link, since, until, now)
+    times = (int(or_none(unix_time, given.get(name)) or 0) for name in ("since", "until", "now"))
+    token, who, host, revision, link = (given.get(name, "") for name in _NOTE)
+    return LockState(token, who, host, revision, link, *times)

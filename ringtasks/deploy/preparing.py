@@ -20,10 +20,11 @@ from ringtasks.remote.paths import on_host
 
 from .records import EventKind, HostState, way_back
 from .release import Release, new_id
+from .rollout import RolloutObserver
 from .settings import DeploySettings
 from .source import ReleaseSource
 from .steps import AppFolder, DeployPlan
-from .target import StepObserver, StepOutcome, Target
+from .target import StepOutcome, Target
 
 __all__ = [
     "chosen_release",
@@ -88,7 +89,7 @@ def going_to(plan: DeployPlan, release_id: str, revision: str) -> DeployPlan:
 
 @contextmanager
 def targets_of(
-    hosts: Sequence[HostConfig], plan: DeployPlan, watcher: StepObserver
+    hosts: Sequence[HostConfig], plan: DeployPlan, watcher: RolloutObserver
 ) -> Iterator[list[Target]]:
     """Yield a target for each host; on exit their connections are closed.
 

@@ -19,9 +19,9 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .report import EndState
+from .report import EndState, StepReport
 
-__all__ = ["Action", "Rollout", "RolloutStep"]
+__all__ = ["Action", "Rollout", "RolloutObserver", "RolloutStep"]
 
 
 class Action(str, enum.Enum):
@@ -33,6 +33,28 @@ class Action(str, enum.Enum):
     ACTIVATE = "activate"
     REVERT = "revert"
     FINISH = "finish"
+
+
+class RolloutObserver:
+    """Observer of a rollout; ignores events, unless a method is overridden.
+
+    Its methods are called as events happen, from several threads.
+    """
+
+    def action_began(self, action: Action, hosts: Sequence[str]) -> None:
+        """Show that an action begins on these hosts."""
+
+    def action_ended(self, action: Action) -> None:
+        """Show that an action has ended on all of its hosts."""
+
+    def output(self, host: str, chunk: bytes) -> None:
+        """Show output of a user's command on the host."""
+
+    def step_ended(self, host: str, step: StepReport) -> None:
+        """Show that a step has ended on a host."""
+
+    def say(self, text: str) -> None:
+        """Show a message to people."""
 
 
 class RolloutStep(NamedTuple):

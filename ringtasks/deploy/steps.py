@@ -67,10 +67,10 @@ class DeployPlan:
     conceal: Callable[[str], str] = str
 
     @property
-    def note(self) -> locking.LockHolder:
+    def holder(self) -> locking.LockState:
         """The note in the lock that describes this deploy."""
         release = self.release
-        return locking.LockHolder(
+        return locking.LockState(
             self.token, release.who, release.host, release.revision, release.link
         )
 
@@ -97,7 +97,7 @@ def precheck(plan: DeployPlan, place: AppFolder) -> HostStep:
 
 def lock(plan: DeployPlan, place: AppFolder, dead: str = "") -> HostStep:
     """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
-    script = locking.acquire(plan.note, LEASE, dead) + call("state")
+    script = locking.acquire(plan.holder, LEASE, dead) + call("state")
     return HostStep("lock", layout.inside(place.root, script, makes=True))
 
 

@@ -36,10 +36,11 @@ from .records import (
     way_back,
 )
 from .report import EndState, HostReport, StepReport
+from .rollout import RolloutObserver
 from .source import ReleaseSource
 from .steps import AppFolder, DeployPlan, HostStep
 
-__all__ = ["HELD_STATUS", "StepObserver", "StepOutcome", "Target"]
+__all__ = ["HELD_STATUS", "StepOutcome", "Target"]
 
 #: Exit status: another deploy holds the lock (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
@@ -72,22 +73,6 @@ class StepOutcome(NamedTuple):
         return self.returncode != UNREACHABLE
 
 
-class StepObserver:
-    """Observer of steps; ignores them, unless a method is overridden.
-
-    Its methods are called as events happen, from several threads.
-    """
-
-    def output(self, host: str, chunk: bytes) -> None:
-        """Show output of a user's command on the host."""
-
-    def step_ended(self, host: str, step: StepReport) -> None:
-        """Show that a step has ended on a host."""
-
-    def say(self, text: str) -> None:
-        """Show a message to people."""
-
-
 class Target:
     """Host of a rollout; for one thread at a time, except `renew`.
 
@@ -96,7 +81,7 @@ class Target:
     """
 
     def __init__(
-        self, client: SSHClient, place: AppFolder, plan: DeployPlan, watcher: StepObserver
+        self, client: SSHClient, place: AppFolder, plan: DeployPlan, watcher: RolloutObserver
     ) -> None:
         self.client, self.place, self.plan = client, place, plan
         self.report = HostReport(client.config.id, is_current_known=False)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from ringtasks.common.lines import LineBuffer, folded_line
 from ringtasks.common.redaction import MIN_LENGTH
 from ringtasks.common.text import visible
-from ringtasks.deploy.deployment import RolloutObserver
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
-from ringtasks.deploy.rollout import Action
+from ringtasks.deploy.rollout import Action, RolloutObserver
 
 from . import github
 from .screen import Screen

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.deploy.changes import Changes, changes_between
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
 from ringtasks.deploy.release import short
+from ringtasks.deploy.rollout import RolloutObserver
 from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import StepObserver, StepOutcome, Target
+from ringtasks.deploy.target import StepOutcome, Target
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE, combined_status
 from ringtasks.output import display
@@ -29,7 +30,7 @@ def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -
     """Show the changes that a deploy would make on each host; equal ones once."""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
-        with targets_of(hosts, plan, StepObserver()) as targets:
+        with targets_of(hosts, plan, RolloutObserver()) as targets:
             found = [_found(target, outcome, source) for target, outcome in looked_at(targets)]
     if json:
         for fields in found:

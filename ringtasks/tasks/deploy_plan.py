@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks.deploy import steps
 from ringtasks.deploy.preparing import going_to, new_plan, secrets_of, targets_of
+from ringtasks.deploy.rollout import RolloutObserver
 from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import StepObserver, Target
+from ringtasks.deploy.target import Target
 from ringtasks.output import ci
 from ringtasks.remote.paths import joined
 from ringtasks.remote.script import quoted_path
@@ -98,7 +99,7 @@ def _show(
     *,
     json: bool,
 ) -> Found:
-    with targets_of(hosts, plan, StepObserver()) as targets:
+    with targets_of(hosts, plan, RolloutObserver()) as targets:
         return show(
             (HostPlan(target.client.config, steps_of(target)) for target in targets), json=json
         )

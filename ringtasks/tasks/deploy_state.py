@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.fanout import each
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
+from ringtasks.deploy.rollout import RolloutObserver
 from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import StepObserver, StepOutcome, Target
+from ringtasks.deploy.target import StepOutcome, Target
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
 from ringtasks.output.deploy import (
@@ -34,7 +35,7 @@ def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) 
     """Show for each host whether a deploy would work."""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
-        with targets_of(hosts, plan, StepObserver()) as targets:
+        with targets_of(hosts, plan, RolloutObserver()) as targets:
             rows = [checked_row(target, outcome) for target, outcome in looked_at(targets)]
         for note in source.notes:
             display.say(f"note: {note}")
@@ -73,7 +74,7 @@ def unlock(
     statuses = []
     done: dict[str, str] = {}
     plan = new_plan(settings, None, who=ci.who(os.environ))
-    with targets_of(hosts, plan, StepObserver()) as targets:
+    with targets_of(hosts, plan, RolloutObserver()) as targets:
         for target, (outcome, held) in each(targets, lambda target: target.unlock(reason)):
             told = f"removed the lock of {held}" if held else "there was no lock"
             done[target.place.host] = outcome.error or told
@@ -85,5 +86,5 @@ def unlock(
 def _found(
     settings: DeploySettings, hosts: Sequence[HostConfig]
 ) -> Sequence[tuple[Target, StepOutcome]]:
-    with targets_of(hosts, new_plan(settings, None, who=""), StepObserver()) as targets:
+    with targets_of(hosts, new_plan(settings, None, who=""), RolloutObserver()) as targets:
         return looked_at(targets)

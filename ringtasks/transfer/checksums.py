@@ -13,26 +13,20 @@ from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.script import quoted_path
 
-__all__ = ["HASHERS", "Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
+__all__ = ["HASHERS", "Hashing", "hashes_on_host", "sha256_of", "time_for"]
 
 _CHUNK_BYTES = 1024 * 1024
 _SLOWEST = 20e6  # bytes a second that any disk and processor reach
 _LEAST_TIMEOUT = 60.0
 
-# Each prints the sum first; "./" before a name keeps it from being a flag.
-_COMMANDS = {
+#: The programs that a host may have for it, and their commands, which take files. Each prints the
+#: sum first; "./" before a name keeps it from being a flag.
+HASHERS = {
     "openssl": "openssl dgst -sha256 -r",
     "sha256sum": "sha256sum",
     "shasum": "shasum -a 256",
 }
-#: The programs for it that a host may have.
-HASHERS = tuple(_COMMANDS)
 _SUM = re.compile(rb"\\?([0-9a-f]{64})[ *]")
-
-
-def hash_command(hasher: str) -> str:
-    """Return the host's command that takes files and prints a sum for each."""
-    return _COMMANDS[hasher]
 
 
 def time_for(size_bytes: int) -> float:
@@ -91,7 +85,7 @@ def hashes_on_host(
     :param size_bytes: of all of them, for the time limit.
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
-    command = f"cd {quoted_path(folder)} && xargs -0 {hash_command(hasher)}"
+    command = f"cd {quoted_path(folder)} && xargs -0 {HASHERS[hasher]}"
     result = ask(command, time_for(size_bytes), stdin=io.BytesIO(listed))
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"

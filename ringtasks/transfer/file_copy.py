@@ -27,7 +27,7 @@ from ringtasks.remote.programs import Program
 from ringtasks.remote.script import quoted_path
 from ringtasks.ssh.link import KILLED_STATUS
 
-from .checksums import Hashing, hash_command, sha256_of, time_for
+from .checksums import HASHERS, Hashing, sha256_of, time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import PathProbe, RemotePath
 from .remote_part import RemotePart
@@ -246,7 +246,7 @@ def _finish(
         final=name_of(target),
         mode=f"{stamp.mode:o}",
         modified=time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9)),
-        hash_command=hash_command(known.hasher) if known.hasher else "",
+        hash_command=HASHERS[known.hasher] if known.hasher else "",
         sum=expected,
         size_bytes=stamp.size,
     )
@@ -263,7 +263,7 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
     """Return the sum of the host's file; empty if the host has no program for it."""
     if not known.hasher:
         return ""
-    command = f"{hash_command(known.hasher)} {quoted_path(source.path)}"
+    command = f"{HASHERS[known.hasher]} {quoted_path(source.path)}"
     result = host_copy.ask_once(command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 

@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ringtasks.client.result import SSHResult
@@ -16,10 +17,9 @@ from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
-from ringtasks.remote.script import quoted_path
 
 from .asking import ask
-from .options import Options
+from .options import CopyRules, Options
 from .pace import Pace
 from .probe import PathProbe, path_probe
 from .results import HostTransfer, OnProgress, TransferProgress
@@ -39,9 +39,6 @@ Move = Callable[[Rsync, float | None], RsyncResult]
 
 #: The number of lost links that a transfer survives; each attempt resumes the one before.
 _MOST_LOSSES = 100
-_FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
-
-
 # Drop dd's statistics.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
@@ -136,13 +133,6 @@ class HostCopy:
         """Record a change."""
         self._changes[change.kind, change.name] = change
         self.checked += is_checked
-
-    def make_folder(self, place: str) -> None:
-        """Make a folder on the host.
-
-        :raises HostTransferError: it cannot be made.
-        """
-        self.ask(f"mkdir -p {quoted_path(place)}", _FOLDER_TIMEOUT)
 
     def move(self, by_rsync: Move | None, by_sftp: Callable[[], TreeCopy]) -> None:
         """Move a tree until it is done, and retry after each lost link.
@@ -253,25 +243,17 @@ class HostCopy:
 
     def rules(self, **chosen: Any) -> Rules:
         """Return the options as rules for rsync."""
-        options = self.options
-        return Rules(
-            exclude=options.exclude,
-            delete=options.delete,
-            checksum=options.checksum,
-            keep_times=options.keep_times,
-            sparse=options.sparse,
-            hard_links=options.hard_links,
-            dry_run=options.dry_run,
-            **chosen,
-        )
+        own = {field.name: getattr(self.options, field.name) for field in fields(CopyRules)}
+        return Rules(**own, **chosen)
 
     def ended(self, returncode: int = 0, error: str | None = None) -> HostTransfer:
         """Return the host's result."""
+        changes = self._changes.values()
         sent = self.sent
-        by_kind: dict[str, list[str]] = {"deleted": [], "made": []}
-        for change in self._changes.values():
-            by_kind.setdefault(change.kind, []).append(change.name)
-        links = {c.name: c.link for c in self._changes.values() if c.kind == "replaced"}
+        deleted, made, skipped = (
+            tuple(change.name for change in changes if change.kind == kind)
+            for kind in ("deleted", "made", "skipped")
+        )
         return HostTransfer(
             host=self.host,
             returncode=returncode,
@@ -286,10 +268,10 @@ class HostCopy:
             transport_used=self._route,
             notes=tuple(self.notes),
             names=tuple(change.name for change in sent),
-            deleted=tuple(by_kind["deleted"]),
-            made=tuple(by_kind["made"]),
-            replaced=links,
-            skipped=tuple(by_kind.get("skipped", ())),
+            deleted=deleted,
+            made=made,
+            replaced={change.name: change.link for change in changes if change.kind == "replaced"},
+            skipped=skipped,
             is_dry_run=self.options.dry_run,
         )
 

@@ -12,6 +12,7 @@ from ringtasks.remote.globs import matches
 from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
 from ringtasks.remote.script import quoted_path
 
+from .checksums import time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
 from .tree_copy import get_tree, put_tree
@@ -64,7 +65,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
     if into and known.kind not in (FOLDER, NOTHING):
         raise HostTransferError(f"{place} is a file where a folder is needed")
     if into and known.kind == NOTHING and not host_copy.options.dry_run:
-        host_copy.make_folder(place)
+        host_copy.ask(f"mkdir -p {quoted_path(place)}", time_for(0))
     elif known.kind == OTHER:
         raise HostTransferError(f"{place} {SPECIAL}")
     elif not into and known.parent_kind != FOLDER:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from ringtasks.common.fanout import FANOUT
 from ringtasks.errors import UsageError
 
-__all__ = ["Options"]
+__all__ = ["CopyRules", "Options"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a transfer; the same for all hosts.
+class CopyRules:
+    """The options of a transfer that decide on names and changes.
 
     :param exclude: patterns as in rsync's FILTER RULES (``*.log``, ``/build/``, ``data/**``); each
         overrides those before, and ``!`` in front includes a name again.
-    :param gitignore: leave out the paths that git ignores in the source, and ``.git``.
     :param delete: delete files at the target that are not in the source; excluded ones stay.
     :param checksum: compare contents, also if size and time are equal.
     :param keep_times: give each file the time that it has in the source; False: a file that is sent
@@ -24,23 +23,32 @@ class Options:
     :param sparse: leave holes in the place of blocks of zeros; needs rsync on both sides.
     :param hard_links: send files that are one file under several names as such; needs rsync on both
         sides.
-    :param verify: compare a SHA-256 of each copied file on the receiving side; None: for put and
-        get.
     :param dry_run: change nothing, report the changes that would be made.
-    :param fanout: hosts at the same time.
-    :param timeout: seconds for one host; None: no limit.
-    :param relay: send to few hosts, which pass it on to the others.
     """
 
     exclude: tuple[str, ...] = ()
-    gitignore: bool = False
     delete: bool = False
     checksum: bool = False
     keep_times: bool = True
     sparse: bool = False
     hard_links: bool = False
-    verify: bool | None = None
     dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Options(CopyRules):
+    """The options of a transfer, beside `CopyRules`; the same for all hosts.
+
+    :param gitignore: leave out the paths that git ignores in the source, and ``.git``.
+    :param verify: compare a SHA-256 of each copied file on the receiving side; None: for put and
+        get, if the host has a program for it.
+    :param fanout: hosts at the same time.
+    :param timeout: seconds for one host; None: no limit.
+    :param relay: send to few hosts, which pass it on to the others.
+    """
+
+    gitignore: bool = False
+    verify: bool | None = None
     fanout: int = FANOUT
     timeout: float | None = None
     relay: bool = False

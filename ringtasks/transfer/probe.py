@@ -58,7 +58,7 @@ def path_probe(
 ) -> PathProbe:
     """Ask the host for its tools, and for the kind of ``target`` or the matches of ``sources``.
 
-    Both are as `places.on_host` returns them.
+    Both are as `remote.paths.on_host` returns them.
     """
     script = _PROBE.render(
         place=Word(quoted_path(target)) if target is not None else "",

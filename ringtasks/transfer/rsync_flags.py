@@ -12,7 +12,10 @@ own quoting, which changed with 3.2.4.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from .options import CopyRules
 
 __all__ = [
     "INCOMING",
@@ -55,37 +58,23 @@ class Version(NamedTuple):
         return f"{'openrsync, as ' if self.is_open else ''}{self.major}.{self.minor}.{self.patch}"
 
 
-class Rules(NamedTuple):
-    """The rules of a copy.
+@dataclass(frozen=True)
+class Rules(CopyRules):
+    """The rules of one copy, beside `CopyRules`.
 
-    :param delete: delete files that are not in the source; excluded ones stay.
-    :param exclude: patterns as in rsync's FILTER RULES, each of which overrides those before; ``!``
-        in front includes a name again.
     :param ignored: paths below the source that are left out: literal, ``/`` at the end of folders.
     :param follow_outside: copy the target of a symbolic link that leads out of the source. If
         False, the link is kept when sent; when received it is always left out.
     :param follow_all: copy the target of every symbolic link.
-    :param checksum: compare contents if size and time are equal.
-    :param keep_times: as in `Options`.
-    :param sparse: as in `Options`.
-    :param hard_links: as in `Options`.
     :param link_dest: a folder on the receiving side, relative to the target or absolute: files that
         are equal there become hard links.
-    :param dry_run: change nothing, report the changes that would be made.
     :param rate: bytes a second at most; None: unlimited.
     """
 
-    delete: bool = False
-    exclude: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     follow_outside: bool = False
     follow_all: bool = False
-    checksum: bool = False
-    keep_times: bool = True
-    sparse: bool = False
-    hard_links: bool = False
     link_dest: str | None = None
-    dry_run: bool = False
     rate: float | None = None
 
 

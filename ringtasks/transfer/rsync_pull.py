@@ -84,7 +84,7 @@ def pull_into(
     looking = RsyncOutput()
     listed: list[str] | None = None
     if not staging.is_target_empty:
-        looked = run(rules._replace(dry_run=True), str(staging.target), looking)
+        looked = run(replace(rules, dry_run=True), str(staging.target), looking)
         if not looked and looked.result.returncode != _PARTIAL_ERROR:
             return looked._replace(changes=())
         if looked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def put_tree(
         return rsync.push(
             source,
             target,
-            rules._replace(rate=rate),
+            replace(rules, rate=rate),
             on_meter=host_copy.meter(),
             on_change=None if rules.dry_run else watch.begun,
             timeout=host_copy.remaining,
@@ -113,7 +114,7 @@ def get_tree(
         return rsync.pull(
             folder,
             target,
-            rules._replace(rate=rate),
+            replace(rules, rate=rate),
             names=names,
             only=[name_of(item.path) for item in matched] if matched else None,
             on_meter=host_copy.meter(),

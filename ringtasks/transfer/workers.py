@@ -11,7 +11,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import each
 from ringtasks.common.threads import translated
 from ringtasks.errors import RingtasksError, UsageError
-from ringtasks.exit_status import UNREACHABLE, USAGE
+from ringtasks.exit_status import INTERRUPTED, UNREACHABLE, USAGE
 
 from .host_transfer import HostCopy, HostTransferError
 from .one_host import Work
@@ -66,7 +66,7 @@ def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
 def _done(host_copy: HostCopy, work: Work, *, is_alone: bool) -> HostTransfer:
     try:
         if host_copy.stop.is_cancelled:
-            raise HostTransferError("interrupted", 130)
+            raise HostTransferError("interrupted", INTERRUPTED)
         with translated():
             work(host_copy)
     except HostTransferError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.deploy import layout, locking
-from ringtasks.deploy.locking import LockHolder, parse_held
+from ringtasks.deploy.locking import LockState, parse_held
 from ringtasks.deploy.records import EventKind, HostState, parse_state
 from ringtasks.deploy.release import Release
 from ringtasks.remote.programs import call
@@ -105,7 +105,7 @@ print(*seen)
 
 
 def test_each_deploy_script_is_idempotent(run: Run, tmp_path: Path) -> None:
-    note = LockHolder("0" * 16, "ann", "laptop", "abc")
+    note = LockState("0" * 16, "ann", "laptop", "abc")
     _released(run, tmp_path / "app", _OLD, "one")
     scripts = [
         locking.acquire(note, 60),
@@ -191,7 +191,7 @@ def test_failing_build_command_ends_the_build_with_its_status(run: Run, tmp_path
 
 @pytest.mark.matrix(2)
 def test_one_of_many_concurrent_deploys_acquires_the_lock(run: Run) -> None:
-    notes = [LockHolder(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
+    notes = [LockState(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
 
     with ThreadPoolExecutor(16) as threads:
         done = list(threads.map(lambda note: run(locking.acquire(note, 60)), notes))
@@ -205,10 +205,10 @@ def test_one_of_many_concurrent_deploys_acquires_the_lock(run: Run) -> None:
 @pytest.mark.matrix(2)
 def test_one_of_many_concurrent_deploys_takes_over_an_expired_lock(run: Run) -> None:
     for round_ in range(3):
-        gone = LockHolder(f"{round_ + 1:016x}", "gone", "laptop", "abc")
+        gone = LockState(f"{round_ + 1:016x}", "gone", "laptop", "abc")
         assert run(locking.acquire(gone, -10)).returncode == 0
         notes = [
-            LockHolder(f"{round_}{n:015x}", f"user{n}", "laptop", "abc") for n in range(100, 116)
+            LockState(f"{round_}{n:015x}", f"user{n}", "laptop", "abc") for n in range(100, 116)
         ]
 
         with ThreadPoolExecutor(16) as threads:
@@ -224,8 +224,8 @@ def test_one_of_many_concurrent_deploys_takes_over_an_expired_lock(run: Run) -> 
 
 
 def test_unexpired_lock_is_not_taken_over_and_its_holder_is_reported(run: Run) -> None:
-    mine = LockHolder("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
-    other = LockHolder("b" * 16, "bob", "desk", "def")
+    mine = LockState("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
+    other = LockState("b" * 16, "bob", "desk", "def")
     run(locking.acquire(mine, 60))
 
     done = run(locking.acquire(other, 60))
@@ -240,8 +240,8 @@ def test_unexpired_lock_is_not_taken_over_and_its_holder_is_reported(run: Run) -
 
 def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> None:
     mine, other = (
-        LockHolder("a" * 16, "ann", "laptop", "abc"),
-        LockHolder("b" * 16, "bob", "desk", "def"),
+        LockState("a" * 16, "ann", "laptop", "abc"),
+        LockState("b" * 16, "bob", "desk", "def"),
     )
     run(locking.acquire(mine, -10))
     assert run(locking.acquire(other, 60)).returncode == 0
@@ -259,13 +259,13 @@ def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> 
 
 
 def test_crash_during_lock_removal_does_not_keep_the_lock(run: Run, tmp_path: Path) -> None:
-    run(locking.acquire(LockHolder("a" * 16, "ann", "laptop", "abc"), -10))
+    run(locking.acquire(LockState("a" * 16, "ann", "laptop", "abc"), -10))
     inside = tmp_path / "app" / ".locks" / f"{'a' * 16}.end"
     inside.mkdir()
     long_ago = time.time() - 300
     os.utime(inside, (long_ago, long_ago))
 
-    done = run(locking.acquire(LockHolder("b" * 16, "bob", "desk", "def"), 60))
+    done = run(locking.acquire(LockState("b" * 16, "bob", "desk", "def"), 60))
 
     assert done.returncode == 0, done.stdout
 
