@@ -246,7 +246,7 @@ class RouteAttempt:
     def _error_of(self, error: Exception) -> RouteError | UsageError:
         if isinstance(error, UsageError):
             return error
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and self._gateway is None:
             return self.out_of_time()
         from .classify import classify  # with the table of failures, for failures alone
         from .proxies import ProxyRefusedError

@@ -7,8 +7,11 @@ its ProxyCommand (ssh_config(5); ``sshconnect.c``, ``ssh_proxy_connect``).
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import paramiko
 
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.host_settings import SSHConfig
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
     from ringtasks.ssh.proxies import ProxyProcess
 
 __all__ = ["configured_gateway", "opener"]
+
+#: Seconds before the host's time limit at which its jump host has failed. Paramiko looks at its
+#: own limits every 0.1 s, in two threads one after the other.
+_MARGIN = 0.4
+_LEAST_TIMEOUT = 0.05  # seconds; Paramiko takes 0 for its own limit of an hour
+#: Those of a jump host that is a connection of plain Fabric.
+_PARAMIKOS_LIMITS = ("banner_timeout", "auth_timeout")
 
 
 def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
@@ -81,5 +91,36 @@ def _started(command: str) -> ProxyProcess:
 
 
 def _through(gateway: Any, host: str, port: int, timeout: float) -> Any:
-    gateway.open()
-    return gateway.transport.open_channel("direct-tcpip", (host, port), ("", 0), timeout=timeout)
+    """Open a channel to the host; both the log-in to the jump host and the channel take their time.
+
+    The jump host's own limit counts if it is shorter.  It fails a little before the host's limit,
+    so that its failure, which names it, is still heard.
+    """
+    own_timeout = timeout - min(timeout / 2, _MARGIN)
+    deadline = time.monotonic() + own_timeout
+    if not gateway.is_connected:
+        _open_within(gateway, own_timeout)
+    left = max(_LEAST_TIMEOUT, deadline - time.monotonic())
+    return gateway.transport.open_channel("direct-tcpip", (host, port), ("", 0), timeout=left)
+
+
+def _open_within(gateway: Any, timeout: float) -> None:
+    """Open a jump host's connection within ``timeout`` seconds, or its own limit.
+
+    :raises ConnectionError: it fails; the text names it.
+    """
+    given, arguments = gateway.connect_timeout, gateway.connect_kwargs
+    is_ours = hasattr(gateway, "ssh")
+    own = given or (gateway.ssh.connect_timeout if is_ours else timeout)
+    limits = {} if is_ours else dict.fromkeys(_PARAMIKOS_LIMITS, timeout)
+    if "timeout" not in arguments:  # Fabric accepts the limit in one place only
+        gateway.connect_timeout = min(own, timeout)
+    gateway.connect_kwargs = {**limits, **arguments}
+    try:
+        gateway.open()
+    except (paramiko.SSHException, OSError) as error:
+        if is_ours:
+            raise
+        raise ConnectionError(f"{gateway.host}: {error}") from error
+    finally:
+        gateway.connect_timeout, gateway.connect_kwargs = given, arguments

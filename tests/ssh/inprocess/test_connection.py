@@ -20,7 +20,7 @@ from ringtasks.health.store import HealthStore
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.agents import Agent
-from tests.support.faulty import Refusing, Silent, Socks5, Wire
+from tests.support.faulty import Blackhole, Refusing, Silent, Socks5, Wire
 from tests.support.fixtures import MakeSshd, WriteHosts, use_control_master
 from tests.support.sshd import Sshd, make_key
 
@@ -239,6 +239,23 @@ def test_dead_jump_host_is_reported_by_name(
     (failure,) = caught.value.failures
     assert (failure.route, failure.reason) == ("direct", Reason.JUMP_FAILED)
     assert "bastion: unreachable" in failure.evidence
+
+
+@pytest.mark.parametrize("kind", [Connection, fabric.Connection])
+@pytest.mark.parametrize("silence", [Silent, Blackhole])
+def test_silent_jump_host_is_named_within_the_time_limit_of_the_host(
+    config: SSHConfig, kind: type[fabric.Connection], silence: type[Silent] | type[Blackhole]
+) -> None:
+    with silence() as silent:
+        jump = kind(f"someone@{silent.address}:{silent.port}")
+        started = time.monotonic()
+        with pytest.raises(UnreachableError) as caught:
+            Connection(config, gateway=jump, connect_timeout=0.9, transport="direct").open()
+
+    assert time.monotonic() - started < 2
+    (failure,) = caught.value.failures
+    assert (failure.route, failure.reason) == ("direct", Reason.JUMP_FAILED)
+    assert silent.address in failure.evidence
 
 
 def test_tailscale_route_uses_a_socks_proxy_inside_a_container(
