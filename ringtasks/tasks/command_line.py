@@ -75,7 +75,7 @@ def look_at(
     for word in _words(words, tasks, contexts, program.initial_context):
         if word.is_unexpected and not command:
             has_command = word.task_at in with_command
-            _refuse_stray(word, words, tasks, has_command=has_command)
+            _refuse_extra_word(word, words, tasks, has_command=has_command)
         if command:
             _check_end_of(command, word, words, tasks, program.initial_context)
         if word.flag is None and word.text in _HELP:
@@ -138,14 +138,14 @@ def _words(
             positionals = len(context.positional_args) if context else 0
 
 
-def _refuse_stray(
+def _refuse_extra_word(
     word: _CommandWord,
     words: Sequence[str],
     tasks: set[str],
     *,
     has_command: bool,
 ) -> None:
-    """Refuse a word that is no flag, no value and no task, with the flag or task that is meant.
+    """Refuse a word that is no flag, no value and no task, with the likely flag or task.
 
     :raises ParseError: always.
     """

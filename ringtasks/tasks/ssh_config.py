@@ -105,7 +105,7 @@ def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
 def _is_borrowed_name(host: HostConfig) -> bool:
     """Return whether only a source calls the host by a name that is usual for another machine.
 
-    With a label such as ``github.com``, a rented box would get the log-ins that are meant for that.
+    With a label such as ``github.com``, a rented box would get the log-ins for that name.
     """
     is_described = bool(host.lines) or not host.origins
     own = (host.ssh_host, host.tailscale_ip, host.cloudflare_tunnel)
