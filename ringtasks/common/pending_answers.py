@@ -33,7 +33,7 @@ class PendingAnswer:
         self.began = time.monotonic()
 
 
-class _PendingAnswer:
+class _SilentHosts:
     """The thread that looks for silent hosts while a task runs; each host is told of once."""
 
     def __init__(self, delay: float, tell: Callable[[float, Sequence[PendingAnswer]], None]):
@@ -84,7 +84,7 @@ class _PendingAnswer:
         return sorted(silent, key=lambda each: each.began)
 
 
-_watch: _PendingAnswer | None = None
+_watch: _SilentHosts | None = None
 
 
 def _forget() -> None:
@@ -121,7 +121,7 @@ def watched(delay: float, tell: Callable[[float, Sequence[PendingAnswer]], None]
     if _watch is not None:
         yield
         return
-    _watch = watch = _PendingAnswer(delay, tell)
+    _watch = watch = _SilentHosts(delay, tell)
     try:
         yield
     finally:
