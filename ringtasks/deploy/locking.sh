@@ -6,8 +6,16 @@ now() { date +%s; }
 holder() { there=$(readlink lock 2>/dev/null) && echo "${there#.locks/}"; }
 told() { sed -n "s/^$2=//p" ".locks/$1" 2>/dev/null; }
 expired() {
-  until=$(told "$1" until)
+  # A note that exists and cannot be read is not that of an expired lock.
+  until=$(told "$1" until) || [ ! -e ".locks/$1" ] || return 1
   [ "${until:-0}" -lt "$(now)" ]
+}
+
+# Sets $until to the time in $1 seconds; ends the script if there is no time.
+set_until() {
+  until=$(now)
+  [ "$until" ] || { echo "lock: date(1) prints no time" >&2; exit 1; }
+  until=$((until + $1))
 }
 
 # Sets the time at which this deploy's lock expires.
@@ -43,7 +51,8 @@ acquire() {
   there=$(holder)
   if [ "$there" != "$token" ]; then
     [ -z "$there" ] || { [ "$there" != "$dead" ] && ! expired "$there"; } || drop "$there"
-    printf '%s\n' "$@" "since=$(now)" "until=$(($(now) + seconds))" > ".locks/$token" || exit 1
+    set_until "$seconds"
+    printf '%s\n' "$@" "since=$(now)" "until=$until" > ".locks/$token" || exit 1
     ln -s ".locks/$token" lock 2>/dev/null
   fi
   [ "$(holder)" = "$token" ] && return 0
@@ -61,7 +70,8 @@ hold() {
     state
     exit 1
   fi
-  renew "$(($(now) + $2))" || exit 1
+  set_until "$2"
+  renew "$until" || exit 1
 }
 
 # Removes the lock of any deploy, and prints its holder.

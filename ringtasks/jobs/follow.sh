@@ -31,7 +31,7 @@ cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || exit "$no_log"
 measure() {
   # shellcheck disable=SC2012  # stat(1) is not in POSIX
   size=$(ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
-  size=${size:-0}
+  [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
 }
 
 measure

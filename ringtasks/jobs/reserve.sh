@@ -109,7 +109,7 @@ rt_reserve() {
     tr '\n' ' ')--queue waits for them"
   ! echo "$rt_seen" | grep -q 'no visible process' ||
     rt_why="$rt_why; --gpus $rt_count:any-memory takes GPUs whose memory is in use"
-  [ "$rt_taken" ] || return 1
+  [ "$(echo "$rt_taken" | grep -c .)" = "$rt_count" ] || { rt_free; return 1; }
   [ -z "$rt_told" ] || echo "ringtasks-warning: $rt_told"
   rt_indices=$(echo "$rt_taken" | cut -d' ' -f1 | paste -sd, -)
   case $(echo "$rt_read" | sed -n 's/^tool //p' | tail -n 1) in

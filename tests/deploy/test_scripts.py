@@ -238,6 +238,21 @@ def test_unexpired_lock_is_not_taken_over_and_its_holder_is_reported(run: Run) -
     assert held.until - held.now in range(55, 61)
 
 
+@pytest.mark.parametrize("tool", ["sed", "date"])
+def test_lock_is_not_taken_over_with_a_tool_that_fails(run: Run, tool: str) -> None:
+    mine, other = (LockState(word * 16, word, "laptop", "abc") for word in "ab")
+    fails = f"{tool}() {{ return 1; }}\n"
+    taken = run(fails + locking.acquire(mine, 60)).returncode
+    run(locking.acquire(mine, 60))
+
+    done = run(fails + locking.acquire(other, 60))
+
+    held = _state(run).held
+    assert (taken, done.returncode) == (1 if tool == "date" else 0, 1)
+    assert held is not None
+    assert held.who == "a"
+
+
 def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> None:
     mine, other = (
         LockState("a" * 16, "ann", "laptop", "abc"),

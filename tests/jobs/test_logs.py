@@ -432,12 +432,15 @@ def test_slow_reader_slows_the_log_transfer(host: JobHost) -> None:
     assert held < 30_000_000
 
 
-@pytest.mark.parametrize("options", [{}, {"follow": True}, {"tail": 1}])
+@pytest.mark.parametrize(
+    ("tool", "options"),
+    [("tail", {}), ("tail", {"follow": True}), ("tail", {"tail": 1}), ("ls", {})],
+)
 def test_log_is_not_claimed_whole_if_the_host_cannot_read_it(
-    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, options: dict[str, Any]
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, tool: str, options: dict[str, Any]
 ) -> None:
-    (tmp_path / "tail").write_text("#!/bin/sh\ncat >/dev/null\n")
-    (tmp_path / "tail").chmod(0o755)
+    (tmp_path / tool).write_text("#!/bin/sh\ncat >/dev/null\n")
+    (tmp_path / tool).chmod(0o755)
     server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
 
