@@ -9,13 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks.training.logs import History, LogReader
-from ringtasks.training.logs.fixed_width import column_of
+from ringtasks.training.logs.number_columns import NumberColumns, TextBlock
 from ringtasks.training.logs.template_cache import masked
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
@@ -236,12 +235,11 @@ def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
 def test_numbers_converted_together_equal_those_of_float(number: str) -> None:
     if not number.isascii():
         return
-    text = f"loss {number} ".encode()
-    lines = np.frombuffer(text * 2, dtype=np.uint8).reshape(2, -1)
+    block = TextBlock(f"loss {number}\nloss {number}".encode())
+    columns = NumberColumns(block)
+    column = columns.add(masked(number.encode()), block.starts + 5)
 
-    found = column_of(masked(text), (5, 5 + len(number)))(lines)
-
-    assert found.tolist() == [float(number)] * 2
+    assert columns.values(column).tolist() == [float(number)] * 2
 
 
 def test_reading_a_short_log_does_not_import_numpy() -> None:

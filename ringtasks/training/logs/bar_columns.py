@@ -1,7 +1,6 @@
 """Read the bars of many lines together.
 
-They are collected until their values are needed, or a line has to be read alone, so that the
-``BarReader`` has read all bars before that line.
+The rules are those of ``bars``.
 """
 
 from __future__ import annotations
@@ -12,27 +11,26 @@ from typing import NamedTuple
 import numpy as np
 
 from .bar_lines import BarFormat, held_out, name_in
-from .bar_rows import BarLines, BarRows, Ints, Texts, is_short
+from .bar_rows import BarLines, BarRows, Texts, is_short
 from .bar_steps import MAX_HELD, Flags, Head, Told
 from .bars import MAX_HELD_BARS, BarReader
 from .columns import ColumnBuffer, Schema
-from .fixed_width import Floats
+from .number_columns import Floats, Ints, NumberColumns
 from .records import Record
 from .trials import named_in_trial
 
-__all__ = ["BEHIND", "BarBuffer"]
+__all__ = ["BEHIND", "BarColumns"]
 
 #: The distance of the text behind a bar from the bar itself.
 BEHIND = MAX_HELD + 3
-#: Fewer bars are read one by one, and so are those of many templates.
+#: Fewer bars are read one by one.
 _MIN_ROWS = 48
-_MIN_ROWS_OF_TEMPLATE = 8
 #: So many pieces of one segment are read, then the rest one by one.
 _MAX_PIECES = 16
 
 
-class BarBuffer:
-    """Collects bars.
+class BarColumns:
+    """Reads bars into a buffer.
 
     :param add: takes the records of bars that were read one by one, with the line's number.
     :param trial: returns the trial of the lines.
@@ -46,34 +44,21 @@ class BarBuffer:
         trial: Callable[[], str],
     ) -> None:
         self._bars, self._buffer, self._add, self._trial = bars, buffer, add, trial
-        self._used: list[BarLines] = []
-        bars.read_before = self.flush
 
-    def lines(self, form: BarFormat, template: bytes) -> BarLines:
-        """Return the lines of a template, to which more can be added."""
-        return BarLines(form, template, self._used)
-
-    def flush(self) -> None:
-        """Read all bars that were collected."""
-        if not self._used:
-            return
-        sources = self._used.copy()
-        self._used.clear()
+    def read(self, sources: Sequence[BarLines], columns: NumberColumns) -> None:
+        """Read the bars of several templates."""
         texts = Texts()
-        rows = None
-        count = sum(len(source.lines) for source in sources)
-        if count >= max(_MIN_ROWS, _MIN_ROWS_OF_TEMPLATE * len(sources)):
-            rows = BarRows.made(sources, texts)
-        if rows is not None:
+        rows = BarRows.made(sources, columns, texts)
+        if rows is not None and len(rows.lines) >= _MIN_ROWS:
             self._read_rows(rows, texts)
             return
-        taken = [
-            (n, text, source.form)
+        taken = (
+            (line, row, source.form)
             for source in sources
-            for n, text in zip(*source.take(), strict=True)
-        ]
-        for n, text, form in sorted(taken, key=lambda each: each[0]):
-            self._add(self._bars.read(text, form), n)
+            for line, row in zip(source.lines.tolist(), source.rows.tolist(), strict=True)
+        )
+        for line, row, form in sorted(taken, key=lambda each: each[0]):
+            self._add(self._bars.read(columns.block.line(row), form), line)
 
     def _read_rows(self, rows: BarRows, texts: Texts) -> None:
         """Read pieces of which all bars are known together, and the bars between them alone."""
@@ -94,7 +79,7 @@ class BarBuffer:
     def _read_alone(self, rows: BarRows, start: int, end: int) -> None:
         for n in range(start, end):
             form = rows.formats[int(rows.forms[n])]
-            self._add(self._bars.read(rows.texts[n], form), int(rows.lines[n]))
+            self._add(self._bars.read(rows.text(n), form), int(rows.lines[n]))
 
     def _known(self, rows: BarRows) -> list[bool]:
         """Return, for each format, whether its bars leave the state of their head unchanged."""

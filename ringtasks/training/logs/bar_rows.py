@@ -6,33 +6,40 @@ are printed: two texts are equal if they have the same template and the same dig
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .bar_lines import BarFormat
-from .fixed_width import MAX_CODE_DIGITS, Floats, code_of, column_of
+from .number_columns import MAX_CODE_DIGITS, Column, Floats, Ints, NumberColumns, TextBlock
 from .numbers import as_float
-from .template_cache import PLAIN_COUNT, PLAIN_NUMBER, masked
+from .parsed import Span
+from .template_cache import masked
 
-__all__ = ["POSITION_FIELDS", "BarLines", "BarRows", "Ints", "Metric", "Texts", "fits", "is_short"]
+__all__ = ["POSITION_FIELDS", "BarLines", "BarRows", "Metric", "Texts", "fits", "is_short"]
 
-Ints: TypeAlias = "npt.NDArray[np.int64]"
 #: The positions that a bar may show.
 POSITION_FIELDS = ("done", "total", "epoch", "epochs", "step")
 #: More columns than this are not made: a log may invent names of metrics.
 _MAX_CELLS = 1 << 22
 _MAX_NAMES = 40
 _ABSENT = -1
+#: Numbers as they are in templates: metrics, and counts, which may be scaled.
+_NUMBER = re.compile(
+    rb"[-+]?(?:(?:0{1,99}\.?0*|\.0+)(?:[eE][-+]?0{1,2})?|0{1,3}(?:[,_]000)+(?:\.0+)?"
+    rb"|(?i:nan|inf|infinity))\Z"
+)
+_COUNT = re.compile(rb"(?:0{1,99}\.?0*|0{1,3}(?:[,_]000)+)[kKMGT]?\Z")
 
 
 def fits(form: BarFormat, template: bytes) -> bool:
     """Return whether the fields of a template of lines can be read as columns."""
     parts = form.template
-    spans = [(span, PLAIN_COUNT) for span in parts.spans]
-    spans += [(span, PLAIN_NUMBER) for span in parts.values]
+    spans = [(span, _COUNT) for span in parts.spans]
+    spans += [(span, _NUMBER) for span in parts.values]
     return (
         parts.kind in ("", "validation")
         and len(set(parts.names)) == len(parts.names) <= _MAX_NAMES
@@ -43,44 +50,36 @@ def fits(form: BarFormat, template: bytes) -> bool:
     )
 
 
-class BarLines:
-    """Lines of one template that begin with a bar, and their serial numbers.
+class BarLines(NamedTuple):
+    """Lines of one template that begin with a bar.
 
-    :param used: where the object enters itself with its first line.
+    ``rows``: their indices in the block; ``lines``: their serial numbers; ``values``: the columns
+    of the metrics, with the shape of their texts.
     """
 
-    __slots__ = ("_template", "_used", "fields", "form", "lines", "texts", "values")
+    form: BarFormat
+    rows: Ints
+    lines: Ints
+    fields: Sequence[tuple[str, Column]]
+    values: Sequence[tuple[str, Column]]
 
-    def __init__(self, form: BarFormat, template: bytes, used: list[BarLines]) -> None:
-        self.form, self._template, self._used = form, template, used
+    @classmethod
+    def of(
+        cls, form: BarFormat, template: bytes, rows: Ints, lines: Ints, columns: NumberColumns
+    ) -> BarLines:
+        """Return lines, of which the numbers are not converted yet."""
+        starts = columns.block.starts[rows]
+
+        def added(names: Sequence[str], spans: Sequence[Span]) -> list[tuple[str, Column]]:
+            return [
+                (name, columns.add(template[start:end], starts + start))
+                for name, (start, end) in zip(names, spans, strict=True)
+            ]
+
         parts = form.template
-        self.fields = [
-            (name, column_of(template, span))
-            for name, span in zip(parts.fields, parts.spans, strict=True)
-        ]
-        self.values = [
-            (name, column_of(template, span), code_of(template, span), template[slice(*span)])
-            for name, span in zip(parts.names, parts.values, strict=True)
-        ]
-        self.lines: list[int] = []
-        self.texts: list[bytes] = []
-
-    def add(self, line: bytes, n: int) -> bool:
-        """Add a line; return True, since nothing else changes by it."""
-        if not self.lines:
-            self._used.append(self)
-        self.lines.append(n)
-        self.texts.append(line)
-        return True
-
-    def take(self) -> tuple[list[int], list[bytes]]:
-        """Return the serial numbers and the lines, and forget them."""
-        taken = self.lines, self.texts
-        self.lines, self.texts = [], []
-        return taken
-
-    def matrix(self, texts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(-1, len(self._template))
+        return cls(
+            form, rows, lines, added(parts.fields, parts.spans), added(parts.names, parts.values)
+        )
 
 
 class Texts:
@@ -154,17 +153,19 @@ class Metric(NamedTuple):
 class BarRows(NamedTuple):
     """Bars in the order of their lines.
 
+    ``rows``: the indices of the lines in the block;
     ``forms``: the number of each bar's format in ``formats``; ``shown``: a number for the names of
     the metrics that it shows; ``positions``: NaN if not given.
     """
 
     lines: Ints
+    rows: Ints
     forms: Ints
     shown: Ints
     positions: Mapping[str, Floats]
     metrics: Mapping[str, Metric]
     formats: Sequence[BarFormat]
-    texts: Sequence[bytes]
+    block: TextBlock
 
     def of(self, rows: Ints) -> BarRows:
         """Return some of the rows."""
@@ -174,51 +175,55 @@ class BarRows(NamedTuple):
         names = {name for n in used for name in self.formats[n].template.names}
         return BarRows(
             self.lines[rows],
+            self.rows[rows],
             self.forms[rows],
             self.shown[rows],
             {name: column[rows] for name, column in self.positions.items()},
             {name: own.of(rows) for name, own in self.metrics.items() if name in names},
             self.formats,
-            [self.texts[n] for n in rows.tolist()],
+            self.block,
         )
 
     @classmethod
-    def made(cls, sources: Sequence[BarLines], texts: Texts) -> BarRows | None:
-        """Return the bars of all sources, and forget them there; None, if they are too many."""
+    def made(
+        cls, sources: Sequence[BarLines], columns: NumberColumns, texts: Texts
+    ) -> BarRows | None:
+        """Return the bars of all sources; None if they have too many metrics."""
         names = dict.fromkeys(name for source in sources for name in source.form.template.names)
         count = sum(len(source.lines) for source in sources)
         if len(names) > _MAX_NAMES or len(names) * count > _MAX_CELLS:
             return None
-        taken = [source.take() for source in sources]
-        lines = np.array([n for own, _ in taken for n in own], dtype=np.int64)
+        lines = np.concatenate([source.lines for source in sources])
         order = np.argsort(lines, kind="stable")
         at = np.empty(count, dtype=np.int64)
         at[order] = np.arange(count)
-        joined = [text for _, own in taken for text in own]
-        formats = list({id(source.form): source.form for source in sources}.values())
         rows = cls(
             lines[order],
+            np.concatenate([source.rows for source in sources])[order],
             np.empty(count, dtype=np.int64),
             np.empty(count, dtype=np.int64),
             {name: np.full(count, np.nan) for name in POSITION_FIELDS},
             {name: Metric.empty(count) for name in names},
-            formats,
-            [joined[n] for n in order.tolist()],
+            list({id(source.form): source.form for source in sources}.values()),
+            columns.block,
         )
         start = 0
-        for source, (own, own_texts) in zip(sources, taken, strict=True):
-            rows._fill(source, own_texts, at[start : start + len(own)], texts)
-            start += len(own)
+        for source in sources:
+            rows._fill(source, columns, at[start : start + len(source.lines)], texts)
+            start += len(source.lines)
         return rows
 
-    def _fill(self, source: BarLines, lines: Sequence[bytes], at: Ints, texts: Texts) -> None:
-        matrix = source.matrix(lines)
+    def text(self, n: int) -> bytes:
+        """Return the line of a row."""
+        return self.block.line(int(self.rows[n]))
+
+    def _fill(self, source: BarLines, columns: NumberColumns, at: Ints, texts: Texts) -> None:
         self.forms[at] = self.formats.index(source.form)
         self.shown[at] = texts.number(source.form.template.names)
         for name, column in source.fields:
-            self.positions[name][at] = column(matrix)
-        for name, column, codes, piece in source.values:
+            self.positions[name][at] = columns.values(column)
+        for name, column in source.values:
             metric = self.metrics[name]
-            metric.value[at] = column(matrix)
-            metric.piece[at] = texts.number(piece)
-            metric.code[at] = codes(matrix)
+            metric.value[at] = columns.values(column)
+            metric.piece[at] = texts.number(column.shape)
+            metric.code[at] = columns.codes(column)

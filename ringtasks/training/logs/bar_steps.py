@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .bar_lines import Bar
-from .bar_rows import POSITION_FIELDS, BarRows, Ints, Metric, Texts
+from .bar_rows import POSITION_FIELDS, BarRows, Metric, Texts
 from .bars import BarState
-from .fixed_width import Floats
+from .number_columns import Floats, Ints
 from .records import Position
 
 __all__ = ["MAX_HELD", "Flags", "Head", "Told"]
@@ -256,7 +256,7 @@ class Head:
             return self.state.pending[n]
         row = n - self.start
         form = self.rows.formats[int(self.rows.forms[row])]
-        bar = form.bar(form.cut(self.rows.texts[row]))
+        bar = form.bar(form.cut(self.rows.text(row)))
         assert bar is not None  # noqa: S101  # for the type checker: its count is a number
         return bar
 

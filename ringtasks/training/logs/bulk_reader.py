@@ -1,38 +1,65 @@
 """Read many lines together.
 
-A line is read alone (``line_reader``) until its template has a plan (``line_plans``).  From then on
-its numbers are converted together with those of other lines: a program prints the same few lines
-over and over.
+Lines are read alone (``line_reader``) until the sequence of their templates has a pattern
+(``patterns``).  From then on it is recognized in a tree of templates, and its numbers are converted
+together with those of other lines: a program prints the same few lines over and over.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Sequence
+from operator import attrgetter, getitem
+from typing import Any
 
-from .bar_columns import BarBuffer
+import numpy as np
+
 from .bulk_history import add_columns
 from .columns import ColumnBuffer
 from .history import History
-from .line_plans import LinePlan, Planner
 from .line_reader import LineReader, Mode
+from .number_columns import TextBlock
+from .pattern_rows import STRIDE, PatternRows
+from .patterns import find_pattern
 from .records import Record
-from .template_cache import MAX_TEMPLATES, masked
+from .template_cache import MAX_TEMPLATES
+from .template_ids import IRREGULAR, TemplateIds
 from .trials import in_trial
 
 __all__ = ["BulkReader"]
 
-#: A template that has no plan after so many lines will have none.
-_MAX_TRIES = 3
-#: The distance between the serial numbers of lines: a line may give several records.
-_STRIDE = 1 << 20
+#: Lines that have no pattern after so many times will have none; those of setup come only once.
+_MIN_TIMES = 2
+_MAX_TIMES = 3
+#: The lines of a longer dict or table are read one by one.
+_MAX_LINES = 512
+_NO_PATTERN = -1
 
 
-class _Known:
-    """The plans of one mode, and how often lines without one were read."""
+class _Node(dict[int, "_Node"]):
+    """A sequence of templates from a mode on; ``number``: of its pattern, if it has one.
 
-    def __init__(self) -> None:
-        self.plans: dict[bytes, LinePlan] = {}
-        self.tries: dict[bytes, int] = {}
+    The templates behind a pattern are those from the mode after it on.
+    """
+
+    __slots__ = ("after", "mode", "number", "times")
+
+    def __init__(self, mode: Mode | None = None) -> None:
+        super().__init__()
+        self.mode = mode
+        self.number, self.times = _NO_PATTERN, 0
+        self.after: _Node | None = None
+
+    def __missing__(self, template: int) -> _Node:
+        if self.after is None:
+            raise KeyError(template)
+        found = self[template] = self.after[template]
+        return found
+
+
+_number_of = attrgetter("number")
+_READ_ALONE = _Node()
 
 
 class BulkReader:
@@ -41,72 +68,118 @@ class BulkReader:
     def __init__(self, reader: LineReader, history: History) -> None:
         self._reader, self._history = reader, history
         self._buffer = ColumnBuffer()
-        self._bars = BarBuffer(reader.bars, self._buffer, self._add_in_trial, lambda: reader.trial)
-        self._planner = Planner(self._reader, self._buffer, self._bars, self._add)
-        self._known: dict[Mode | None, _Known] = {}
-        self._templates = 0
+        self._rows = PatternRows(reader, self._buffer, self._add_in_trial)
+        reader.bars.read_before = reader.keras.read_before = self._collect
+        self._forget()
         self._times: Sequence[float | None] | None = None
-        #: The number of lines that had no plan.
+        #: The number of lines that had no pattern.
         self.read_alone = 0
 
-    def read(self, lines: Sequence[bytes], times: Sequence[float | None] | None = None) -> None:
-        """Read lines by their plans, and those without one alone.
+    def _forget(self) -> None:
+        """Forget all templates: there are too many."""
+        self._ids = TemplateIds()
+        self._roots: dict[Mode, _Node] = {}
+        self._size = 0
+        self._rows.forget()
 
+    def read(self, text: bytes, times: Sequence[float | None] | None = None) -> None:
+        """Read lines by their patterns, and those without one alone.
+
+        :param text: lines that are not empty.
         :param times: those of the lines, if they have stamps.
         """
         self._times = times
         if times is not None and self._history.started is None:
             self._history.started = next((time for time in times if time is not None), None)
-        if self._templates > MAX_TEMPLATES:
+        if self._ids.are_too_many or self._size > MAX_TEMPLATES:
             self._forget()
-        plans = self._of_mode(self._reader.mode).plans
-        n = 0
-        for line, template in zip(lines, masked(b"\n".join(lines)).split(b"\n"), strict=True):
-            n += _STRIDE
-            plan = plans.get(template)
-            if plan is None or (plan.is_checked and not plan.fits(line)):
-                self._read_alone(line, template, n)
-                plans = self._of_mode(self._reader.mode).plans
-                continue
-            if plan.lines is not None:
-                plan.lines.lines.append(n)
-                plan.lines.texts.append(line)
-            elif plan.take is not None and not plan.take(line, n):
-                plans = self._of_mode(self._reader.mode).plans
-                continue
-            if plan.next is not None:
-                self._reader.go_to(plan.next)
-                plans = self._of_mode(plan.next).plans
+        self._block = TextBlock(text)
+        self._templates: list[int] = self._ids.of(self._block).tolist()
+        self._nodes: list[_Node] = []
+        self._collected = 0
+        while len(self._nodes) < len(self._templates):
+            self._read_on()
+        self._collect()
         self._flush()
         if times:
             self._history.set_time(times[-1])
 
-    def _of_mode(self, mode: Mode | None) -> _Known:
-        known = self._known.get(mode)
-        if known is None:
-            known = self._known[mode] = _Known()
-        return known
-
-    def _read_alone(self, line: bytes, template: bytes, n: int) -> None:
-        self.read_alone += 1
+    def _read_on(self) -> None:
+        """Recognize patterns, then read the lines without one until the reader has a mode."""
         before = self._reader.mode
-        records = self._reader.read(line)
-        self._add(records, n)
-        known = self._of_mode(before)
-        tries = known.tries.get(template, 0) + 1
-        if before is None or tries > _MAX_TRIES:
-            return
-        self._templates += tries == 1
-        known.tries[template] = tries
+        start, root = len(self._nodes), None
+        if before is not None:
+            root = self._follow(self._root(before))
+            start = len(self._nodes)
+            if start == len(self._templates):
+                return
+        end = self._read_alone(start)
         after = self._reader.mode
-        if tries > 1 and after is not None and template not in known.plans:
-            plan = self._planner.plan(line, before, after, records)
-            if plan is not None:
-                known.plans[template] = plan
+        if root is not None and after is not None:
+            self._learn(root, after, start, end)
+
+    def _follow(self, root: _Node) -> _Node:
+        """Add the nodes of lines with patterns; return the root of the mode behind them."""
+        nodes = self._nodes
+        start = len(nodes)
+        templates: Any = iter(self._templates)
+        templates.__setstate__(start)
+        path = itertools.accumulate(templates, getitem, initial=root)
+        next(path)
+        with contextlib.suppress(KeyError):  # the nodes before it are added
+            nodes.extend(path)
+        while len(nodes) > start and nodes[-1].number == _NO_PATTERN:
+            nodes.pop()
+        if len(nodes) > start:
+            assert nodes[-1].after is not None  # noqa: S101  # for the type checker
+            root = nodes[-1].after
+            assert root.mode is not None  # noqa: S101  # for the type checker
+            self._reader.go_to(root.mode)
+        return root
+
+    def _read_alone(self, start: int) -> int:
+        """Read lines until none is incomplete; return the end of them."""
+        end = start
+        while end < len(self._templates):
+            self._add(self._reader.read(self._block.line(end)), (end + 1) * STRIDE)
+            end += 1
+            self.read_alone += 1
+            if self._reader.mode is not None:
+                break
+        self._nodes += [_READ_ALONE] * (end - start)
+        return end
+
+    def _learn(self, root: _Node, after: Mode, start: int, end: int) -> None:
+        """Note the lines that were read, and their pattern when they come again."""
+        templates = self._templates[start:end]
+        if len(templates) > _MAX_LINES or IRREGULAR in templates:
+            return
+        node = root
+        for template in templates:
+            self._size += template not in node
+            node = node.setdefault(template, _Node())
+        node.times += 1
+        if root.mode is None or not _MIN_TIMES <= node.times <= _MAX_TIMES:
+            return
+        lines = [self._block.line(n) for n in range(start, end)]
+        pattern = find_pattern(root.mode, lines)
+        if pattern is not None and pattern.after == after:
+            number = self._rows.add(pattern, lines)
+            if number is not None:
+                node.clear()
+                node.number, node.after = number, self._root(after)
+
+    def _root(self, mode: Mode) -> _Node:
+        root = self._roots.get(mode)
+        if root is None:
+            self._size += 1
+            root = self._roots[mode] = _Node(mode)
+        return root
 
     def _add(self, records: Sequence[Record], n: int) -> None:
         for k, record in enumerate(records):
             if record.kind == "attempt":
+                self._collect()
                 self._flush()
                 self._history.add(record)
             else:
@@ -115,8 +188,16 @@ class BulkReader:
     def _add_in_trial(self, records: Sequence[Record], n: int) -> None:
         self._add([in_trial(each, self._reader.trial) for each in records], n)
 
+    def _collect(self) -> None:
+        """Convert the numbers of all lines that were recognized so far."""
+        start, end = self._collected, len(self._nodes)
+        if start < end:
+            self._collected = end
+            count = end - start
+            numbers = np.fromiter(map(_number_of, self._nodes[start:end]), np.int64, count)
+            self._rows.collect(self._block, numbers, start)
+
     def _flush(self) -> None:
-        self._bars.flush()
         columns = self._buffer.take()
         if columns:
             add_columns(self._history, columns, self._time_of if self._times else None)
@@ -124,10 +205,4 @@ class BulkReader:
     def _time_of(self, n: int) -> float | None:
         """Return the time of a record by its serial number."""
         assert self._times is not None  # noqa: S101  # for the type checker
-        return self._times[n // _STRIDE - 1]
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._planner.forget()
-        self._buffer.forget_templates()
-        self._templates = 0
+        return self._times[n // STRIDE - 1]

@@ -1,7 +1,6 @@
 """The records of many lines, column by column.
 
-A loop in Python over a long log costs more than all else, so lines of one template are collected as
-text, and their numbers are converted a column at a time.
+A loop in Python over a long log costs more than all else.
 """
 
 from __future__ import annotations
@@ -10,16 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from .fixed_width import Floats, column_of
-from .parsed import Span
+from .number_columns import Floats, Ints
 from .records import Position, Record
 
-__all__ = ["ColumnBuffer", "Columns", "LineNumbers", "Schema", "records_in_order"]
+__all__ = ["ColumnBuffer", "Columns", "Schema", "records_in_order"]
 
-_Lines: TypeAlias = "npt.NDArray[np.int64]"
-_Usable: TypeAlias = "tuple[Schema, _Lines, list[Floats]]"
+_Usable: TypeAlias = "tuple[Schema, Ints, list[Floats]]"
 
 
 class Schema(NamedTuple):
@@ -39,7 +35,7 @@ class Columns(NamedTuple):
     ``lines``: their serial numbers in the log; ``totals``: of some of the positions, never 0.
     """
 
-    lines: npt.NDArray[np.int64]
+    lines: Ints
     positions: Mapping[str, Floats]
     totals: Mapping[str, Floats]
     values: Mapping[str, Floats]
@@ -60,37 +56,12 @@ class Columns(NamedTuple):
         return Record(positions, values, totals, self.rank, self.kind)
 
 
-class LineNumbers:
-    """Lines of one template, with their serial numbers."""
-
-    __slots__ = ("_columns", "lines", "schema", "texts", "width")
-
-    def __init__(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> None:
-        self.schema, self.width = schema, len(template)
-        self._columns = [column_of(template, span) for span in spans]
-        self.lines: list[int] = []
-        self.texts: list[bytes] = []
-
-    def take(self) -> tuple[list[int], list[Floats]]:
-        """Return the serial numbers of the lines and their numbers, and forget them."""
-        matrix = np.frombuffer(b"".join(self.texts), dtype=np.uint8).reshape(-1, self.width)
-        lines, self.lines, self.texts = self.lines, [], []
-        return lines, [column(matrix) for column in self._columns]
-
-
 class ColumnBuffer:
     """Takes lines and records, and returns them as columns."""
 
     def __init__(self) -> None:
-        self._of_lines: list[LineNumbers] = []
         self._records: dict[tuple[str, ...], tuple[list[int], list[Sequence[float]]]] = {}
-        self._columns: list[tuple[Schema, _Lines, Sequence[Floats]]] = []
-
-    def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> LineNumbers:
-        """Return the lines of a template, to which more can be appended."""
-        lines = LineNumbers(schema, template, spans)
-        self._of_lines.append(lines)
-        return lines
+        self._columns: list[tuple[Schema, Ints, Sequence[Floats]]] = []
 
     def add(self, record: Record, line: int) -> None:
         """Add a record that was read alone."""
@@ -116,19 +87,16 @@ class ColumnBuffer:
             lines.append(line)
             rows.append(row)
 
-    def add_columns(self, schema: Schema, lines: _Lines, columns: Sequence[Floats]) -> None:
+    def add_columns(self, schema: Schema, lines: Ints, columns: Sequence[Floats]) -> None:
         """Add records whose fields are given as columns, in the order of their lines."""
         if len(lines):
             self._columns.append((schema, lines, columns))
 
     def take(self) -> list[Columns]:
         """Return all records as columns, and forget them."""
-        parts: dict[Schema, list[tuple[Sequence[int] | _Lines, Sequence[Floats]]]] = {}
+        parts: dict[Schema, list[tuple[Sequence[int] | Ints, Sequence[Floats]]]] = {}
         for schema, given, columns in self._columns:
             parts.setdefault(schema, []).append((given, columns))
-        for of_template in self._of_lines:
-            if of_template.lines:
-                parts.setdefault(of_template.schema, []).append(of_template.take())
         for (kind, *fields), (lines, rows) in self._records.items():
             schema = Schema(kind, tuple(zip(fields[::2], fields[1::2], strict=True)))
             parts.setdefault(schema, []).append((lines, list(np.array(rows, dtype=np.float64).T)))
@@ -140,14 +108,10 @@ class ColumnBuffer:
             for columns in _by_rank(*usable)
         ]
 
-    def forget_templates(self) -> None:
-        """Forget the templates: there are too many."""
-        self._of_lines.clear()
-
 
 def _merged(
-    parts: Sequence[tuple[Sequence[int] | _Lines, Sequence[Floats]]],
-) -> tuple[_Lines, list[Floats]]:
+    parts: Sequence[tuple[Sequence[int] | Ints, Sequence[Floats]]],
+) -> tuple[Ints, list[Floats]]:
     """Return the numbers of lines of several templates in the order of the lines."""
     lines = np.concatenate([np.array(own, dtype=np.int64) for own, _ in parts])
     if len(parts) == 1:
@@ -157,7 +121,7 @@ def _merged(
     return lines[order], [np.concatenate(each)[order] for each in columns]
 
 
-def _usable(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[_Usable]:
+def _usable(schema: Schema, lines: Ints, columns: list[Floats]) -> Iterator[_Usable]:
     """Yield records with the numbers that can be used: a total of 0 is none."""
     unusable = [
         (column == 0.0) & (kind in ("total", "run"))
@@ -174,7 +138,7 @@ def _usable(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[_U
             yield Schema(schema.kind, fields), lines[own], numbers
 
 
-def _by_rank(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[Columns]:
+def _by_rank(schema: Schema, lines: Ints, columns: list[Floats]) -> Iterator[Columns]:
     if ("rank", "") not in schema.fields:
         yield _made(schema, lines, columns, 0)
         return
@@ -184,7 +148,7 @@ def _by_rank(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[C
         yield _made(schema, lines[own], [column[own] for column in columns], int(rank))
 
 
-def _made(schema: Schema, lines: _Lines, columns: Sequence[Floats], rank: int) -> Columns:
+def _made(schema: Schema, lines: Ints, columns: Sequence[Floats], rank: int) -> Columns:
     by_kind: dict[str, dict[str, Floats]] = {}
     for (kind, name), column in zip(schema.fields, columns, strict=True):
         by_kind.setdefault(kind, {})[name] = column

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .numbers import as_float
@@ -18,7 +19,7 @@ from .template_cache import TemplateCache
 from .text_lines import parse_fields
 from .words import is_unrecorded
 
-__all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras"]
+__all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras", "total_in"]
 
 _HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
 _BAR = re.compile(
@@ -68,44 +69,46 @@ class KerasReader:
     """Reads headings and bars; holds the last epoch's metrics until the next begins."""
 
     def __init__(self) -> None:
-        self._epoch: Position | None = None
-        self._total = b""
-        self._full = 0.0
-        self._done = 0
-        self._held: Record | None = None
+        #: Reads lines that were collected, and come before the line that is read next.
+        self.read_before: Callable[[], None] | None = None
+        self.epoch: Position | None = None
+        self.done, self.full = 0.0, math.inf
+        self.held: Record | None = None
 
     def read(self, text: str) -> list[Record] | None:
         """Return the records of a line; None if the line is not of Keras."""
         found = find_line(text)
-        return self.take(text.encode("latin-1"), found) if found else None
+        if not found:
+            return None
+        self._catch_up()
+        return self.take(text.encode("latin-1"), found)
 
     def take(self, line: bytes, found: KerasLine) -> list[Record]:
         """Return the records of a line of which the parts are known."""
-        done, total = line[slice(*found.done)], line[slice(*found.total)]
+        done, total = float(line[slice(*found.done)]), total_in(line[slice(*found.total)])
         if found.is_heading:
-            records = self.end()
-            self._epoch = Position(float(done), float(total))
-            self._done, self._total = 0, b""
-            return [*records, Record({"epoch": self._epoch})]
-        if self._epoch is None:
+            records = self._release()
+            self.begin(Position(done, total))
+            return [*records, Record({"epoch": Position(done, total)})]
+        if self.epoch is None:
             return []
-        count = int(done)
-        if total != self._total:
-            if count < self._done or self._total not in (b"", b"Unknown", b"?"):
-                return self._end_epoch()
-            self._total = total
-            self._full = int(total) if total.isdigit() else math.inf
-        elif count < self._done:
-            return self._end_epoch()
-        self._done = count
-        if count >= self._full:
+        if done < self.done or (total != self.full and math.isfinite(self.full)):
+            records = self._release()
+            self.stop()
+            return records
+        self.done, self.full = done, total
+        if done >= total:
             self._hold(line, found.values)
         return []
 
-    def _end_epoch(self) -> list[Record]:
+    def begin(self, epoch: Position) -> None:
+        """Begin an epoch."""
+        self.epoch, self.held = epoch, None
+        self.done, self.full = 0.0, math.inf
+
+    def stop(self) -> None:
         """End the epoch: the bar is another, of no epoch."""
-        self._epoch = None
-        return self.end()
+        self.epoch = self.held = None
 
     def _hold(self, line: bytes, found: tuple[Value, ...]) -> None:
         values = [
@@ -113,12 +116,25 @@ class KerasReader:
             for value in found
             if (number := as_float(line[slice(*value.span)])) is not None
         ]
-        if self._held and not {name for name, _ in self._held.values} <= {n for n, _ in values}:
+        if self.held and not {name for name, _ in self.held.values} <= {n for n, _ in values}:
             return  # fewer metrics than the epoch has: a bar of evaluate with as many batches
-        if self._epoch is not None and values:
-            self._held = Record({"epoch": self._epoch}, values)
+        if self.epoch is not None and values:
+            self.held = Record({"epoch": self.epoch}, values)
 
     def end(self) -> list[Record]:
         """Return the metrics of the last complete epoch."""
-        held, self._held = self._held, None
+        self._catch_up()
+        return self._release()
+
+    def _release(self) -> list[Record]:
+        held, self.held = self.held, None
         return [held] if held else []
+
+    def _catch_up(self) -> None:
+        if self.read_before is not None:
+            self.read_before()
+
+
+def total_in(text: bytes) -> float:
+    """Return the batches of an epoch; infinite if they are not known: ``Unknown``."""
+    return float(text) if text.isdigit() else math.inf

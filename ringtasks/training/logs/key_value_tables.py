@@ -23,7 +23,7 @@ from .tables import VERTICAL
 from .template_cache import TemplateCache
 from .words import is_metric, is_unrecorded, position_field
 
-__all__ = ["KeyValueReader", "Row", "begins_table", "find_row", "is_edge", "is_inside"]
+__all__ = ["KeyValueReader", "begins_table"]
 
 _NUMBER = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
@@ -45,17 +45,7 @@ def begins_table(text: str) -> bool:
     return _EDGE.match(text) is not None or _RESULT.match(text) is not None
 
 
-def is_edge(text: str) -> bool:
-    """Return whether a line is the edge of a box."""
-    return _EDGE.match(text) is not None
-
-
-def is_inside(text: str) -> bool:
-    """Return whether a line may be in a box."""
-    return VERTICAL.sub("  |", text).lstrip().startswith("|")
-
-
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A row. ``name``: ends with ``/`` if it heads a group; ``value``: the span of a number."""
 
     name: str
@@ -67,24 +57,24 @@ class Row(NamedTuple):
 
 
 _NO_NUMBER = (0, 0)
-_NO_ROW = Row("", _NO_NUMBER)
+_NO_ROW = _Row("", _NO_NUMBER)
 
 
-def _find_row(text: str) -> Row:
+def _find_row(text: str) -> _Row:
     plain = VERTICAL.sub("  |", text)
     row = _BOX_ROW.match(plain) or _FRAMED_ROW.match(plain)
     if row is None:
         return _NO_ROW
     name, value = row["name"].strip(), row["value"].strip()
     if name.endswith("/") and not value:
-        return Row(name, _NO_NUMBER)
+        return _Row(name, _NO_NUMBER)
     indent = row.start("name") - plain.index("|")
     found = _NUMBER.match(value)
-    return Row(name, row.span("value") if found else _NO_NUMBER, indent > 2)
+    return _Row(name, row.span("value") if found else _NO_NUMBER, indent > 2)
 
 
 #: Finds the name and the number in a row of a box: ``|    ep_rew_mean     | 22.5  |``.
-find_row = TemplateCache(_find_row)
+_row_of = TemplateCache(_find_row)
 
 
 class KeyValueReader:
@@ -95,29 +85,30 @@ class KeyValueReader:
         self._rows = 0
         self._group = ""
         self._trial = ""
-        self._values: dict[str, str | bytes] = {}
+        self._values: dict[str, str] = {}
 
     @property
     def is_open(self) -> bool:
         return self._row is not None
 
     @property
-    def layout(self) -> tuple[str, str]:
-        """The kind of the open table, and the group of its next rows; empty outside of tables."""
-        if self._row is None:
-            return ("", "")
-        return ("result" if self._row is _RESULT_ROW else "box", self._group)
+    def layout(self) -> tuple[str, str] | None:
+        """The kind of the open table, and its trial; None if some of its rows were read."""
+        if self._values or self._rows:
+            return None
+        kinds = {None: "", _RESULT_ROW: "result", _BOX_ROW: "box"}
+        return kinds[self._row], self._trial
 
     def go_to(self, layout: tuple[str, str]) -> None:
-        """Take over the layout after a line that was recognized by its template."""
-        if not layout[0]:
-            self._values, self._rows, self._row = {}, 0, None
-        self._group = layout[1]
+        """Take over the layout after lines that were recognized by their templates."""
+        rows = {"": None, "result": _RESULT_ROW, "box": _BOX_ROW}
+        self._row, self._trial = rows[layout[0]], layout[1]
+        self._values, self._rows, self._group = {}, 0, ""
 
     def read(self, text: str) -> Record | None:
         """Return the record of a box at its end; an empty record inside; None outside of boxes."""
         if _EDGE.match(text):
-            return self.edge()
+            return self._edge()
         if found := _RESULT.match(text):
             record = self._close()
             self._row, self._trial = _RESULT_ROW, found["trial"]
@@ -130,29 +121,19 @@ class KeyValueReader:
         if found := _TRIAL.match(plain):
             self._trial = found["trial"]
             return Record({})
-        row = find_row(text)
+        row = _row_of(text)
         if self._rows >= _MAX_ROWS or not (row or _OF_BOX.match(plain)):
             self.go_to(("", ""))
             return None
         if row.name.endswith("/") and not row.value[1]:
             self._group = row.name
-        self.take(self.full_name(row), text[slice(*row.value)] if row.value[1] else None)
+        self._rows += 1
+        if row.value[1]:
+            name = self._group + row.name if row.is_in_group else row.name
+            self._values[name] = text[slice(*row.value)]
         return Record({})
 
-    def full_name(self, row: Row) -> str:
-        """Return the name of a row with that of its group."""
-        return self._group + row.name if row.is_in_group else row.name
-
-    def take(self, name: str, value: str | bytes | None) -> bool:
-        """Take a row of the open box; False if it is too long for one."""
-        if self._rows >= _MAX_ROWS:
-            return False
-        self._rows += 1
-        if value is not None:
-            self._values[name] = value
-        return True
-
-    def edge(self) -> Record | None:
+    def _edge(self) -> Record | None:
         """Return the record of the box that a line of dashes ends; another may begin there."""
         trial = "" if self._values else self._trial  # named above the line in a box
         record = self._close()
@@ -175,16 +156,13 @@ class KeyValueReader:
     def _close(self) -> Record | None:
         texts, trial = self._values, self._trial
         self._values, self._group, self._rows, self._trial, self._row = {}, "", 0, "", None
-        numbers = {name: n for name, text in texts.items() if (n := _number(text)) is not None}
+        plain = ((name, as_float(text.rstrip(" %"))) for name, text in texts.items())
+        numbers = {name: number for name, number in plain if number is not None}
         content = _content_of(tuple(numbers), trial)
         if not content:
             return None
         positions = {unit: Position(numbers[name]) for unit, name in content.positions.items()}
         return Record(positions, [(name, numbers[own]) for own, name in content.metrics])
-
-
-def _number(text: str | bytes) -> float | None:
-    return as_float(text.rstrip(" %") if isinstance(text, str) else text.rstrip(b" %"))
 
 
 class _TableContent(NamedTuple):

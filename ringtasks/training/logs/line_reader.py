@@ -102,21 +102,22 @@ class LineReader:
 
     @property
     def mode(self) -> Mode | None:
-        """None: a dict of several lines is open, so lines are read one by one."""
-        if self._multiline.is_open:
+        """None: a dict or a table is incomplete, so its lines are the state, too."""
+        layout = self.key_values.layout
+        if self._multiline.is_open or layout is None:
             return None
         return Mode(
             self._columns.table,
             self._columns.is_validation,
             self._dump.is_open,
             self._skips_next,
-            self.key_values.layout,
+            layout,
             self.trial,
             self.section,
         )
 
     def go_to(self, mode: Mode) -> None:
-        """Take over the mode after a line that was recognized by its template."""
+        """Take over the mode after lines that were recognized by their templates."""
         self._columns.table, self._columns.is_validation = mode.table, mode.is_validation
         self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
         self.key_values.go_to(mode.key_values)

@@ -29,27 +29,27 @@ _SAMPLE_BYTES = 4096
 
 
 class LineSplitter:
-    """Takes chunks and returns the lines that they complete."""
+    """Takes chunks and returns the lines that they complete; empty ones are left out."""
 
     def __init__(self) -> None:
         self._partial = b""
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that ``chunk`` completes; some may be empty."""
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the lines that ``chunk`` completes."""
         end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
         if not end:
             # The end of an endless line is dropped: its beginning is kept, because it identifies
             # the line.
             self._partial = (self._partial + chunk)[:_MAX_PARTIAL_BYTES]
-            return []
+            return b""
         block = self._partial + chunk[: end - 1]
         self._partial = chunk[end:]
-        return _clean(block).split(b"\n")
+        return _clean(block)
 
-    def rest(self) -> list[bytes]:
+    def rest(self) -> bytes:
         """Return the text after the last line's end."""
         block, self._partial = self._partial, b""
-        return _clean(block).split(b"\n") if block else []
+        return _clean(block)
 
 
 def _clean(block: bytes) -> bytes:
@@ -59,7 +59,10 @@ def _clean(block: bytes) -> bytes:
         block = _BACKSPACES.sub(b"\n", block)
     if b"%|" in block:
         block = _FILL.sub(b"%|| ", block)
-    return block.replace(b"\r", b"\n")
+    block = block.replace(b"\r", b"\n")
+    while b"\n\n" in block:
+        block = block.replace(b"\n\n", b"\n")
+    return block.strip(b"\n")
 
 
 def _without_escapes(block: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .history import History
@@ -45,22 +44,25 @@ class LogReader:
     def feed(self, chunk: bytes) -> None:
         """Read the program's next output."""
         for start in range(0, len(chunk), _CHUNK_BYTES):
-            lines = [*filter(None, self._lines.feed(chunk[start : start + _CHUNK_BYTES]))]
-            if self._one_by_one or len(lines) < _MIN_LINES:
-                for line in lines:
-                    self._read(line)
+            text = self._lines.feed(chunk[start : start + _CHUNK_BYTES])
+            if self._one_by_one or text.count(b"\n") < _MIN_LINES:
+                self._read_each(text)
             else:
-                self._in_bulk.read(lines, self._times_of(lines))
+                self._in_bulk.read(text, self._times_of(text))
+
+    def _read_each(self, text: bytes) -> None:
+        for line in text.split(b"\n") if text else ():
+            self._read(line)
 
     def _read(self, line: bytes) -> None:
         if self._clock is not None:
             self._history.set_time(self._clock.read(line.decode("latin-1")))
         self._history.merge(self._reader.read(line))
 
-    def _times_of(self, lines: Sequence[bytes]) -> list[float | None] | None:
+    def _times_of(self, text: bytes) -> list[float | None] | None:
         if self._clock is None:
             return None
-        return [self._clock.read(line.decode("latin-1")) for line in lines]
+        return [self._clock.read(line) for line in text.decode("latin-1").split("\n")]
 
     @property
     def _in_bulk(self) -> BulkReader:
@@ -72,6 +74,5 @@ class LogReader:
 
     def end(self) -> None:
         """Read the text after the last line's end, and the records that were held back."""
-        for line in self._lines.rest():
-            self._read(line)
+        self._read_each(self._lines.rest())
         self._history.merge(self._reader.end())

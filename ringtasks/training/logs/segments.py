@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .columns import Columns
 from .extremes import extremes
-from .fixed_width import Floats
+from .number_columns import Floats
 from .points import INNER, OF_ONE_LINE, Before, is_repeat, point_of
 from .records import Point, Position
 

@@ -52,11 +52,17 @@ def may_be_row(text: str) -> bool:
 
 
 class Table:
-    """The columns of a heading, and the parser of its rows; one object for equal columns."""
+    """The columns of a heading, and the parser of its rows; tables of equal columns are equal."""
 
     def __init__(self, columns: tuple[Column, ...]) -> None:
         self.columns = columns
         self.rows = TemplateCache(functools.partial(_parse_row, columns))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self.columns == other.columns
+
+    def __hash__(self) -> int:
+        return hash(self.columns)
 
 
 class ColumnReader:

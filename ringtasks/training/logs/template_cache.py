@@ -17,8 +17,6 @@ __all__ = [
     "IN_NAME",
     "MAX_CHARS",
     "MAX_TEMPLATES",
-    "PLAIN_COUNT",
-    "PLAIN_NUMBER",
     "TemplateCache",
     "leading_digits",
     "masked",
@@ -37,13 +35,6 @@ _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
 #: In front of a separator of thousands, a leading 0 makes another number of the same digits. Behind
 #: a clock these are milliseconds: ``10:00:00,123``.
 _GROUPED = re.compile(rb"(?<!00:00:)(?<!0)0+(?=[,_]000)")
-
-#: Numbers as they are in templates: metrics, and counts.
-PLAIN_NUMBER = re.compile(
-    rb"[-+]?(?:(?:0{1,99}\.?0*|\.0+)(?:[eE][-+]?0{1,2})?|0{1,3}(?:[,_]000)+(?:\.0+)?"
-    rb"|(?i:nan|inf|infinity))\Z"
-)
-PLAIN_COUNT = re.compile(rb"(?:0{1,99}\.?0*|0{1,3}(?:[,_]000)+)\Z")
 
 _Key = tuple[bytes, tuple[str, ...]]
 

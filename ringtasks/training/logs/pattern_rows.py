@@ -1,0 +1,145 @@
+"""The lines that patterns recognized, as columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .bar_columns import BEHIND, BarColumns
+from .bar_lines import BarFormat
+from .bar_rows import BarLines, fits
+from .columns import ColumnBuffer, Schema
+from .keras import KerasLine
+from .keras_columns import KerasColumns, KerasLines
+from .line_reader import LineReader
+from .number_columns import Column, Floats, Ints, NumberColumns, TextBlock
+from .parsed import Span
+from .patterns import Field, Pattern
+from .records import Record
+from .template_cache import masked
+
+__all__ = ["STRIDE", "PatternRows"]
+
+#: The distance between the serial numbers of lines: a line may give several records.
+STRIDE = 1 << 20
+
+
+class _Rows(NamedTuple):
+    """How to convert the lines of a pattern. ``size``: the number of lines."""
+
+    pattern: Pattern
+    size: int
+    templates: tuple[bytes, ...]
+    schemas: tuple[Schema, ...]
+    bar: BarFormat | None
+
+
+class _Record(NamedTuple):
+    """Records whose numbers are not converted yet."""
+
+    schema: Schema
+    lines: Ints
+    columns: Sequence[Column | Floats]
+
+
+class PatternRows:
+    """Converts the lines of patterns and adds their records to a buffer.
+
+    :param add: takes the records of lines that were read alone in spite of their pattern.
+    """
+
+    def __init__(
+        self,
+        reader: LineReader,
+        buffer: ColumnBuffer,
+        add: Callable[[Sequence[Record], int], None],
+    ) -> None:
+        self._reader, self._buffer = reader, buffer
+        self._bars = BarColumns(reader.bars, buffer, add, lambda: reader.trial)
+        self._keras = KerasColumns(reader.keras, buffer, add, lambda: reader.trial)
+        self._known: list[_Rows] = []
+
+    def forget(self) -> None:
+        """Forget all patterns."""
+        self._known = []
+
+    def add(self, pattern: Pattern, lines: Sequence[bytes]) -> int | None:
+        """Return the number of a pattern; None if it can only be read alone."""
+        bar = self._reader.bars.format(pattern.bar) if pattern.bar else None
+        if bar and not fits(bar, masked(lines[0])):
+            return None
+        schemas = tuple(
+            Schema(record.kind, tuple((field.kind, field.name) for field in record.fields))
+            for record in pattern.records
+        )
+        templates = tuple(map(masked, lines))
+        self._known.append(_Rows(pattern, len(lines), templates, schemas, bar))
+        return len(self._known) - 1
+
+    def collect(self, block: TextBlock, numbers: Ints, start: int) -> None:
+        """Add the records of lines.
+
+        :param numbers: the number of the pattern that ends with a line; -1: none.
+        :param start: the index of the first line in the block.
+        """
+        order = np.argsort(numbers, kind="stable")
+        found, firsts = np.unique(numbers[order], return_index=True)
+        ends = [*firsts[1:].tolist(), len(order)]
+        columns = NumberColumns(block)
+        records: list[_Record] = []
+        bars: list[BarLines] = []
+        keras: list[KerasLines] = []
+        for number, first, end in zip(found.tolist(), firsts.tolist(), ends, strict=True):
+            if number < 0:
+                continue
+            rows, last = self._known[number], order[first:end] + start
+            records += _records(rows, last, columns)
+            if rows.bar:
+                lines = (last + 1) * STRIDE
+                bars.append(BarLines.of(rows.bar, rows.templates[0], last, lines, columns))
+            if rows.pattern.keras:
+                keras.append(_of_keras(rows.pattern.keras, rows, last, columns))
+        if keras:
+            self._keras.read(keras, columns)
+        if bars:
+            self._bars.read(bars, columns)
+        for schema, serials, given in records:
+            converted = [
+                columns.values(each) if isinstance(each, Column) else each for each in given
+            ]
+            self._buffer.add_columns(schema, serials, converted)
+
+
+def _records(rows: _Rows, last: Ints, columns: NumberColumns) -> Sequence[_Record]:
+    """Return the records of lines; ``last``: the last line of each."""
+    behind = BEHIND if rows.bar else 0
+    first = last - (rows.size - 1)
+    return [
+        _Record(
+            schema,
+            (first + record.line + 1) * STRIDE + behind + n,
+            [_column(field, rows, first, columns) for field in record.fields],
+        )
+        for n, (record, schema) in enumerate(zip(rows.pattern.records, rows.schemas, strict=True))
+    ]
+
+
+def _column(field: Field, rows: _Rows, first: Ints, columns: NumberColumns) -> Column | Floats:
+    if field.constant is not None:
+        return np.full(len(first), field.constant)
+    shape = rows.templates[field.line][field.start : field.end]
+    return columns.add(shape, columns.block.starts[first + field.line] + field.start)
+
+
+def _of_keras(line: KerasLine, rows: _Rows, last: Ints, columns: NumberColumns) -> KerasLines:
+    starts, template = columns.block.starts[last], rows.templates[0]
+
+    def column(span: Span) -> Column:
+        return columns.add(template[slice(*span)], starts + span[0])
+
+    done = column(line.done)
+    total = column(line.total) if template[slice(*line.total)].isdigit() else None
+    values = {value.name: column(value.span) for value in line.values}
+    return KerasLines(line, last, (last + 1) * STRIDE, done, total, values)

@@ -1,0 +1,81 @@
+"""Numbers for the templates of lines, many lines at a time.
+
+Lines share a number if they have the same template and the same digits in names.  A line with a
+leading zero before a separator of thousands shares none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .number_columns import Ints, TextBlock
+from .template_cache import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
+
+__all__ = ["IRREGULAR", "TemplateIds"]
+
+#: The number of lines that share none.
+IRREGULAR = 0
+_MAX_VARIANTS = 256
+
+
+class _InName(NamedTuple):
+    """The offsets of digits in names, and of those that must not be 0."""
+
+    digits: list[int]
+    leading: list[int]
+    variants: dict[bytes, int]
+
+
+class TemplateIds(dict[bytes, int]):
+    """The numbers of templates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = IRREGULAR
+        self._in_names: dict[int, _InName] = {}
+
+    @property
+    def are_too_many(self) -> bool:
+        return self._last > MAX_TEMPLATES
+
+    def __missing__(self, template: bytes) -> int:
+        number = self[template] = self._next() if len(template) <= MAX_CHARS else IRREGULAR
+        names = IN_NAME.finditer(template.decode("latin-1"))
+        digits = [n for found in names for n in range(*found.span()) if template[n] == ord("0")]
+        leading = leading_digits(template)
+        if number != IRREGULAR and (digits or leading):
+            self._in_names[number] = _InName(digits, leading, {})
+        return number
+
+    def of(self, block: TextBlock) -> Ints:
+        """Return the numbers of a block's lines."""
+        found = np.array([*map(self.__getitem__, masked(block.text).split(b"\n"))], dtype=np.int64)
+        count = np.bincount(found)
+        for number, in_name in [*self._in_names.items()]:
+            if number < len(count) and count[number]:
+                rows = np.flatnonzero(found == number)
+                found[rows] = self._of_variants(in_name, block, block.starts[rows])
+        return found
+
+    def _of_variants(self, in_name: _InName, block: TextBlock, starts: Ints) -> Ints:
+        digits = block.bytes[starts[:, None] + np.array(in_name.digits, dtype=np.int64)]
+        texts = np.ascontiguousarray(digits).view(f"S{max(1, len(in_name.digits))}").ravel()
+        if not in_name.digits:
+            texts = np.full(len(starts), b"-")
+        numbers = np.array([self._variant(in_name, text) for text in texts.tolist()])
+        for at in in_name.leading:
+            numbers[block.bytes[starts + at] == ord("0")] = IRREGULAR
+        return numbers
+
+    def _variant(self, in_name: _InName, digits: bytes) -> int:
+        number = in_name.variants.get(digits)
+        if number is None:
+            number = self._next() if len(in_name.variants) < _MAX_VARIANTS else IRREGULAR
+            in_name.variants[digits] = number
+        return number
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
