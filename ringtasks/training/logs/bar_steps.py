@@ -101,8 +101,9 @@ class Head:
 
     @property
     def longest(self) -> int:
-        """The largest number of rows of one count."""
-        return int(np.bincount(self._group).max())
+        """The largest number of rows of one count whose values may be held back."""
+        held = self._group[self.has] if self.is_of_counts else self._group[:0]
+        return int(np.bincount(held, minlength=1).max())
 
     @property
     def is_of_counts(self) -> bool:

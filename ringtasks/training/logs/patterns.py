@@ -125,6 +125,12 @@ class _Trial(NamedTuple):
         """Return whether all but the numbers is the same."""
         return self[:-1] == other[:-1]
 
+    def without_totals(self) -> _Trial:
+        """Return the content without records of totals alone, which are none if they are 0."""
+        kept = [n for n, (kind, _, names) in enumerate(self.records) if names or kind == "attempt"]
+        records = tuple(self.records[n] for n in kept)
+        return self._replace(records=records, numbers=())
+
 
 def find_pattern(before: Mode, lines: Sequence[bytes]) -> Pattern | None:
     """Return the pattern of lines; None if lines of their templates are read one by one."""
@@ -132,10 +138,13 @@ def find_pattern(before: Mode, lines: Sequence[bytes]) -> Pattern | None:
     if any(len(text) > MAX_CHARS for text in texts):
         return None
     others = [[*_with_digits(texts, trial)] for trial in range(_TRIALS)]
-    tried = [_tried(before, each) for each in (*others, [*_with_digits(texts, None)], texts)]
+    tried = [_tried(before, each) for each in (*others, texts)]
+    zeros = _tried(before, [*_with_digits(texts, None)]).without_totals()
     if not all(each.is_like(tried[0]) for each in tried):
         return None
-    after, bar, keras, outlines, _ = tried.pop(_TRIALS)  # zeros are equal
+    if not zeros.is_like(tried[0].without_totals()):
+        return None
+    after, bar, keras, outlines, _ = tried[0]
     if after is None or (len(lines) > 1 and (bar or keras)):
         return None
     found = [

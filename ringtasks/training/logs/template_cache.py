@@ -29,8 +29,8 @@ MAX_CHARS = 1000
 _TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _TO_NEXT = str.maketrans("0123456789", "1234567890")
 _TO_NEXT_OF_NINE = str.maketrans("123456789", "234567891")
-#: Digits of a name: ``f1``, ``mAP50-95``, ``Acc@0.5``. They belong to the template.
-IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?", re.ASCII)
+#: Digits of a name: ``f1``, ``mAP50-95``, ``Acc@0.5``, ``f_22260_00001``. They belong to the template.
+IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?(?:_\d+)*", re.ASCII)
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
 #: In front of a separator of thousands, a leading 0 makes another number of the same digits. Behind
 #: a clock these are milliseconds: ``10:00:00,123``.
@@ -50,8 +50,15 @@ def masked(text: bytes) -> bytes:
 
 
 def leading_digits(template: bytes) -> list[int]:
-    """Return the offsets at which a text of the template must not have a 0."""
-    return [found.start() for found in _GROUPED.finditer(template)]
+    """Return the offsets at which a text of the template must not have a 0, unless of a name."""
+    if b",000" not in template and b"_000" not in template:
+        return []
+    names = [found.span() for found in IN_NAME.finditer(template.decode("latin-1"))]
+    return [
+        at
+        for at in (found.start() for found in _GROUPED.finditer(template))
+        if not any(start <= at < end for start, end in names)
+    ]
 
 
 class TemplateCache(Generic[_Found]):
@@ -96,8 +103,6 @@ def _key(text: str) -> _Key:
 
 
 def _has_leading_digits(text: str, template: bytes) -> bool:
-    if b",000" not in template and b"_000" not in template:
-        return True
     return all(text[at] != "0" for at in leading_digits(template))
 
 
