@@ -32,8 +32,8 @@ def _add_columns(history: History, columns: Sequence[Columns], time_of: TimeOf |
     placed = [own for own in columns if own.kind != "count"]
     if history.is_heading and not history.at.keys().isdisjoint(OF_ONE_LINE):
         return False
-    owned = None if any(map(_is_heading_of_batch, placed)) else _owned(history, placed)
-    if owned is None:
+    owned = _owned(history, placed)
+    if owned is None or _inherits_batch(owned):
         return False
     segment = None
     if owned:
@@ -54,10 +54,21 @@ def _add_columns(history: History, columns: Sequence[Columns], time_of: TimeOf |
     return True
 
 
-def _is_heading_of_batch(columns: Columns) -> bool:
-    """Return whether records give only a position that the lines below them inherit."""
-    is_of_line = columns.kind != "bar" and not columns.values
-    return is_of_line and not columns.positions.keys().isdisjoint(OF_ONE_LINE)
+def _inherits_batch(columns: Sequence[Columns]) -> bool:
+    """Return whether a record without a position follows one that gives a batch alone."""
+    of_lines = [own for own in columns if own.kind != "bar"]
+    headings = [
+        own.lines
+        for own in of_lines
+        if not own.values and not own.positions.keys().isdisjoint(OF_ONE_LINE)
+    ]
+    if not headings:
+        return False
+    lines = np.concatenate([own.lines for own in of_lines])
+    has_own = np.repeat([bool(own.positions) for own in of_lines], [len(o.lines) for o in of_lines])
+    order = np.argsort(lines, kind="stable")
+    after = np.searchsorted(lines[order], np.concatenate(headings), side="right")
+    return not has_own[order][after[after < len(lines)]].all()
 
 
 def _owned(history: History, columns: Sequence[Columns]) -> list[Columns] | None:
@@ -102,7 +113,7 @@ def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> N
             history.local_units.update(own.positions.keys() - {"epoch"})
     for unit, given in segment.units.items():
         before = history.latest.get(unit, given.position(0))
-        if unit != "epoch" and (given.falls or given.done[0] < before.done):
+        if unit != "epoch" and (given.falls or given.counts[0] < before.done):
             history.local_units.add(unit)
         history.latest[unit] = given.position(-1)
 

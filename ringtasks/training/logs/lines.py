@@ -21,7 +21,7 @@ _ESCAPE = re.compile(
     rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC (a title, a link), DCS, SOS, PM, APC
     rb"|[ -/]*[0-~])"
 )
-_BACKSPACES = re.compile(rb"\x08+")
+_EMPTY_LINES = re.compile(rb"\n\n+")
 #: The filled part of a bar tells no more than the count beside it; without it, the bars of a run
 #: are of a few templates.
 _FILL = re.compile(rb"%\|[^|\[\]\r\n]{1,600}\| ")
@@ -56,13 +56,10 @@ def _clean(block: bytes) -> bytes:
     if b"\x1b" in block:
         block = _without_escapes(block)
     if b"\x08" in block:
-        block = _BACKSPACES.sub(b"\n", block)
+        block = block.replace(b"\x08", b"\n")
     if b"%|" in block:
         block = _FILL.sub(b"%|| ", block)
-    block = block.replace(b"\r", b"\n")
-    while b"\n\n" in block:
-        block = block.replace(b"\n\n", b"\n")
-    return block.strip(b"\n")
+    return _EMPTY_LINES.sub(b"\n", block.replace(b"\r", b"\n")).strip(b"\n")
 
 
 def _without_escapes(block: bytes) -> bytes:

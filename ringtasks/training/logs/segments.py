@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from .columns import Columns
 from .extremes import extremes
-from .number_columns import Floats
+from .number_columns import Floats, Ints
 from .points import INNER, OF_ONE_LINE, Before, is_repeat, point_of
 from .records import Point, Position
 
@@ -34,30 +35,37 @@ class _Assignments:
 
     def __init__(self, unit: str, columns: Sequence[Columns]) -> None:
         sources = [own for own in columns if unit in own.positions]
-        lines = np.concatenate([own.lines for own in sources])
-        done = np.concatenate([own.positions[unit] for own in sources])
+        lines: Ints = np.concatenate([own.lines for own in sources])
+        done: Floats = np.concatenate([own.positions[unit] for own in sources])
         totals = np.concatenate([own.totals.get(unit, np.zeros(len(own.lines))) for own in sources])
         if len(sources) > 1:
             order = np.argsort(lines, kind="stable")
             lines, done, totals = lines[order], done[order], totals[order]
         #: True if a count begins anew, false if all only grow.
         self.falls = bool((done[1:] < done[:-1]).any())
-        self.lines: list[int] = lines.tolist()
-        self.done: list[float] = done.tolist()
-        self._totals: list[float] = totals.tolist()
+        self.given_at: Ints = lines
+        self.counts: Floats = done
+        self._totals: Floats = totals
+
+    @cached_property
+    def lines(self) -> list[int]:
+        lines: list[int] = self.given_at.tolist()
+        return lines
 
     def before(self, line: int) -> int:
         """Return the number of lines up to ``line`` that give a position."""
         return bisect_right(self.lines, line)
 
     def position(self, n: int) -> Position:
-        return Position(self.done[n], self._totals[n] or None)
+        return Position(float(self.counts[n]), float(self._totals[n]) or None)
 
     @property
     def last_total(self) -> tuple[int, float] | None:
         """The last total, and its line."""
-        found = zip(reversed(self.lines), reversed(self._totals), strict=True)
-        return next(((line, total) for line, total in found if total), None)
+        found = np.flatnonzero(self._totals)
+        if not len(found):
+            return None
+        return int(self.given_at[found[-1]]), float(self._totals[found[-1]])
 
 
 def _assignments(columns: Sequence[Columns]) -> dict[str, _Assignments]:
@@ -86,8 +94,7 @@ class Segment:
         self._inherited = {*self._of_lines, *before.at} - {*OF_ONE_LINE}
         self.last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
-        self._measured_lines = np.sort(np.concatenate([[], *measured]))
-        self._measured: list[int] = self._measured_lines.tolist()
+        self._measured_lines = np.sort(np.concatenate([np.array([], dtype=np.int64), *measured]))
         self._epochs = self._changes_of_epoch()
 
     def _changes_of_epoch(self) -> list[int]:
@@ -95,16 +102,21 @@ class Segment:
         given = self._of_lines.get("epoch")
         if given is None:
             return []
-        done = np.array(given.done)
+        done = given.counts
         changes = np.flatnonzero(done[1:] != done[:-1]) + 1
-        lines = [given.lines[n] for n in changes.tolist()]
+        lines: list[int] = given.given_at[changes].tolist()
         known = self._start.at.get("epoch")
-        return lines if known and known.done == given.done[0] else [given.lines[0], *lines]
+        return lines if known and known.done == done[0] else [int(given.given_at[0]), *lines]
 
     @property
     def measured(self) -> int:
         """The number of lines that print a metric."""
-        return len(self._measured)
+        return len(self._measured_lines)
+
+    @cached_property
+    def _measured(self) -> list[int]:
+        measured: list[int] = self._measured_lines.tolist()
+        return measured
 
     def measured_before(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return for each line the number of lines before it that print a metric."""
@@ -251,16 +263,16 @@ class PointsOfColumns:
 
     def extremes(self, start: int, count: int, size: int) -> list[int]:
         """Return the indices of the two values that stand for each of several windows."""
-        windows = self.values[start : start + count * size].reshape(count, size)
-        pairs = np.stack([windows.argmin(axis=1), windows.argmax(axis=1)], axis=1)
-        ends = np.take_along_axis(windows, pairs, axis=1)
-        pairs.sort(axis=1)
-        pairs[pairs[:, 0] == pairs[:, 1]] = 0, size - 1
-        for n in np.flatnonzero(~np.isfinite(ends).all(axis=1)).tolist():
-            pairs[n] = extremes(windows[n].tolist())
-        firsts = np.arange(start, start + count * size, size)
-        indices: list[int] = (pairs + firsts[:, None]).ravel().tolist()
+        found = _extremes(self.values[start : start + count * size].reshape(count, size))
+        indices: list[int] = (found + start).tolist()
         return indices
+
+    @staticmethod
+    def extremes_of_windows(values: Sequence[float], size: int) -> list[int]:
+        """Return the same as the function of that name."""
+        whole = len(values) // size * size
+        found: list[int] = _extremes(np.array(values[:whole]).reshape(-1, size)).tolist()
+        return [*found, *(whole + n for n in extremes(values[whole:]))]
 
     def made(self, indices: Sequence[int]) -> list[Point]:
         """Return some of the points, those of like records made together."""
@@ -304,3 +316,16 @@ class PointsOfColumns:
 
 _FIELD = {name: n for n, name in enumerate(Point._fields)}
 _SERIAL, _VALUE, _TIME = _FIELD["serial"], _FIELD["value"], _FIELD["time"]
+
+
+def _extremes(windows: npt.NDArray[np.float64]) -> Ints:
+    """Return the indices of the values that stand for each window."""
+    size = windows.shape[1]
+    pairs = np.stack([windows.argmin(axis=1), windows.argmax(axis=1)], axis=1)
+    ends = np.take_along_axis(windows, pairs, axis=1)
+    pairs.sort(axis=1)
+    pairs[pairs[:, 0] == pairs[:, 1]] = 0, size - 1
+    for n in np.flatnonzero(~np.isfinite(ends).all(axis=1)).tolist():
+        pairs[n] = extremes(windows[n].tolist())
+    indices: Ints = (pairs + np.arange(0, windows.size, size)[:, None]).ravel()
+    return indices

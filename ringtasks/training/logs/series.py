@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, TypeAlias
 
-from .extremes import extremes
+from .extremes import extremes, extremes_of_windows
 from .records import Point
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Series:
         self._window: list[_Found] = []
         self._window_values: list[float] = []
         self._last: Point | None = None
+        self._extremes_of_windows = extremes_of_windows
 
     def __iter__(self) -> Iterator[Point]:
         yield from map(_made, self._kept)
@@ -58,6 +59,7 @@ class Series:
     def extend(self, points: PointsOfColumns) -> None:
         """Add the next points."""
         last = len(points) - 1
+        self._extremes_of_windows = points.extremes_of_windows
         self.append(points[0])
         if last:
             self._keep_many(points, last)
@@ -123,16 +125,15 @@ class Series:
         kept, values = self._kept, self._kept_values
         if self._stride >= _MAX_UNMADE_STRIDE:
             kept = _all_made(kept)
-        self._kept, self._kept_values = [_made(kept[0])], values[:1]
-        for start in range(1, len(kept), 4):
-            self._keep_extremes(values[start : start + 4], kept[start : start + 4])
+        indices = [0, *(n + 1 for n in self._extremes_of_windows(values[1:], 4))]
+        self._kept = [_made(kept[0]), *(kept[n] for n in indices[1:])]
+        self._kept_values = [values[n] for n in indices]
         self._stride *= 2
 
     def _keep_extremes(self, values: Sequence[float], found: Sequence[_Found]) -> None:
         for n in extremes(values):
-            each = found[n]
-            is_made = isinstance(each, Point) or self._stride < _MAX_UNMADE_STRIDE
-            self._kept.append(each if is_made else _made(each))
+            is_made = self._stride < _MAX_UNMADE_STRIDE
+            self._kept.append(found[n] if is_made else _made(found[n]))
             self._kept_values.append(values[n])
 
 

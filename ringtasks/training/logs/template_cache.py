@@ -25,11 +25,11 @@ __all__ = [
 _Found = TypeVar("_Found")
 
 MAX_TEMPLATES = 8192
-MAX_CHARS = 1000
+MAX_CHARS = 4000
 _TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _TO_NEXT = str.maketrans("0123456789", "1234567890")
 _TO_NEXT_OF_NINE = str.maketrans("123456789", "234567891")
-#: Digits of a name: ``f1``, ``mAP50-95``, ``Acc@0.5``, ``f_22260_00001``. They belong to the template.
+#: Digits of a name belong to the template: ``f1``, ``mAP50-95``, ``Acc@0.5``, ``f_22260_00001``.
 IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?(?:_\d+)*", re.ASCII)
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
 #: In front of a separator of thousands, a leading 0 makes another number of the same digits. Behind
