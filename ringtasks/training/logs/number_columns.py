@@ -34,7 +34,7 @@ _HAS_WIDE = np.finfo(np.longdouble).nmant >= 63
 _NUMBER = re.compile(
     rb"(?P<sign>[-+]?)(?P<whole>[0,_]*)(?:\.(?P<part>0*))?(?:[eE](?P<esign>[-+]?)(?P<exp>0+))?\Z"
 )
-_ZERO = 48.0  # "0" in ASCII
+_ZERO = ord("0")
 
 
 class TextBlock:
@@ -116,24 +116,13 @@ def _offsets(shape: bytes, start: int, end: int | None = None) -> list[int]:
 
 
 def _whole(rows: _Bytes, digits: list[int]) -> Ints:
-    """Return the integers that digits at these offsets make."""
-    total = np.zeros(len(rows), dtype=np.int64)
-    for first in range(0, len(digits), _MAX_DIGITS):
-        part = digits[first : first + _MAX_DIGITS]
-        total *= 10 ** len(part)
-        total += _exact(rows, part).astype(np.int64)
-    return total
-
-
-def _exact(rows: _Bytes, digits: list[int]) -> Floats:
-    """Return the integers of at most 15 digits, which are exact as are the sums of bytes."""
+    """Return the integers that at most 18 digits make."""
     start, end = (digits[0], digits[-1] + 1) if digits else (0, 0)
-    weights = np.zeros(end - start)
+    weights = np.zeros(end - start, dtype=np.int64)
     for n, at in enumerate(reversed(digits)):
-        weights[at - start] = 10.0**n
-    sums: Floats = rows[:, start:end].astype(np.float64) @ weights
-    sums -= _ZERO * weights.sum()
-    return sums
+        weights[at - start] = 10**n
+    sums: Ints = rows[:, start:end].astype(np.int64) @ weights  # no BLAS: it would use threads
+    return sums - _ZERO * int(weights.sum())
 
 
 def _values(shape: bytes, rows: _Bytes) -> Floats:
@@ -148,10 +137,8 @@ def _values(shape: bytes, rows: _Bytes) -> Floats:
     power = np.full(len(rows), -len(found["part"] or b""), dtype=np.int64)
     if exponent:
         power += _whole(rows, exponent) * (-1 if found["esign"] == b"-" else 1)
-    if len(digits) <= _MAX_DIGITS:
-        numbers, is_sure = _scaled(_exact(rows, digits), power)
-    else:
-        numbers, is_sure = _scaled_wide(_whole(rows, digits), power)
+    scaled = _scaled if len(digits) <= _MAX_DIGITS else _scaled_wide
+    numbers, is_sure = scaled(_whole(rows, digits), power)
     if found["sign"] == b"-":
         numbers = -numbers
     if not is_sure.all():
@@ -160,7 +147,7 @@ def _values(shape: bytes, rows: _Bytes) -> Floats:
     return numbers
 
 
-def _scaled(whole: Floats, power: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _scaled(whole: Ints, power: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return integers times a power of ten, and which of them are certain."""
     scale = _POWERS[np.minimum(np.abs(power), _MAX_POWER)]
     return np.where(power < 0, whole / scale, whole * scale), np.abs(power) <= _MAX_POWER
