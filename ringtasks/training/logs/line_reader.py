@@ -22,7 +22,7 @@ from .tables import ColumnReader, Table, may_be_row
 from .template_cache import TemplateCache
 from .trials import in_trial, trial_after, trial_of
 
-__all__ = ["Line", "LineReader", "Mode", "line_of", "may_hold_bar"]
+__all__ = ["LineReader", "Mode"]
 
 #: A warning quotes a line of source; LightGBM prints its best iteration again.
 _NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
@@ -34,7 +34,7 @@ _RESUMES = re.compile(
 _LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
 
 
-class Line(NamedTuple):
+class _Line(NamedTuple):
     """The content of a line that depends on no other line.
 
     ``is_common``: a layout that is open may have the line, but none begins with it; ``heading``:
@@ -49,9 +49,9 @@ class Line(NamedTuple):
     heading: str = ""
 
 
-def _look_at(text: str) -> Line:
+def _look_at(text: str) -> _Line:
     if len(text) > MAX_TEXT_CHARS:
-        return Line(True, False, False, False, parse_line(text))
+        return _Line(True, False, False, False, parse_line(text))
     is_common = may_be_row(text) and not begins_table(text) and not is_of_keras(text)
     parsed = parse_line(text)
     trial = trial_of(text) if parsed.values else ""
@@ -63,14 +63,14 @@ def _look_at(text: str) -> Line:
     resumes = _RESUMES.match(text) is not None
     parsed = parsed._replace(values=values)
     heading = heading_of(text)
-    return Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading)
+    return _Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading)
 
 
 def _decoded(name: str) -> str:
     return name.encode("latin-1").decode("utf-8", "replace")
 
 
-line_of = TemplateCache(_look_at)
+_line_of = TemplateCache(_look_at)
 
 
 class Mode(NamedTuple):
@@ -142,7 +142,7 @@ class LineReader:
             text = text if block is None else block
         if self._dump.holds(text):
             return []
-        if not may_hold_bar(text):
+        if not _may_hold_bar(text):
             return self.read_text(text)
         record = self._columns.read(text) if self._columns.table.columns else None
         if record is not None:  # ultralytics draws a bar behind the row of a table
@@ -159,7 +159,7 @@ class LineReader:
         """Return what a line without a bar tells, or the text behind a bar."""
         if not text or text.isspace():
             return []
-        line = line_of(text)
+        line = _line_of(text)
         if line.is_of_lightning:
             self.bars.note_lightning()
         if line.is_common:
@@ -184,7 +184,7 @@ class LineReader:
         return [in_trial(each, self.trial) for each in held]
 
 
-def may_hold_bar(text: str) -> bool:
+def _may_hold_bar(text: str) -> bool:
     """Return whether a bar may begin a line: only then the patterns of bars are tried."""
     if len(text) > MAX_TEXT_CHARS:
         return False

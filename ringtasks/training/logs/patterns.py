@@ -22,7 +22,7 @@ from .parsed import Span
 from .records import Record
 from .template_cache import IN_NAME, MAX_CHARS, leading_digits, masked
 
-__all__ = ["Field", "FoundRecord", "Pattern", "find_pattern", "is_empty"]
+__all__ = ["Field", "FoundRecord", "Pattern", "find_pattern"]
 
 _TRIALS = 3
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
@@ -163,7 +163,7 @@ def _tried(before: Mode, texts: Sequence[str]) -> _Trial:
         (record, n)
         for n, text in enumerate(texts)
         for record in reader.read(text.encode("latin-1"))
-        if record.kind == "attempt" or not is_empty(record)
+        if record.kind == "attempt" or not _is_empty(record)
     ]
     numbers = tuple(_numbers(record) for record, _ in records)
     outline = tuple(
@@ -244,6 +244,6 @@ def _digit(number: int, n: int, trial: int) -> str:
     return str(1 + (number // 9**trial + 4 * trial + 5 * n) % 9)
 
 
-def is_empty(record: Record) -> bool:
+def _is_empty(record: Record) -> bool:
     """Return whether a record is empty."""
     return not (record.positions or record.values or record.totals)

@@ -78,12 +78,6 @@ class TemplateCache(Generic[_Found]):
             return self._learn(key, known, text)
         return known if _has_leading_digits(text, key[0]) else self._parse(text)
 
-    def is_known(self, text: str) -> bool:
-        """Return whether the result holds for all texts of this template."""
-        key = _key(text)
-        known = not isinstance(self._known.get(key, _Unknown.ONCE), _Unknown)
-        return known and _has_leading_digits(text, key[0])
-
     def _learn(self, key: _Key, known: _Unknown | None, text: str) -> _Found:
         found = self._parse(text)
         if not _has_leading_digits(text, key[0]):
