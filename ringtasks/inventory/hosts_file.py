@@ -7,22 +7,18 @@ host's entry makes that host unusable (`HostConfig.fault`); the others are not a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import HOST_NAME_EXPECTED, is_host_name
 from .field_check import checked_field, setting_lines
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
+from .near_settings import warnings_of
 from .sources.model import Source
 from .yaml_lines import LinedMapping, kind_of, parse
 
 __all__ = ["read"]
-
-#: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
-_MISTYPED = 0.8
 
 
 def read(name: str, text: bytes) -> Content:
@@ -45,8 +41,8 @@ def read(name: str, text: bytes) -> Content:
     for key, given in section.items():
         host = _host(name, section, key, given, defaults)
         hosts[host.name] = host
-    lined = [(defaults, ""), *((g, str(key)) for key, g in section.items())]
-    warnings = tuple(_mistyped(name, lined))
+    own = ((str(key), given) for key, given in section.items())
+    warnings = tuple(warnings_of(name, defaults, own))
     sources, lines = _sources(name, document), setting_lines(defaults)
     return Content(hosts, _groups_of(name, groups), warnings, sources, common, lines)
 
@@ -159,17 +155,3 @@ def _member_texts(given: Any, written: tuple[str, ...]) -> list[str] | None:
     if not isinstance(given, list) or any(isinstance(item, (list, dict)) for item in given):
         return None
     return list(written)  # YAML reads some names, such as 010 and no, as something else
-
-
-def _mistyped(file: str, lined: Iterable[tuple[Any, str]]) -> Iterable[str]:
-    """Warn of facts whose names are nearly those of settings."""
-    seen: set[str] = set()
-    for mapping, host in lined:
-        for key in mapping if isinstance(mapping, LinedMapping) else ():
-            if not isinstance(key, str) or key in SETTINGS or key in seen:
-                continue
-            seen.add(key)
-            near = near_names(key, SETTINGS, similarity=_MISTYPED)
-            if near:
-                place = f"{file}:{mapping.lines.get(key)}: {f'{host}: ' if host else ''}{key}"
-                yield f"{place}: not a setting, kept as a fact; did you mean {near[0]}?"

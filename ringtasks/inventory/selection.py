@@ -38,6 +38,8 @@ Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 _MAX_NAMES = 100_000
 
 
+#: The text between the brackets of a range.
+_NUMBERS = r"\s*\d+(-\d+(/\d+)?)?(\s*,\s*\d+(-\d+(/\d+)?)?)*\s*"
 _DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?")
 #: The facts that `sources` give: none may be known while a source is down.
 _FACTS_OF_SOURCES = ("gpu", "gpu_count", "id", "os", "price_per_hour", "region", "status")
@@ -392,6 +394,13 @@ def _range(item: str, inventory: Inventory, expression: str) -> set[str]:
 
     if _size_of(item) > _MAX_NAMES:
         raise UsageError(f"selector {expression!r}: stands for more than {_MAX_NAMES} names")
+    ranges = re.findall(r"\[([^\]]*)\]", item)
+    odd = [found for found in ranges if not re.fullmatch(_NUMBERS, found)]
+    if odd:
+        raise UsageError(
+            f"selector {expression!r}: [{odd[0]}] is not a range of numbers such as [1-4,07]; "
+            "for other characters use * or ?, or list the names"
+        )
     try:
         names = list(NodeSet(item))
     except NodeSetException as error:

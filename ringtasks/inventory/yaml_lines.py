@@ -7,6 +7,7 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import yaml
@@ -83,7 +84,8 @@ def parse_value(name: str, text: bytes) -> object:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problem = error.problem or "broken"
-        raise InventoryError(f"not YAML: {problem}", file=name, line=line) from error
+        hint = _hint(text, error.problem_mark)
+        raise InventoryError(f"not YAML: {problem}{hint}", file=name, line=line) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InventoryError(f"not YAML: {reason}", file=name) from error
@@ -91,6 +93,19 @@ def parse_value(name: str, text: bytes) -> object:
     if b"*" in text and _size(document, _MAX_NODES) >= _MAX_NODES:
         raise InventoryError("expands to more than a million values (aliases?)", file=name)
     return document
+
+
+def _hint(text: bytes, mark: Any) -> str:
+    """Return the advice on a mistake that people make, of which YAML says little."""
+    lines = text.split(b"\n")
+    at = mark.line if mark is not None else -1
+    own = lines[at] if 0 <= at < len(lines) else b""
+    if b"\t" in own[: len(own) - len(own.lstrip())]:
+        return ": the line begins with a TAB: indent with spaces"
+    before = lines[at - 1] if 0 < at <= len(lines) else b""
+    if re.fullmatch(rb"\s*[\w-]+:[^\s:].*", before) or re.fullmatch(rb"\s*[\w-]+:[^\s:].*", own):
+        return ": after the colon of a key comes a space"
+    return ""
 
 
 def _load(text: bytes) -> object:

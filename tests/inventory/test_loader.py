@@ -269,6 +269,40 @@ def test_misspelled_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "advice"),
+    [
+        ("a:\n\tssh_host: h", 2, "the line begins with a TAB: indent with spaces"),
+        ("a:\n  ssh_host: h\n \tssh_user: u", 3, "the line begins with a TAB: indent"),
+        ("a:\n  ssh_host:h\n  ssh_user: u", 3, "after the colon of a key comes a space"),
+    ],
+)
+def test_usual_mistake_in_yaml_is_named(load: Load, text: str, line: int, advice: str) -> None:
+    with pytest.raises(InventoryError, match=f"hosts.yaml:{line}: not YAML: .*: {advice}"):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("port", "ssh_port"), ("user", "ssh_user"), ("HostName", "ssh_host"),
+        ("identity_file", "ssh_key"), ("IdentityFile", "ssh_key"), ("jump", "proxy_jump"),
+        ("ansible_host", "ssh_host"), ("ProxyJump", "proxy_jump"), ("key", "ssh_key"),
+        ("ServerAliveInterval", "server_alive_interval"), ("workdir", "work_dir"),
+    ],
+)  # fmt: skip
+def test_name_of_another_tool_is_warned_of_unless_the_setting_is_there(
+    load: Load, key: str, meant: str
+) -> None:
+    alone = load(f"a:\n  tailscale_ip: 100.64.0.1\n  {key}: 22")
+    value = "22" if meant in ("ssh_port", "server_alive_interval") else "x"
+    beside = load(f"defaults: {{{meant}: {value}}}\nhosts:\n  a:\n    {key}: 22")
+
+    told = f"hosts.yaml:3: a: {key}: not a setting, kept as a fact; did you mean {meant}?"
+    assert [warning.rpartition("/")[2] for warning in alone.warnings] == [told]
+    assert not any("not a setting" in warning for warning in beside.warnings)
+
+
 def test_missing_named_inventory_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def test_selector_returns_the_expected_hosts(expression: str, expected: list[str
         ("mac,", "found a gap"),
         ("!", "expected a name after '!'"),
         ("gpu[01", "expected a ']'"),
-        ("gpu[x-y]", "selector 'gpu[x-y]'"),
+        ("gpu[x-y]", "[x-y] is not a range of numbers such as [1-4,07]"),
         ("nothing-*", "no host matches 'nothing-*'; 'inv hosts' lists the hosts"),
         ("mac,!mac", "no host matches"),
         ("role=none", "no host matches"),
