@@ -8,6 +8,7 @@ LFS pointers are reported.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -69,6 +70,11 @@ class ReleaseSource(ABC):
         """Warnings for the user; the answer may wait for ``git status``, so ask late."""
         return ()
 
+    @property
+    def change_notes(self) -> tuple[str, ...]:
+        """The first of `notes`, which need no files: on changes that are not in the release."""
+        return ()
+
     @abstractmethod
     def has(self, name: str) -> bool:
         """Return True if a file or folder of the source has this path."""
@@ -120,11 +126,14 @@ class _Revision(ReleaseSource):
         self._parts = [outermost, *self.repository.submodules(self.revision)]
         self._status = self._look_for_changes() if ref == "HEAD" else None
 
+    @functools.cached_property
+    def change_notes(self) -> tuple[str, ...]:
+        is_changed = self._status is not None and self._status.communicate(timeout=TIMEOUT)[0]
+        return ("uncommitted changes are not in the release",) if is_changed else ()
+
     @property
     def notes(self) -> tuple[str, ...]:
-        is_changed = self._status is not None and self._status.communicate(timeout=TIMEOUT)[0]
-        notes = ["uncommitted changes are not in the release"] if is_changed else []
-        return (*notes, *_notes_on_pointers(self.folder(), _RELEASED_POINTER))
+        return (*self.change_notes, *_notes_on_pointers(self.folder(), _RELEASED_POINTER))
 
     def has(self, name: str) -> bool:
         return any(

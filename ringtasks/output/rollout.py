@@ -34,6 +34,8 @@ class RolloutView(RolloutObserver):
         self, *, is_verbose: bool = False, environ: Mapping[str, str] | None = None
     ) -> None:
         self.conceal: Callable[[str], str] = str
+        self.before_upload: Callable[[], None] = lambda: None
+        self._said: set[str] = set()
         self._environ = environ or {}
         self._in_github = github.is_active(self._environ)
         self._is_verbose = is_verbose
@@ -49,6 +51,8 @@ class RolloutView(RolloutObserver):
         self.say(f"{report.action} {report.release} by {report.who}: {_hosts(len(report.hosts))}")
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
+        if action is Action.STAGE:
+            self.before_upload()
         self._tell_github(github.command("group", f"{action.value}: {_hosts(len(hosts))}"))
 
     def action_ended(self, action: Action) -> None:
@@ -77,6 +81,12 @@ class RolloutView(RolloutObserver):
 
     def say(self, text: str) -> None:
         self._print(f"ringtasks: {visible(text)}")
+
+    def say_once(self, text: str) -> None:
+        """Print a message, unless it was printed before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def ended(self, report: DeployReport) -> None:
         """Show the state of each host and the summary."""

@@ -36,7 +36,7 @@ _ROLLOUT_HELP = {
     "wait": "seconds to wait for another deploy to end (default: 0)",
     "dry-run": "change nothing: show hosts, routes, scripts and what would be removed",
     "junit": "write a JUnit report to this file",
-    "verbose": "show the output of the commands while they run",
+    "verbose": "show the output of the commands while they run; with --dry-run, whole scripts",
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,
 }

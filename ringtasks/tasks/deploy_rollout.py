@@ -65,13 +65,22 @@ def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) 
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
             if flags.dry_run:
-                answer = _show(targets, json=flags.json)
+                answer = _show(targets, flags)
             else:
+                view.before_upload = lambda: _tell_changes(source, view)
                 answer = _roll_out(plan, targets, view, flags)
         with suppress(UsageError):  # of git; all hosts had the files, so it was not needed before
-            for remark in source.notes:
+            _tell_changes(source, view)
+            for remark in source.notes[len(source.change_notes) :]:
                 view.say(f"note: {remark}")
         return answer
+
+
+def _tell_changes(source: ReleaseSource, view: RolloutView) -> None:
+    """Tell once of changes that the release has not; a fault of git does not end the deploy."""
+    with suppress(UsageError, subprocess.TimeoutExpired):
+        for remark in source.change_notes:
+            view.say_once(f"note: {remark}")
 
 
 def rollback(
@@ -94,7 +103,7 @@ def rollback(
         plan = going_to(plan, release, states[hosts[0].name].revision_of(release))
         again = [target.again(plan) for target in targets]
         if flags.dry_run:
-            return _show(again, json=flags.json)
+            return _show(again, flags)
         return _roll_out(plan, again, view, flags)
 
 
@@ -174,7 +183,7 @@ def _hook(plan: DeployPlan, name: str) -> bool:
     return done.returncode == 0
 
 
-def _show(targets: Sequence[Target], *, json: bool) -> Answer:
+def _show(targets: Sequence[Target], flags: Flags) -> Answer:
     """Show the plan: hosts and routes, the scripts, the releases that would be removed."""
     looked = list(looked_at(targets))
     outlooks = [target.outlook() for target, _ in looked]
@@ -191,7 +200,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
         for (target, outcome), steps in zip(looked, outlooks, strict=True)
     ]
     answer = found, combined_status(outcome.returncode for _, outcome in looked)
-    if json:
+    if flags.json:
         for fields in found:
             display.json_line(fields)
         return answer
@@ -209,8 +218,11 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
     table(["host", "route", "from", "to", "would remove", "problem"], rows)
     from ringtasks.fleet.folding import folded, groups_of
 
-    print("\nfunctions that all scripts begin with:")
-    print(_indented(layout.functions()))
+    if flags.verbose:
+        print("\nfunctions that all scripts begin with:")
+        print(_indented(layout.functions()))
+    else:
+        print("\nthe scripts begin with shell functions (acquire, record …): --verbose shows them")
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
         print(f"\n{display.shown(folded(group.hosts))}:")
         print(_scripts(looked[group.first][0]))

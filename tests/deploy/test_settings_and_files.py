@@ -383,6 +383,7 @@ def test_deploy_dry_run_shows_scripts_and_deletions_and_changes_nothing(fleet: F
     before = _listing(fleet)
 
     done = fleet.inv("deploy", "--dry-run")
+    verbose = fleet.inv("deploy", "--dry-run", "--verbose")
     as_json = fleet.inv("deploy", "--dry-run", "--json")
 
     assert done.returncode == 0, done.stderr
@@ -392,6 +393,8 @@ def test_deploy_dry_run_shows_scripts_and_deletions_and_changes_nothing(fleet: F
     assert first in rows[0]
     assert "direct" in rows[0]
     assert "command_in 'releases/" in done.stdout
+    assert len(done.stdout.splitlines()) < 80
+    assert "acquire() {" in verbose.stdout
     assert "'echo building'" in done.stdout
     told = [json.loads(line) for line in as_json.stdout.splitlines()]
     names = [step["name"] for step in told[0]["steps"]]
@@ -561,7 +564,8 @@ def test_uncommitted_changes_are_reported(fleet: Fleet) -> None:
 
     done = fleet.inv("deploy")
 
-    assert "note: uncommitted changes are not in the release" in done.stderr
+    assert done.stderr.count(told := "note: uncommitted changes are not in the release") == 1
+    assert done.stderr.index(told) < done.stderr.index("web1: upload")
     assert fleet.served() == ["v1/v1"]
 
 
