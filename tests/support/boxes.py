@@ -17,7 +17,9 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
+from tests.support.processes import proc_files
 from tests.support.sshd import make_key
 from tests.support.waiting import eventually
 
@@ -100,7 +102,8 @@ class Box:
     def processes(self, text: str) -> dict[int, str]:
         """The box's processes with ``text`` in their command lines: by their ids in this one."""
         found = {}
-        for folder in Path("/proc").glob("[0-9]*"):
+        for file in proc_files("cmdline"):
+            folder = file.parent
             with contextlib.suppress(OSError):
                 if (folder / "root/tmp").stat().st_ino != self.tmp.stat().st_ino:
                     continue
@@ -123,6 +126,8 @@ class Box:
 
     def remove(self) -> None:
         self.power_off()
+        # With its namespace alone, the kernel removes it later, and the name stays in use.
+        subprocess.run(["ip", "link", "del", self._cable], check=False)
         subprocess.run(["ip", "netns", "del", self._namespace], check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -160,9 +165,7 @@ class Box:
 @contextlib.contextmanager
 def boxes(authorized: Path, *names: str) -> Iterator[dict[str, Box]]:
     """Boxes of these names on one bridge, which this machine is on as well."""
-    network = f"rt{os.getpid() % 100000}"  # an interface's name has 15 characters at most
-    part = 1 + os.getpid() % 250
-    subprocess.run(["ip", "link", "add", network, "type", "bridge"], check=True)
+    part, network = _new_bridge()
     made: dict[str, Box] = {}
     try:
         subprocess.run(["ip", "addr", "add", f"10.87.{part}.1/24", "dev", network], check=True)
@@ -174,3 +177,16 @@ def boxes(authorized: Path, *names: str) -> Iterator[dict[str, Box]]:
         for box in made.values():
             box.remove()
         subprocess.run(["ip", "link", "del", network], check=False)
+
+
+def _new_bridge() -> tuple[int, str]:
+    """Return the number and the name of a new bridge; other tests may make theirs meanwhile."""
+    for part in range(1, 251):
+        network = f"rtbox{part}"  # an interface's name has 15 characters at most
+        made = subprocess.run(
+            ["ip", "link", "add", network, "type", "bridge"], stderr=PIPE, check=False
+        )
+        if made.returncode == 0:
+            return part, network
+        assert b"File exists" in made.stderr, made.stderr
+    raise AssertionError("no bridge is free")
