@@ -69,6 +69,11 @@ class HostAttempt:
         """True if a route needs a proxy."""
         return any(route.proxy is not None for route in self._routes)
 
+    @property
+    def only_route(self) -> Route | None:
+        """The only route that is left; None: there are several, or none."""
+        return self._routes[0] if len(self._routes) == 1 else None
+
     def begin(self) -> None:
         """Start dialling in the background, for the first `dial_next`, if a thread can be had."""
         with contextlib.suppress(UsageError):

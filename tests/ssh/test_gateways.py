@@ -119,3 +119,18 @@ def test_each_task_reports_a_gateway_without_an_exec_channel(
     assert b"exec" in told or b"closed the session without running the command" in told
     assert b"'inv shell' may work" in told
     assert b"outcome unknown" not in told
+
+
+def test_new_connection_through_a_jump_host_logs_in_there_once(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server, bastion = make_sshd(), make_sshd()
+    jump = SSHConfig(bastion.address, bastion.port, bastion.user, str(client_key), name="bastion")
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.proxy_jump, config.jump_host = "bastion", jump
+    config.use_control_master = use_control_master
+
+    result = run_on(config)
+
+    assert (result.stdout, result.error) == ("in\n", None)
+    assert (bastion.accepted_logins(), server.accepted_logins()) == (1, 1)

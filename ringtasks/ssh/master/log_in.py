@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common import rehearsal
-from ringtasks.errors import Reason, RouteError, UnreachableError
+from ringtasks.errors import AuthenticationError, Reason, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh import openssh
@@ -24,6 +24,7 @@ from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.known_way import FindWay, KnownWay
 from ringtasks.ssh.merged_settings import with_jump_host
 from ringtasks.ssh.patience import Patience
+from ringtasks.ssh.routes import Route
 from ringtasks.ssh.settings_files import is_configured
 
 from . import failures, locks, records
@@ -149,6 +150,10 @@ def _way(config: SSHConfig, transport: str | None, find_way: FindWay | None) -> 
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
     known = with_jump_host(config) if way.is_open_to_ssh else None
+    if known is not None and way.gateway is not None and (only := attempt.only_route):
+        master = _started_by_ssh_alone(known, only, attempt, name)
+        if master is not None:
+            return master
     while known is not None:
         dialled = attempt.dial_next(way.gateway)
         is_carried = dialled.route.name == "direct" and way.gateway is not None
@@ -161,4 +166,25 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
             attempt.refused(error, waited=patience.is_prolonged)
         finally:
             dialled.stream.close()
+    return None
+
+
+def _started_by_ssh_alone(
+    known: SSHConfig, route: Route, attempt: HostAttempt, name: str
+) -> Master | None:
+    """Start a master over the only route, through a jump host; None: it has to be dialled.
+
+    ssh dials the jump host itself, so there is one connection.  If that fails, the dialling has
+    the reasons of the jump host.
+    """
+    is_jump = known.proxy_jump and route.name == "direct" and rehearsal.current() is None
+    if not is_jump or not can_master(known, route, is_carried=True):
+        return None
+    try:
+        return start(known, route, name, Patience(known, attempt.remaining()))
+    except AuthenticationError as error:
+        attempt.refused(error)
+    except RouteError as error:
+        if error.reason is Reason.TIMED_OUT:  # there is no time left
+            attempt.refused(error)
     return None

@@ -261,6 +261,8 @@ class _Attempt:
     def _too_late(self, errors: Path) -> RouteError:
         said = told(errors.read_text(errors="replace"))
         evidence = f"no answer in {self._patience.elapsed():.1f} s"
+        if self._route.name == "direct" and (jump := jump_config(self._config)):
+            evidence += f" through the jump host {jump.id}"
         return self.failed(Reason.TIMED_OUT, evidence + (f"; it said: {said}" if said else ""))
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
