@@ -29,7 +29,7 @@ rt_lock() {
     fi
     rt_tries=$((rt_tries + 1))
     [ $rt_tries -lt 300 ] || return 1
-    [ $rt_tries != 100 ] || find "$rt_gpus" -name "broken-*" -mmin +0 -exec rmdir {} +
+    [ $((rt_tries % 20)) != 0 ] || find "$rt_gpus" -name "broken-*" -mmin +0 -exec rmdir {} +
     sleep 0.05
   done
 }
