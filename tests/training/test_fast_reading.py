@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringtasks.training.logs import History, LogReader
@@ -76,6 +76,21 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
             ["Fold {n}", "step {n} loss: 0.{n}", "CV", "trial {n} loss: 0.{n}"], id="folds"
         ),
         pytest.param(["{{'loss': 0.{n}, 'f1': {n}}}", "{{", "'loss': {n}", "}}"], id="dicts"),
+        pytest.param(["-" * 9, "| step | {n} |", "| loss | 0.{n} |", "-" * 9], id="boxes"),
+        pytest.param(["Result for f_{n}_00:", "  step: {n}", "  loss: 0.{n}", "end"], id="results"),
+        pytest.param(["Run: | | {n}/? [00:01<?, loss=0.{n}]", "step {n} loss: 1"], id="no rate"),
+        pytest.param(["step {n} loss: 0.5", "Resuming from checkpoint at step 7"], id="attempts"),
+        pytest.param(
+            ["Epoch {n}/9", "1/1 - 0s - loss: 0.{n}", "1/1 - 0s - auc: 0.{n}"], id="keras"
+        ),
+        pytest.param(
+            ["Epoch 1/9", "{n}/5 - 0s - loss: 0.{n}", "5/5 - 0s - loss: 0.{n} - auc: 0.{n}"],
+            id="keras, evaluated",
+        ),
+        pytest.param(
+            ["step: 0,{n:03} loss: 0.{n}", "acc: 0,{n:03} auc: 0.{n}", "lr: 0,{n:03}"], id="zeros"
+        ),
+        pytest.param(["[1][ {n}/9]", "Epoch: [1][ {n}/9]", "loss: 0.{n}", "step 1"], id="batches"),
     ],
 )
 def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> None:
@@ -232,6 +247,10 @@ def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
     st.from_regex(r"[-+]?(\d{1,20}(\.\d{0,20})?|\.\d{1,18})([eE][-+]?\d{1,2})?", fullmatch=True)
     | st.floats(0, 1e9).map(repr)
 )
+# Between two floats: a wider float lies in the middle when the number does not.
+@example("5008.99619557226697")
+@example("4.83624002261218644")
+@example("330117.259147263685")
 def test_numbers_converted_together_equal_those_of_float(number: str) -> None:
     if not number.isascii():
         return
