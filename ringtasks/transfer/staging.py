@@ -55,8 +55,6 @@ class Staging:
         self._top = target.look("")
         self.is_target_empty = all(name.startswith(INCOMING) for name in target.names(""))
         self._name, self._lock = self._found() or self._made()
-        target.make_folder(f"{self._name}/{_TREE}", 0o700)
-        self._purge(f"{self._name}/{_TREE}")
         self.folder = self.target / self._name / _TREE
         self._listed: Set[str] | None = None
         self.made: list[Change] = []
@@ -70,6 +68,12 @@ class Staging:
         """The links that lead out of the target."""
         self.replaced: list[Change] = []
         """The links in whose places folders were made: rsync took their files for the folders'."""
+        try:
+            target.make_folder(f"{self._name}/{_TREE}", 0o700)
+            self._purge(f"{self._name}/{_TREE}")
+        except OSError:  # the disk is full, for example
+            self._close()
+            raise
 
     def __enter__(self) -> Staging:
         return self
@@ -80,6 +84,9 @@ class Staging:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         """Remove it, unless it holds unfinished files."""
         try:
             for name in (_LIST, _TREE):

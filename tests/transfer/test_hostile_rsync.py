@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -203,6 +204,19 @@ def test_files_left_by_rsync_in_its_staging_directory_stay_in_the_target(watched
     assert sorted(path.name for path in target.iterdir()) == ["good", "sub", "user", "user-file"]
     assert [path.name for path in (target / "sub").iterdir()] == ["set-id"]
     assert stat.S_IMODE((target / "sub" / "set-id").stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_staging_directory_that_cannot_be_used_is_removed(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", tmp_path], check=True)
+    try:
+        with LocalTree(tmp_path, make=False) as tree, pytest.raises(OSError, match="No space"):
+            Staging(tree, None, delete=False)
+        left = list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+    assert left == []
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others"])
