@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import interruption, rehearsal
@@ -118,10 +118,17 @@ def json_line(fields: dict[str, Any]) -> None:
 
 
 class RawReporter:
-    """`Reporter` of a single host: its output passes through unchanged, as it arrives."""
+    """`Reporter` of a single host: its output passes through unchanged, as it arrives.
+
+    :param hidden: the streams that are not shown.
+    """
+
+    def __init__(self, hidden: Sequence[int] = ()) -> None:
+        self._hidden = hidden
 
     def on_output(self, stream: int, chunk: bytes) -> None:
-        write_bytes(stream, chunk)
+        if stream not in self._hidden:
+            write_bytes(stream, chunk)
 
     def finish(self, result: SSHResult) -> None:
         if result.error:

@@ -1,7 +1,7 @@
-"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``-e``, ``-w``, ``-T`` and ``-p``.
+"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``-e``, ``-w``, ``-T``, ``-p`` and ``--hide``.
 
 They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
-``timeouts.command``), so that settings files and the environment can set them too.
+``run.hide``, ``timeouts.command``), so that settings files and the environment can set them too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from invoke import Context, Exit
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
-__all__ = ["TaskFailed", "command_timeout", "echo", "ended", "is_dry", "wants_pty"]
+__all__ = [
+    "TaskFailed",
+    "command_timeout",
+    "echo",
+    "ended",
+    "hidden_streams",
+    "is_dry",
+    "wants_pty",
+]
 
 T = TypeVar("T")
 
@@ -61,6 +69,19 @@ def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
     text = display.shown_lines(command)
     shape = _run_setting(c, "echo_format") or "{command}"
     print(shape.format(command=text), file=sys.stderr if on_stderr else sys.stdout, flush=True)
+
+
+def hidden_streams(c: Context) -> tuple[int, ...]:
+    """Return the streams of commands that are not shown (``inv --hide``): 1, 2, both or none.
+
+    :raises UsageError: the setting is none of Invoke's values.
+    """
+    given = _run_setting(c, "hide")
+    streams = {None: (), False: (), "out": (1,), "stdout": (1,), "err": (2,), "stderr": (2,)}
+    streams |= {"both": (1, 2), True: (1, 2)}
+    if not isinstance(given, str | bool | None) or given not in streams:
+        raise UsageError(f"run.hide (--hide): expected out, err or both, got {given!r}")
+    return streams[given]
 
 
 def command_timeout(c: Context) -> float | None:

@@ -20,7 +20,7 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
-from .core_flags import command_timeout, echo, ended, is_dry, wants_pty
+from .core_flags import command_timeout, echo, ended, hidden_streams, is_dry, wants_pty
 from .env_files import ENV_FILE_HELP, ENV_HELP, environment
 from .options import (
     HOST_HELP,
@@ -130,7 +130,7 @@ def run(
     )
     if fold + diff + json > 1:
         raise UsageError("--fold, --diff and --json: give one of them")
-    output = OutputFlags(json=json, fold=fold, diff=diff, outdir=outdir)
+    output = OutputFlags(json=json, fold=fold, diff=diff, outdir=outdir, hidden=hidden_streams(c))
     if rerun_failed:
         hosts = _failed(c, host, inventory, name)
     else:
@@ -142,7 +142,7 @@ def run(
         return results.results[0].result if len(hosts) == len(results) == 1 else results
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
-        result = _run_on_one(config_of(c, hosts[0]), request, json=json)
+        result = _run_on_one(config_of(c, hosts[0]), request, output)
         _advise_on_limit([result], request)
         return ended(c, result, result.returncode, is_commands=result.error is None)
     from .run_fleet import are_commands, run_on_many
@@ -151,7 +151,7 @@ def run(
         hosts,
         request,
         output,
-        one=lambda only: _run_on_one(config_of(c, only), request, json=False),
+        one=lambda only: _run_on_one(config_of(c, only), request, output),
     )
     _advise_on_limit([host.result for host in results.results], request)
     if not json:
@@ -216,12 +216,12 @@ def _failed(
     return hosts
 
 
-def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResult:
+def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
     from ringtasks.client.retries import Attempts
     from ringtasks.client.ssh_client import SSHClient
 
-    reporter = display.JsonReporter() if json else display.RawReporter()
+    reporter = display.JsonReporter() if output.json else display.RawReporter(output.hidden)
     if request.pty:
         config = replace(config, batch_mode=False)
     with SSHClient(
@@ -252,7 +252,7 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
             _pause(attempts, result)
     result = result.for_command(request.label)
     reporter.finish(result)
-    if not json:
+    if not output.json:
         _advise_on_settings([(config, result)], request)
     return result
 

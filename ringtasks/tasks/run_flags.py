@@ -42,6 +42,8 @@ class OutputFlags(NamedTuple):
     fold: bool
     diff: bool
     outdir: str | None
+    hidden: tuple[int, ...] = ()
+    """The streams that are not shown."""
 
     @property
     def streams(self) -> bool:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     from .run_flags import OutputFlags, RunFlags
 
+    #: Receives the host, the stream (1 or 2) and the bytes.
+    OnOutput = Callable[[str, int, bytes], None]
+
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 
 #: Bytes kept of each stream of each host for Python callers, if it is shown as it comes.
@@ -64,7 +67,7 @@ def run_on_many(
     running = _prepare(hosts, request, output)
     screen = Screen()
     report = _report(screen, output, running.hosts)
-    running.on_output, running.keeps_output = report.on_output, True
+    running.on_output, running.keeps_output = _shown(report.on_output, output), True
     with display.messages_by(screen.write):
         result, is_interrupted = _watch(running, report, screen)
     report.finish(result)
@@ -75,6 +78,18 @@ def run_on_many(
     if isinstance(report, FilesReport):
         report.check()
     return result, INTERRUPTED if is_interrupted else result.returncode
+
+
+def _shown(on_output: OnOutput | None, output: OutputFlags) -> OnOutput | None:
+    """Return the callback for the output that is not hidden."""
+    if on_output is None or not output.hidden:
+        return on_output
+
+    def shown(host: str, stream: int, chunk: bytes) -> None:
+        if stream not in output.hidden:
+            on_output(host, stream, chunk)
+
+    return shown
 
 
 def are_commands(result: fleet.FleetResult) -> bool:

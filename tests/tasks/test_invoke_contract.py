@@ -354,6 +354,21 @@ def test_echo_prints_commands_in_invoke_format_before_their_output(
     assert shaped.stdout == b"+ true\n"
 
 
+def test_hide_flag_hides_the_streams_that_invoke_names(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={}, b={})
+    command = ["--cmd", "echo out; echo err >&2"]
+    expected = {"out": (b"", b"err\n"), "stderr": (b"out\n", b""), "both": (b"", b"")}
+
+    for value, streams in expected.items():
+        done = inv("--hide", value, "run", "--host", "a", *command)
+        assert (done.stdout, done.stderr) == streams
+    several = inv("--hide", "both", "run", "--host", "a,b", *command)
+    bad = inv("--hide", "x", "run", "--host", "a", *command)
+
+    assert (several.stdout, b"err" in several.stderr) == (b"", False)
+    assert (bad.returncode, b"--hide" in bad.stderr) == (2, True)
+
+
 def test_invoke_pty_setting_gives_the_command_a_terminal(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
