@@ -1,4 +1,4 @@
-"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``-e``, ``-w``, ``-T``, ``-p`` and ``--hide``.
+"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``--hide``, ``-e``, ``-w``, ``-T``, ``-p``.
 
 They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
 ``run.hide``, ``timeouts.command``), so that settings files and the environment can set them too.
