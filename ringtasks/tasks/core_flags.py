@@ -1,4 +1,4 @@
-"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``--hide``, ``-e``, ``-w``, ``-T``, ``-p``.
+"""Flags of Invoke that ringtasks obeys: ``--dry``, ``--hide``, ``-e``, ``-w``, ``-T`` and ``-p``.
 
 They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
 ``run.hide``, ``timeouts.command``), so that settings files and the environment can set them too.
