@@ -80,3 +80,26 @@ def test_ray_cluster_reports_the_loss_of_members_correctly(
     assert a.processes("ray") == b.processes("ray") == {}
     for box in (a, b):
         assert list((box.home / ".ringtasks" / "ray").iterdir()) == []
+
+
+@pytest.mark.long
+def test_job_uses_its_own_cluster_if_another_was_started_later_on_the_host(
+    inv: Inv, two_boxes: dict[str, Box]
+) -> None:
+    a = two_boxes["a"]
+    for name in ("one", "two"):
+        up = inv("ray.up", "--host", "a", "--name", name, *OPTIONS, timeout=TIMEOUT)
+        assert up.returncode == 0, up.stderr
+
+    program = "import ray; ray.init(); print(ray.get_runtime_context().gcs_address)"
+    found = [
+        inv("ray.submit", "--name", name, "--cmd", f"python -c '{program}'", timeout=TIMEOUT)
+        for name in ("one", "two")
+    ]
+    downs = [inv("ray.down", "--name", name, timeout=TIMEOUT) for name in ("one", "two")]
+
+    assert [done.returncode for done in found] == [0, 0], found[0].stdout
+    one, two = (done.stdout.splitlines()[-1] for done in found)
+    assert one != two
+    assert [done.returncode for done in downs] == [0, 0]
+    assert list(a.tmp.glob("ray-*")) == []
