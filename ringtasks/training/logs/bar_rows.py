@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bar_lines import BarFormat
-from .number_columns import MAX_CODE_DIGITS, Column, Floats, Ints, NumberColumns, TextBlock
+from .number_columns import MAX_CODE_DIGITS, Floats, Ints, NumberColumns, NumberPlace, TextBlock
 from .numbers import as_float
 from .parsed import Span
 from .template_cache import masked
@@ -60,8 +60,8 @@ class BarLines(NamedTuple):
     form: BarFormat
     rows: Ints
     lines: Ints
-    fields: Sequence[tuple[str, Column]]
-    values: Sequence[tuple[str, Column]]
+    fields: Sequence[tuple[str, NumberPlace]]
+    values: Sequence[tuple[str, NumberPlace]]
 
     @classmethod
     def of(
@@ -70,7 +70,7 @@ class BarLines(NamedTuple):
         """Return lines, of which the numbers are not converted yet."""
         starts = columns.block.starts[rows]
 
-        def added(names: Sequence[str], spans: Sequence[Span]) -> list[tuple[str, Column]]:
+        def added(names: Sequence[str], spans: Sequence[Span]) -> list[tuple[str, NumberPlace]]:
             return [
                 (name, columns.add(template[start:end], starts + start))
                 for name, (start, end) in zip(names, spans, strict=True)

@@ -37,7 +37,7 @@ _MAX_LINES = 512
 _NO_PATTERN = -1
 
 
-class _Node(dict[int, "_Node"]):
+class _TemplateNode(dict[int, "_TemplateNode"]):
     """A sequence of templates from a mode on; ``number``: of its pattern, if it has one.
 
     The templates behind a pattern are those from the mode after it on.
@@ -49,9 +49,9 @@ class _Node(dict[int, "_Node"]):
         super().__init__()
         self.mode = mode
         self.number, self.times = _NO_PATTERN, 0
-        self.after: _Node | None = None
+        self.after: _TemplateNode | None = None
 
-    def __missing__(self, template: int) -> _Node:
+    def __missing__(self, template: int) -> _TemplateNode:
         if self.after is None:
             raise KeyError(template)
         found = self[template] = self.after[template]
@@ -59,7 +59,7 @@ class _Node(dict[int, "_Node"]):
 
 
 _number_of = attrgetter("number")
-_READ_ALONE = _Node()
+_READ_ALONE = _TemplateNode()
 
 
 class BulkReader:
@@ -78,7 +78,7 @@ class BulkReader:
     def _forget(self) -> None:
         """Forget all templates: there are too many."""
         self._ids = TemplateIds()
-        self._roots: dict[Mode, _Node] = {}
+        self._roots: dict[Mode, _TemplateNode] = {}
         self._size = 0
         self._rows.forget()
 
@@ -95,7 +95,7 @@ class BulkReader:
             self._forget()
         self._block = TextBlock(text)
         self._templates: list[int] = self._ids.of(self._block).tolist()
-        self._nodes: list[_Node] = []
+        self._nodes: list[_TemplateNode] = []
         self._collected = 0
         while len(self._nodes) < len(self._templates):
             self._read_on()
@@ -118,7 +118,7 @@ class BulkReader:
         if root is not None and after is not None:
             self._learn(root, after, start, end)
 
-    def _follow(self, root: _Node) -> _Node:
+    def _follow(self, root: _TemplateNode) -> _TemplateNode:
         """Add the nodes of lines with patterns; return the root of the mode behind them."""
         nodes = self._nodes
         start = len(nodes)
@@ -149,7 +149,7 @@ class BulkReader:
         self._nodes += [_READ_ALONE] * (end - start)
         return end
 
-    def _learn(self, root: _Node, after: Mode, start: int, end: int) -> None:
+    def _learn(self, root: _TemplateNode, after: Mode, start: int, end: int) -> None:
         """Note the lines that were read, and their pattern when they come again."""
         templates = self._templates[start:end]
         if len(templates) > _MAX_LINES or IRREGULAR in templates:
@@ -157,7 +157,7 @@ class BulkReader:
         node = root
         for template in templates:
             self._size += template not in node
-            node = node.setdefault(template, _Node())
+            node = node.setdefault(template, _TemplateNode())
         node.times += 1
         if root.mode is None or not _MIN_TIMES <= node.times <= _MAX_TIMES:
             return
@@ -169,11 +169,11 @@ class BulkReader:
                 node.clear()
                 node.number, node.after = number, self._root(after)
 
-    def _root(self, mode: Mode) -> _Node:
+    def _root(self, mode: Mode) -> _TemplateNode:
         root = self._roots.get(mode)
         if root is None:
             self._size += 1
-            root = self._roots[mode] = _Node(mode)
+            root = self._roots[mode] = _TemplateNode(mode)
         return root
 
     def _add(self, records: Sequence[Record], n: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .columns import ColumnBuffer, Schema
 from .keras import KerasLine, KerasReader
-from .number_columns import Column, Floats, Ints, NumberColumns
+from .number_columns import Floats, Ints, NumberColumns, NumberPlace
 from .records import Position, Record
 from .trials import named_in_trial
 
@@ -22,9 +22,9 @@ class KerasLines(NamedTuple):
     found: KerasLine
     rows: Ints
     lines: Ints
-    done: Column
-    total: Column | None
-    values: dict[str, Column]
+    done: NumberPlace
+    total: NumberPlace | None
+    values: dict[str, NumberPlace]
 
 
 class KerasColumns:
@@ -45,7 +45,7 @@ class KerasColumns:
 
     def read(self, sources: Sequence[KerasLines], columns: NumberColumns) -> None:
         """Read the lines of several templates."""
-        segment = _Segment(self._reader, sources, columns)
+        segment = _KerasSegment(self._reader, sources, columns)
         held = segment.held()
         if held is None:
             block = columns.block
@@ -55,7 +55,7 @@ class KerasColumns:
         self._take(segment, held)
         segment.end(held)
 
-    def _take(self, segment: _Segment, held: Ints) -> None:
+    def _take(self, segment: _KerasSegment, held: Ints) -> None:
         """Add the epochs of headings, and the metrics of epochs that ended."""
         positions = ("done", "epoch"), ("total", "epoch")
         at = segment.headings
@@ -75,7 +75,7 @@ class KerasColumns:
             self._buffer.add_columns(Schema("line", (*positions, *names)), lines, places + numbers)
 
 
-class _Segment:
+class _KerasSegment:
     """The lines in their order, in epochs: the first one began before the lines."""
 
     def __init__(

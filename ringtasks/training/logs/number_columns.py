@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from .numbers import counted
 
-__all__ = ["MAX_CODE_DIGITS", "Column", "Floats", "Ints", "NumberColumns", "TextBlock"]
+__all__ = ["MAX_CODE_DIGITS", "Floats", "Ints", "NumberColumns", "NumberPlace", "TextBlock"]
 
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 Ints: TypeAlias = "npt.NDArray[np.int64]"
@@ -60,7 +60,7 @@ class TextBlock:
         return rows
 
 
-class Column(NamedTuple):
+class NumberPlace(NamedTuple):
     """The place of numbers among those of their shape."""
 
     shape: bytes
@@ -79,14 +79,14 @@ class NumberColumns:
         self._rows: dict[bytes, _Bytes] = {}
         self._codes: dict[bytes, Ints] = {}
 
-    def add(self, shape: bytes, starts: Ints) -> Column:
+    def add(self, shape: bytes, starts: Ints) -> NumberPlace:
         """Add the numbers of one shape at these offsets."""
         size = self._sizes.get(shape, 0)
         end = self._sizes[shape] = size + len(starts)
         self._starts.setdefault(shape, []).append(starts)
-        return Column(shape, size, end)
+        return NumberPlace(shape, size, end)
 
-    def values(self, column: Column) -> Floats:
+    def values(self, column: NumberPlace) -> Floats:
         """Return numbers, after all were added."""
         found = self._values.get(column.shape)
         if found is None:
@@ -94,7 +94,7 @@ class NumberColumns:
             self._values[column.shape] = found
         return found[column.start : column.end]
 
-    def codes(self, column: Column) -> Ints:
+    def codes(self, column: NumberPlace) -> Ints:
         """Return integers that only numbers of the same digits share."""
         found = self._codes.get(column.shape)
         if found is None:

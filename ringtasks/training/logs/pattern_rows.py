@@ -14,7 +14,7 @@ from .columns import ColumnBuffer, Schema
 from .keras import KerasLine
 from .keras_columns import KerasColumns, KerasLines
 from .line_reader import LineReader
-from .number_columns import Column, Floats, Ints, NumberColumns, TextBlock
+from .number_columns import Floats, Ints, NumberColumns, NumberPlace, TextBlock
 from .parsed import Span
 from .patterns import Field, Pattern
 from .records import Record
@@ -27,7 +27,7 @@ STRIDE = 1 << 20
 
 
 class _Rows(NamedTuple):
-    """How to convert the lines of a pattern. ``size``: the number of lines."""
+    """The conversion of the lines of a pattern. ``size``: the number of lines."""
 
     pattern: Pattern
     size: int
@@ -36,12 +36,12 @@ class _Rows(NamedTuple):
     bar: BarFormat | None
 
 
-class _Record(NamedTuple):
+class _UnconvertedRecords(NamedTuple):
     """Records whose numbers are not converted yet."""
 
     schema: Schema
     lines: Ints
-    columns: Sequence[Column | Floats]
+    columns: Sequence[NumberPlace | Floats]
 
 
 class PatternRows:
@@ -88,7 +88,7 @@ class PatternRows:
         found, firsts = np.unique(numbers[order], return_index=True)
         ends = [*firsts[1:].tolist(), len(order)]
         columns = NumberColumns(block)
-        records: list[_Record] = []
+        records: list[_UnconvertedRecords] = []
         bars: list[BarLines] = []
         keras: list[KerasLines] = []
         for number, first, end in zip(found.tolist(), firsts.tolist(), ends, strict=True):
@@ -107,17 +107,17 @@ class PatternRows:
             self._bars.read(bars, columns)
         for schema, serials, given in records:
             converted = [
-                columns.values(each) if isinstance(each, Column) else each for each in given
+                columns.values(each) if isinstance(each, NumberPlace) else each for each in given
             ]
             self._buffer.add_columns(schema, serials, converted)
 
 
-def _records(rows: _Rows, last: Ints, columns: NumberColumns) -> Sequence[_Record]:
+def _records(rows: _Rows, last: Ints, columns: NumberColumns) -> Sequence[_UnconvertedRecords]:
     """Return the records of lines; ``last``: the last line of each."""
     behind = BEHIND if rows.bar else 0
     first = last - (rows.size - 1)
     return [
-        _Record(
+        _UnconvertedRecords(
             schema,
             (first + record.line + 1) * STRIDE + behind + n,
             [_column(field, rows, first, columns) for field in record.fields],
@@ -126,7 +126,7 @@ def _records(rows: _Rows, last: Ints, columns: NumberColumns) -> Sequence[_Recor
     ]
 
 
-def _column(field: Field, rows: _Rows, first: Ints, columns: NumberColumns) -> Column | Floats:
+def _column(field: Field, rows: _Rows, first: Ints, columns: NumberColumns) -> NumberPlace | Floats:
     if field.constant is not None:
         return np.full(len(first), field.constant)
     shape = rows.templates[field.line][field.start : field.end]
@@ -136,7 +136,7 @@ def _column(field: Field, rows: _Rows, first: Ints, columns: NumberColumns) -> C
 def _of_keras(line: KerasLine, rows: _Rows, last: Ints, columns: NumberColumns) -> KerasLines:
     starts, template = columns.block.starts[last], rows.templates[0]
 
-    def column(span: Span) -> Column:
+    def column(span: Span) -> NumberPlace:
         return columns.add(template[slice(*span)], starts + span[0])
 
     done = column(line.done)

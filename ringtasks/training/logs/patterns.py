@@ -110,7 +110,7 @@ _Numbers = dict[tuple[str, str], float]
 
 
 class _Trial(NamedTuple):
-    """What the reader said of lines.
+    """The result of the reader for lines.
 
     ``records``: for each its kind, its line and the names of its numbers.
     """
