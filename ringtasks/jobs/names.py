@@ -73,7 +73,9 @@ def pick_all(wanted: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
 def _last_start(wanted: str, named: list[JobStatus]) -> list[JobStatus]:
     """Return the jobs of one name that were started last, and the others that wait or run."""
     live = [job for job in named if not job.is_ended]
-    last = max(live or named, key=_start)
+    last = sorted(live or named, key=_start)[
+        -1
+    ]  # of equal times the last: a host's jobs are in order
     batch = [job for job in named if last.batch is not None and job.batch == last.batch] or [last]
     found = batch + [job for job in live if job not in batch]
     hosts = [job.host_id for job in found]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from ringtasks.remote.answers import AnswerError, or_none, process_id, unix_time
+from ringtasks.remote.answers import AnswerError, or_none, process_id, unix_time, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
@@ -59,15 +59,22 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
     boot, now = facts.get("ringtasks-boot", ""), unix_time(facts.get("ringtasks-now", ""), "clock")
     machine = facts.get("ringtasks-machine", "")
     found = []
-    for job_id, own in files.items():
+    for job_id, own in sorted(files.items(), key=lambda item: _ticks(item[1])):
         try:
             found.append(
                 status_of(job_id, host_id, own, boot=boot, now=now, starts=starts, machine=machine)
             )
         except AnswerError as error:
             found.append(unknown(job_id, host_id, None, str(error)))
+    # Stable: jobs of one second of the clock stay in the order of their ticks.
     found.sort(key=lambda job: job.started_at or float("inf"))
     return {job.id: job for job in found}
+
+
+def _ticks(files: Mapping[str, str]) -> int:
+    """Return the start of a job's process in ticks since the boot; 0: it is not known."""
+    _, _, start, *_ = [*files.get("process", "").split(), "", "", ""]
+    return or_none(whole, start) or 0
 
 
 def _start(stat: str) -> str:

@@ -192,7 +192,7 @@ def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | 
     from ringtasks import jobs
 
     found = jobs.find(job, clients_of(c, host, inventory))
-    why = found.follow(curves.feed, follow=False)
+    why = found.follow(curves.feed, follow=False, patience=0)
     if why is not None:
         raise UsageError(f"{job}: {why}")
     curves.end()

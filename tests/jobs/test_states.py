@@ -6,7 +6,7 @@ import pytest
 
 from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobState, JobStatus
-from ringtasks.jobs.names import pick
+from ringtasks.jobs.names import pick, pick_all
 from ringtasks.jobs.probe import parse_probe
 from ringtasks.jobs.states import status_of, unknown
 
@@ -162,6 +162,21 @@ def test_without_proc_start_times_are_taken_from_ps() -> None:
     found = parse_probe(printed, "mac")
 
     assert [found["a"].state, found["b"].state] == [JobState.RUNNING, JobState.LOST]
+
+
+def test_job_started_last_is_the_last_of_those_of_one_second() -> None:
+    files = {
+        "b-first": [f"process:70 {BOOT} 5000 1000", 'about:{"name": "n"}', "exit_status:0"],
+        "a-second": [f"process:80 {BOOT} 5090 1000", 'about:{"name": "n"}', "exit_status:0"],
+    }
+    printed = f"ringtasks-boot:{BOOT}\nringtasks-now:1010\n" + "".join(
+        f"{folder}/{line}\n" for folder, lines in files.items() for line in lines
+    )
+    for text in (printed, printed.replace("5090", "4900")):
+        found = list(parse_probe(text, "box").values())
+        last = "a-second" if text is printed else "b-first"
+
+        assert [job.id for job in pick_all("n", found)] == [last]
 
 
 def test_host_without_jobs_gives_an_empty_list() -> None:
