@@ -1,7 +1,7 @@
 """Carry bytes between stdin and stdout and a connection, as a ProxyCommand does.
 
-Large buffers make the copies cheap beside ssh's encryption; what arrives for a pipe is not copied
-at all (splice(2)).
+Bytes are not copied where one side is a pipe (splice(2)); elsewhere large buffers make the copies
+cheap beside ssh's encryption.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def carry(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> None:
 
     The connection's own time-outs are removed.
     """
-    connection.setblocking(True)
+    connection.setblocking(False)  # splice(2) would lock a pipe while it waits for the connection
     for descriptor in (stdin, stdout):
         _enlarge(descriptor)
     is_over = threading.Event()
@@ -94,26 +94,24 @@ def _half_close(connection: socket.socket, stdout: int, is_over: threading.Event
 def _move_all(source: int, target: int) -> None:
     """Move bytes until the source ends or the target is closed."""
     with contextlib.suppress(OSError):  # an end is gone, which ends the connection too
-        is_pipe = stat.S_ISFIFO(os.fstat(target).st_mode)
-        if not (_HAS_SPLICE and is_pipe and _splice_all(source, target)):
+        has_pipe = any(stat.S_ISFIFO(os.fstat(end).st_mode) for end in (source, target))
+        if not (_HAS_SPLICE and has_pipe and _splice_all(source, target)):
             _copy_all(source, target)
 
 
 def _splice_all(source: int, target: int) -> bool:
-    """Move bytes from a socket to a pipe without copying them; False: they have to be copied.
+    """Move bytes between a socket and a pipe without copying them; False: they have to be copied.
 
-    splice(2) locks the pipe while it waits for the socket, and the reader would wait for the lock
-    with bytes in front of it.  So it is called only if there is something to move.
+    splice(2) locks the pipe while it waits for the socket, and ssh would wait for the lock.  So it
+    is called only if there is something to move, and never waits.
     """
-    arrival, room = select.poll(), select.poll()
-    arrival.register(source, select.POLLIN)
-    room.register(target, select.POLLOUT)
+    arrival, room = _watch(source, select.POLLIN), _watch(target, select.POLLOUT)
     while True:
         arrival.poll()
         try:
             if not os.splice(source, target, _CHUNK_BYTES, flags=os.SPLICE_F_NONBLOCK):
                 return True
-        except BlockingIOError:  # the pipe is full
+        except BlockingIOError:
             room.poll()
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOSYS):  # such as a pipe in append mode
@@ -122,12 +120,25 @@ def _splice_all(source: int, target: int) -> bool:
 
 
 def _copy_all(source: int, target: int) -> None:
+    arrival, room = _watch(source, select.POLLIN), _watch(target, select.POLLOUT)
     # One buffer: memory of this size, asked for anew, would be mapped and cleared by the system.
     buffer = memoryview(bytearray(_CHUNK_BYTES))
-    while size := os.readv(source, [buffer]):
-        rest = buffer[:size]
-        while rest:
-            rest = rest[os.write(target, rest) :]
+    while True:
+        arrival.poll()
+        with contextlib.suppress(BlockingIOError):
+            rest = buffer[: os.readv(source, [buffer])]
+            if not rest:
+                return
+            while rest:
+                room.poll()
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[os.write(target, rest) :]
+
+
+def _watch(descriptor: int, event: int) -> select.poll:
+    watch = select.poll()
+    watch.register(descriptor, event)
+    return watch
 
 
 def _enlarge(descriptor: int) -> None:
