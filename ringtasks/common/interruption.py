@@ -47,8 +47,8 @@ __all__ = [
 
 #: Seconds for the work under way to end after the first signal.
 GRACE = 1.0
-#: Seconds after the first signal in which a further one counts as the same.
-REPEAT_TIME = 1.0
+#: Seconds after the first signal in which a further one counts as the same: a double tap, no more.
+REPEAT_TIME = 0.3
 #: Seconds after which an announced end is printed: most ends are faster.
 _ANNOUNCE_DELAY = 0.15
 _LOOK_INTERVAL = 0.02
@@ -413,7 +413,7 @@ def _readable(descriptor: int, timeout: float | None = None) -> bool:
     """Wait until there is something to read, at most ``timeout`` seconds; None: no limit."""
     poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(timeout))
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def _text_of(text: Text) -> str | None:
