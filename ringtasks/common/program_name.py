@@ -1,11 +1,16 @@
-"""The program in hints: ``inv`` or ``ringtasks``, as the user has typed it."""
+"""The program in hints, ``inv`` or ``ringtasks``, as the user has typed it, with the same flags."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import PurePath
 
-__all__ = ["as_typed", "program_name"]
+__all__ = ["as_typed", "hints_of_task", "program_name", "repeat_in_hints"]
+
+#: The values of the flags that hints repeat, and the beginnings of the tasks that have them.
+_typed: dict[str, tuple[str, tuple[str, ...]]] = {}
 
 
 def program_name() -> str:
@@ -14,5 +19,39 @@ def program_name() -> str:
 
 
 def as_typed(command: str) -> str:
-    """Return a command for a message, with the program in front: ``inv check``."""
-    return f"{program_name()} {command}"
+    """Return a command for a message, with the program in front: ``inv check``.
+
+    Flags that the user has typed are added if it lacks them: it has to find the same hosts.
+    """
+    task, space, rest = command.partition(" ")
+    for name, (value, tasks) in _typed.items():
+        if task.startswith(tasks) and not task.startswith("-") and f"--{name} " not in command:
+            task += f" --{name} {_quoted(value)}"
+    return f"{program_name()} {task}{space}{rest}"
+
+
+@contextlib.contextmanager
+def hints_of_task(**flags: str | None) -> Iterator[None]:
+    """Within the block, a task, hints repeat these flags, and those of `repeat_in_hints`."""
+    earlier = dict(_typed)
+    repeat_in_hints(**flags)
+    try:
+        yield
+    finally:
+        _typed.clear()
+        _typed.update(earlier)
+
+
+def repeat_in_hints(*tasks: str, **flags: str | None) -> None:
+    """Repeat these flags in hints until the task ends; one that is None was not typed.
+
+    :param tasks: the beginnings of the names of the tasks that have the flags; none: all have them.
+    """
+    given = {name: (value, tasks or ("",)) for name, value in flags.items() if value is not None}
+    _typed.update(given)
+
+
+def _quoted(value: str) -> str:
+    import shlex  # most runs print no hint with a flag
+
+    return shlex.quote(value)

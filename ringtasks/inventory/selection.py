@@ -29,7 +29,7 @@ from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 from .conditions import LIVE, Condition, condition_of, refuse_other_comparison, unknown_value
 from .model import SETTINGS, HostConfig, Inventory, WrittenGroup
 
-__all__ = ["Groups", "Measure", "members_of", "select"]
+__all__ = ["Groups", "Measure", "members_of", "ordered_as_named", "select"]
 
 #: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
 Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
@@ -91,6 +91,20 @@ def select(
     if not chosen:
         raise UsageError(f"no host matches {expression!r}{_advice(inventory)}")
     return chosen
+
+
+def ordered_as_named(
+    expression: str, inventory: Inventory, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the selected names in the order of the items that select them.
+
+    Those of one item, a group for example, stay in the order that they have.
+    """
+    items = [item for item in _items(expression, inventory) if not item.startswith("!")]
+    found = [_all_terms(item, inventory, expression) for item in items]
+    return tuple(
+        sorted(names, key=lambda name: next((n for n, own in enumerate(found) if name in own), 0))
+    )
 
 
 def _chosen(

@@ -317,7 +317,7 @@ class Job:
                     return (
                         f"{self.host}: the log of job {self.id} cannot be read: "
                         f"{missed or last_words(answer)}; try: "
-                        f"{as_typed('jobs --host')} {self.host}"
+                        f"{as_typed(f'jobs --host {self.host}')}"
                     )
                 if failures or now - began < _LEAST_INTERVAL:
                     yield Pause(_LEAST_INTERVAL * 2**failures)
@@ -330,7 +330,7 @@ class Job:
 def _elsewhere(status: JobStatus) -> str:
     return (
         f"{status.host_id}: job {status.id} runs on {status.runs_on}, which shares this home, and "
-        f"cannot be stopped from here; try: {as_typed('stop')} {status.id} --host {status.runs_on}"
+        f"cannot be stopped from here; try: {as_typed(f'stop {status.id} --host {status.runs_on}')}"
     )
 
 

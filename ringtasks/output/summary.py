@@ -30,7 +30,7 @@ def summary(result: FleetResult) -> list[str]:
     for group in groups_of(with_note, lambda found: found.host, lambda found: found.fallback_note):
         lines.append(_line(str(group), with_note[group.first].fallback_note))
     if result.of(FleetState.UNREACHABLE):
-        lines.append(f"  for details of an unreachable host: {as_typed('check')} --host HOST")
+        lines.append(f"  for details of an unreachable host: {as_typed('check --host HOST')}")
     return lines
 
 

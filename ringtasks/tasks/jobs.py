@@ -327,7 +327,7 @@ def stop(
     for status, own in selected:
         said = (
             f"interrupted: whether job {status.id} has ended is unknown: "
-            f"'{as_typed('jobs')} --host {own.host}' shows it"
+            f"'{as_typed(f'jobs --host {own.host}')}' shows it"
         )
         with interruption.said_as(said):
             stopped = own.stop(seconds)
@@ -381,7 +381,7 @@ def _refuse_embedded(client: SSHClient) -> None:
 
 def _starting(host: str) -> AbstractContextManager[None]:
     """Give Ctrl-C time to end the job that is being started."""
-    shows = f"'{as_typed('jobs')} --host {host}' shows it"
+    shows = f"'{as_typed(f'jobs --host {host}')}' shows it"
     return interruption.ending(
         _START_END_TIME,
         f"interrupted: ending the job on {host}; Ctrl-C again exits at once",

@@ -19,7 +19,7 @@ from ringtasks.common import interruption
 from ringtasks.common.collector import paused
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.pending_answers import PendingAnswer, watched
-from ringtasks.common.program_name import as_typed
+from ringtasks.common.program_name import as_typed, hints_of_task, repeat_in_hints
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
@@ -94,6 +94,7 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                     interruption.guarded(),
                     _signal_statuses(),
                     rehearsed(words),
+                    hints_of_task(inventory=kwargs.get("inventory")),
                 ):
                     return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
@@ -237,6 +238,7 @@ def selected(
     *,
     may_ask: bool = False,
     only_looks: bool = False,
+    as_named: bool = False,
 ) -> list[HostConfig]:
     """Return the hosts that ``--host`` selects, in the inventory's order.
 
@@ -245,6 +247,7 @@ def selected(
     :param may_ask: hosts may be asked for a live condition.
     :param only_looks: the task runs no command of the user. If the inventory has embedded hosts
         alone, ``@all`` means them.
+    :param as_named: return them in the order in which ``--host`` names them.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
     if not selector:
@@ -260,7 +263,9 @@ def selected(
         if error.file is not None or not _plain(selector, inventory):
             raise
     if selector not in inventory.hosts:  # the code for selectors need not be loaded
-        inventory = inventory._replace(hosts={**inventory.hosts, **_plain(selector, inventory)})
+        plain = _plain(selector, inventory)
+        repeat_in_hints(host=selector if plain else None)
+        inventory = inventory._replace(hosts={**inventory.hosts, **plain})
     check_rehearsed_hosts(inventory)
     if selector in inventory.hosts:
         return [inventory.hosts[selector]]
@@ -269,11 +274,14 @@ def selected(
         from .live_conditions import measure
 
         ask = measure(c)
-    from ringtasks.inventory.selection import select
+    from ringtasks.inventory.selection import ordered_as_named, select
 
     if only_looks and selector == "@all" and all(h.embedded for h in inventory.hosts.values()):
         selector = "@all,@embedded"
-    return [inventory.hosts[name] for name in select(selector, inventory, ask)]
+    names = select(selector, inventory, ask)
+    if as_named:
+        names = ordered_as_named(selector, inventory, names)
+    return [inventory.hosts[name] for name in names]
 
 
 def _plain(selector: str, inventory: Inventory) -> dict[str, HostConfig]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.common import interruption
-from ringtasks.common.program_name import as_typed
+from ringtasks.common.program_name import as_typed, repeat_in_hints
 from ringtasks.common.text import counted
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import UNREACHABLE
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["down", "status", "stop", "submit", "up"]
 
-NAME_HELP = "the cluster's name (default: ray)"
+_USUAL_NAME = "ray"
+NAME_HELP = f"the cluster's name (default: {_USUAL_NAME})"
 _LAST_PORT = 65535
 VENV_HELP = "virtual environment on the hosts (default: each host's venv_activate)"
 
 
 @task(
     help={
-        "host": HOST_HELP + "; the first is the head",
+        "host": HOST_HELP + "; the first named is the head",
         "name": NAME_HELP,
         "venv": VENV_HELP,
         "port": "port at which the hosts of the cluster meet (default: a free one)",
@@ -47,7 +48,7 @@ VENV_HELP = "virtual environment on the hosts (default: each host's venv_activat
 def up(
     c: Context,
     host: str | None = None,
-    name: str = "ray",
+    name: str = _USUAL_NAME,
     venv: str | None = None,
     port: str | int | None = None,
     dashboard_port: str | int | None = None,
@@ -57,14 +58,14 @@ def up(
     """Start a Ray cluster over hosts, and wait until all have joined."""
     from ringtasks.training import ray
 
-    clients = _clients(c, host, inventory, venv)
+    clients = _clients(c, host, name, inventory, venv)
     if is_dry(c):
         from . import ray_plan
 
         ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
         ray_plan.plan_up(clients, _checked(name), *ports, options)
         return None
-    shows = f"'{as_typed('ray.status')} --name {name}' shows its remaining parts"
+    shows = f"'{as_typed('ray.status')}' shows its remaining parts"
     with interruption.ending(
         _UNDO_TIME,
         "interrupted: ending the started parts of the cluster; Ctrl-C again exits at once",
@@ -91,14 +92,14 @@ def up(
 def status(
     c: Context,
     host: str = "@all",
-    name: str = "ray",
+    name: str = _USUAL_NAME,
     venv: str | None = None,
     inventory: str | None = None,
 ) -> ClusterState | None:
     """Show the nodes of a Ray cluster, and the state that Ray reports."""
     from ringtasks.training import ray
 
-    clients = _clients(c, host, inventory, venv)
+    clients = _clients(c, host, name, inventory, venv)
     if is_dry(c):
         from . import ray_plan
 
@@ -150,7 +151,7 @@ def submit(
     wait: bool = True,
     attach: str | None = None,
     host: str = "@all",
-    name: str = "ray",
+    name: str = _USUAL_NAME,
     venv: str | None = None,
     inventory: str | None = None,
 ) -> SSHResult | str | None:
@@ -163,7 +164,7 @@ def submit(
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--working-dir {working_dir}: no such folder here")
     job_id = ray.new_id() if attach is None else _job(attach)
-    clients = _clients(c, host, inventory, venv)
+    clients = _clients(c, host, name, inventory, venv)
     if is_dry(c):
         from . import ray_plan
 
@@ -174,11 +175,10 @@ def submit(
         left_out = display.shown(upload.describe_left_out())
         display.say(f"left out of {working_dir}: {left_out}")
     head = ray.look(clients, _checked(name)).working_head()
-    more = f" --name {name}" if name != "ray" else ""
     with interruption.said_as(
         "interrupted: if Ray has accepted the job, it continues: "
-        f"'{as_typed('ray.submit')} --attach {job_id}{more}' follows it, "
-        f"'{as_typed('ray.stop')} --job {job_id}{more}' stops it"
+        f"'{as_typed(f'ray.submit --attach {job_id}')}' follows it, "
+        f"'{as_typed(f'ray.stop --job {job_id}')}' stops it"
     ):
         if cmd and attach is None:
             ray.submit(head, job_id, cmd, folder, upload, tell=display.say)
@@ -215,7 +215,7 @@ def stop(
     c: Context,
     job: str | None = None,
     host: str = "@all",
-    name: str = "ray",
+    name: str = _USUAL_NAME,
     venv: str | None = None,
     inventory: str | None = None,
 ) -> SSHResult | None:
@@ -223,7 +223,7 @@ def stop(
     from ringtasks.training import ray
 
     job_id = _job(job or "")
-    clients = _clients(c, host, inventory, venv)
+    clients = _clients(c, host, name, inventory, venv)
     if is_dry(c):
         from . import ray_plan
 
@@ -239,12 +239,12 @@ def stop(
 
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
 def down(
-    c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None
+    c: Context, host: str = "@all", name: str = _USUAL_NAME, inventory: str | None = None
 ) -> list[Ended]:
     """End a Ray cluster on every host; print its state before and after."""
     from ringtasks.training import ray
 
-    clients = _clients(c, host, inventory, None)
+    clients = _clients(c, host, name, inventory)
     if is_dry(c):
         from . import ray_plan
 
@@ -285,11 +285,14 @@ def _tell_unasked(cluster_state: ClusterState) -> None:
 
 
 def _clients(
-    c: Context, host: str | None, inventory: str | None, venv: str | None
+    c: Context, host: str | None, name: str, inventory: str | None, venv: str | None = None
 ) -> list[SSHClient]:
+    """Return a client for each host, in the order in which ``--host`` names them."""
     from ringtasks.client.ssh_client import SSHClient
 
-    configs = [config_of(c, found) for found in selected(c, host, inventory)]
+    repeat_in_hints("ray.", name=None if name == _USUAL_NAME else name)
+    repeat_in_hints("ray.s", "ray.up", venv=venv)
+    configs = [config_of(c, own) for own in selected(c, host, inventory, as_named=True)]
     return [
         SSHClient(replace(config, venv_activate=venv) if venv else config) for config in configs
     ]

@@ -11,10 +11,10 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.training import torchrun
+from ringtasks.training.files import folder_options
 from ringtasks.training.probe import script as probe_script
 from ringtasks.training.rendezvous import Node, Rendezvous
 from ringtasks.training.settings import Preflight
-from ringtasks.transfer import Options
 
 from .files_plan import copies
 from .jobs_plan import start_step
@@ -70,9 +70,10 @@ def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     cwd = settings.cwd or f"{config.work_dir or '~'}/runs/{_RUN}"
     steps = []
     for item in settings.sync_up:
-        is_folder = Path(item.source).expanduser().is_dir()
+        local = Path(item.source).expanduser()
+        is_folder = local.is_dir()
         source = f"{item.source.rstrip('/')}/" if is_folder else item.source
-        options = Options(gitignore=True) if is_folder else None
+        options = folder_options(local, settings.runs) if is_folder else None
         steps += copies(config, [source], f"{cwd}/{item.target}/", options=options)
     request = JobRequest(
         _command(settings),

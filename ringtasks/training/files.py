@@ -15,6 +15,7 @@ from ringtasks.common.text import counted, first_names, size
 from ringtasks.errors import UsageError
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options, TransferResult
+from ringtasks.transfer.patterns import literal
 
 from .settings import SyncUp
 
@@ -23,6 +24,7 @@ __all__ = [
     "SentFiles",
     "checked",
     "folder_of",
+    "folder_options",
     "make_folder",
     "mirror",
     "run_folder",
@@ -39,16 +41,22 @@ class FileCopyError(Exception):
 
 @dataclass
 class SentFiles:
-    """The files that were copied to a host, and the paths that git ignores, which were not."""
+    """The files that were copied to a host, and the paths that were not.
+
+    ``ignored``: those that git ignores; ``records``: the local folder of runs.
+    """
 
     files: int = 0
     size_bytes: int = 0
     ignored: list[str] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         text = f"sent {counted(self.files, 'file')}, {size(self.size_bytes)}"
         if self.ignored:
             text += f"; not sent, as git ignores them: {first_names(self.ignored)}"
+        if self.records:
+            text += f"; not sent: {', '.join(self.records)}, the records of runs"
         return text
 
 
@@ -64,11 +72,11 @@ def run_folder(client: SSHClient, cwd: str | None, run_id: str) -> str:
     return own if cwd else posixpath.join(own, "runs", run_id)
 
 
-def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> SentFiles:
+def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str, runs: str) -> SentFiles:
     """Copy the items, files or the content of folders, into the run's folder.
 
     An item is sent even if git ignores it: it was named.  In a folder that git does not ignore, the
-    files that it ignores stay here, and so does ``.git``.
+    files that it ignores stay here, and so do ``.git`` and ``runs``, the local folder of runs.
 
     :raises UsageError: an item does not exist here, or git is needed and missing.
     :raises FileCopyError: it could not be copied.
@@ -80,7 +88,10 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> SentFiles:
             raise UsageError(f"train: sync_up: {item.source}: no such file or folder here")
         target = posixpath.normpath(posixpath.join(cwd, item.target))
         if source.is_dir():
-            result = transfer.sync(source, target, [client], _without_ignored(source))
+            records = _inside(source, Path(runs))
+            result = transfer.sync(source, target, [client], folder_options(source, runs))
+            if records and f"{records}/" not in result.ignored:
+                sent.records.append(f"{posixpath.join(item.source, records)}/")
         else:
             result = transfer.put(source, f"{target}/", [client])
         checked(result)
@@ -92,12 +103,20 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> SentFiles:
     return sent
 
 
-def _without_ignored(folder: Path) -> Options:
-    """Return the options for a folder; without git, its ignore files are an error."""
+def _inside(folder: Path, other: Path) -> str:
+    """Return the path of the other folder relative to the folder; empty: it is not inside."""
+    top, own = folder.resolve(), other.resolve()
+    return own.relative_to(top).as_posix() if top in own.parents else ""
+
+
+def folder_options(folder: Path, runs: str) -> Options:
+    """Return the options to send a folder; without git, its ignore files are an error."""
+    left_out = _inside(folder, Path(runs))
+    own = (f"/{literal(left_out)}/",) if left_out else ()
     above = [folder.resolve(), *folder.resolve().parents]
     if shutil.which("git") or any((each / ".gitignore").exists() for each in above):
-        return Options(gitignore=True)
-    return Options(exclude=(".git",))
+        return Options(gitignore=True, exclude=own)
+    return Options(exclude=(".git", *own))
 
 
 def _is_git_data(name: str) -> bool:

@@ -199,7 +199,7 @@ class Supervisor:
             if settings.checkpoint:
                 self._claim(client, cwd, settings.checkpoint, attempt)
             if settings.sync_up:
-                sent = send(client, settings.sync_up, cwd)
+                sent = send(client, settings.sync_up, cwd, settings.runs)
                 self._tell(f"{client.config.id}: {sent}")
             if settings.setup:
                 self._set_up(client, cwd)

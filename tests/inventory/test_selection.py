@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ringtasks.errors import UnknownHostError, UsageError
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import HostConfig, Inventory
-from ringtasks.inventory.selection import select
+from ringtasks.inventory.selection import ordered_as_named, select
 
 NAMES = ["gpu01", "gpu02", "gpu10", "vast-1", "vast-2", "mac", "odd[1]"]
 INVENTORY = Inventory(
@@ -57,6 +57,23 @@ INVENTORY = Inventory(
 )
 def test_selector_returns_the_expected_hosts(expression: str, expected: list[str]) -> None:
     assert list(select(expression, INVENTORY)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("mac,gpu01", ["mac", "gpu01"]),
+        ("!gpu02, vast-2 ,@gpu", ["vast-2", "gpu01", "gpu10"]),
+        ("@rented,gpu01", ["gpu01", "vast-1"]),  # a group has the inventory's order
+        ("gpu10&@gpu,gpu=H100*,gpu10", ["gpu10", "gpu01", "gpu02"]),
+        ("!gpu*", ["vast-1", "vast-2", "mac", "odd[1]"]),
+    ],
+)
+def test_selected_hosts_can_be_ordered_as_they_were_named(
+    expression: str, expected: list[str]
+) -> None:
+    names = select(expression, INVENTORY)
+    assert list(ordered_as_named(expression, INVENTORY, names)) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,18 @@ def test_jump_host_is_looked_up_in_the_same_inventory(
     done = inv("run", "--inventory", str(other), "--host", "box", "--cmd", "echo hi")
 
     assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
+
+
+def test_hints_repeat_the_flags_that_name_the_hosts(
+    inv: Inv, write_hosts: WriteHosts, own_server: Sshd, ssh_folder: Path, tmp_path: Path
+) -> None:
+    place = {"ssh_host": own_server.address, "ssh_port": own_server.port}
+    elsewhere = write_hosts(box=place).rename(tmp_path / "my hosts.yaml")
+    address = f"{own_server.user}@{own_server.address}:{own_server.port}"
+
+    for where in (["--host", "box", "--inventory", str(elsewhere)], ["--host", address]):
+        started = inv("start", *where, "--cmd", "echo hi")
+        hint = started.stderr.decode().partition("follow it with: inv ")[2]
+        followed = inv(*shlex.split(hint))
+
+        assert (followed.returncode, followed.stdout) == (0, b"hi\n"), hint + str(followed.stderr)

@@ -299,7 +299,7 @@ def test_files_synced_into_the_checkpoint_directory_belong_to_the_run(
     assert done.stdout == b"3", done.stderr
 
 
-def test_files_that_git_ignores_are_sent_only_if_they_are_named(
+def test_ignored_files_and_records_of_runs_are_sent_only_if_they_are_named(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -313,6 +313,7 @@ def test_files_that_git_ignores_are_sent_only_if_they_are_named(
         cwd="~/ignored",
         sync_up=["app", {"from": "app/runs/1", "to": "start"}, "app/sub/old.pyc"],
         fetch=[],
+        runs="app/records",
     )
 
     done = inv("train")
@@ -320,8 +321,8 @@ def test_files_that_git_ignores_are_sent_only_if_they_are_named(
     found = done.stdout.decode().split()
     named = ["./old.pyc", "./start/ck", "./start/log"]
     assert found == ["./.gitignore", "./a.py", *named, "./sub/b.py"], done.stderr
-    told = b"box: sent 6 files, 72 B; not sent, as git ignores them: app/runs/, app/sub/old.pyc\n"
-    assert told in done.stderr
+    told = b"box: sent 6 files, 72 B; not sent, as git ignores them: app/runs/, app/sub/old.pyc"
+    assert told + b"; not sent: app/records/, the records of runs\n" in done.stderr
 
 
 def test_run_that_fails_by_itself_is_not_retried(

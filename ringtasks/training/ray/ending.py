@@ -41,7 +41,7 @@ def end(cluster_state: ClusterState) -> Iterator[Ended]:
             yield ended
     for host, why in away.items():
         text = f"unknown: {why}: its part of the cluster may still run; when it answers, end it by"
-        yield Ended(host, f"{text} '{as_typed('ray.down')} --host {host}'", UNREACHABLE)
+        yield Ended(host, f"{text} '{as_typed(f'ray.down --host {host}')}'", UNREACHABLE)
 
 
 def _end(member: Member) -> Ended:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks import transfer
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import ClusterError, UsageError
@@ -97,7 +98,8 @@ def follow(head: Member, job_id: str, on_output: OnOutput, timeout: float = 0) -
         asked = _question(head, "follow", job_id, offset=printed)
         before = printed
         left = max(0.1, deadline - time.monotonic()) if deadline is not None else 0
-        result = head.client.run(asked, timeout=left, cwd="~", on_output=take)
+        # Not `run`: if it is interrupted, no command of the user is ended.
+        result = head.client.ask(Ask(asked, left, in_venv=True, on_output=take))
         if result.timed_out:
             return result
         if result.error is None or printed > before:
@@ -145,7 +147,7 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
             break
     why = result.error or last_words(result)
     if is_unknown:
-        why += f"; '{as_typed('ray.submit')} --attach {job_id}' finds out whether Ray has it"
+        why += f"; '{as_typed(f'ray.submit --attach {job_id}')}' finds out whether Ray has it"
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 
 

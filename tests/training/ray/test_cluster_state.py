@@ -187,7 +187,7 @@ def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
     inv: Inv, cluster: RayHosts, fake_ray: FakeRay
 ) -> None:
     one = inv("ray.up", "--host", "a,b")
-    two = inv("ray.up", "--host", "a,b", "--name", "second")
+    two = inv("ray.up", "--host", "b,a", "--name", "second")
     tokens = {file.read_text() for file in cluster.servers["a"].home.glob(".ringtasks/ray/*/token")}
     sessions = list(fake_ray.temp.glob("ray-*/ray/session"))
     both = [inv("ray.status"), inv("ray.status", "--name", "second")]
@@ -195,6 +195,9 @@ def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
     first_left = inv("ray.status")
 
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert b"the head is a, " in one.stderr
+    assert b"the head is b, " in two.stderr  # the first that was named
+    assert b"inv ray.submit --name second --cmd" in two.stderr
     assert len(tokens) == len(sessions) == 2
     assert [done.returncode for done in both] == [0, 0]
     assert down.returncode == 0

@@ -80,6 +80,7 @@ def test_ctrl_c_keeps_the_ray_job_and_shows_how_to_reattach_and_stop(
     rest, _ = again.communicate(timeout=TIMEOUT)
 
     assert process.returncode == 130
+    assert err.count(b"interrupted") == 1, err  # nothing was ended
     assert first == b"one\n"
     assert rest == b""
     assert stopped.returncode == 0, stopped.stderr
