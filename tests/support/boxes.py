@@ -18,12 +18,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 from tests.support.processes import proc_files
 from tests.support.sshd import make_key
 from tests.support.waiting import eventually
 
-__all__ = ["Box", "boxes"]
+__all__ = ["Box", "boxes", "fields_of"]
 
 #: What the first process of a box does. As the parent of orphans it has to reap them, which the
 #: shell's wait(1) does.
@@ -177,6 +178,14 @@ def boxes(authorized: Path, *names: str) -> Iterator[dict[str, Box]]:
         for box in made.values():
             box.remove()
         subprocess.run(["ip", "link", "del", network], check=False)
+
+
+def fields_of(made: dict[str, Box], **more: Any) -> dict[str, dict[str, Any]]:
+    """Return the boxes' entries in a hosts file, each with more fields."""
+    return {
+        name: {"ssh_host": box.address, "ssh_port": box.port, "connect_timeout": 3, **more}
+        for name, box in made.items()
+    }
 
 
 def _new_bridge() -> tuple[int, str]:

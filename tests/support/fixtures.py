@@ -24,6 +24,7 @@ import yaml
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.ssh.master import processes
+from tests.support.boxes import Box, boxes, fields_of
 from tests.support.cloudflared import Cloudflared
 from tests.support.deploys import Fleet
 from tests.support.inv_program import InvProgram
@@ -260,6 +261,14 @@ def write_hosts(tmp_path: Path, sshd: Sshd, client_key: Path) -> WriteHosts:
         return path
 
     return write
+
+
+@pytest.fixture
+def two_boxes(client_key: Path, write_hosts: WriteHosts) -> Iterator[dict[str, Box]]:
+    """Two machines of their own, ``a`` and ``b``, which are the hosts of the inventory."""
+    with boxes(client_key, "a", "b") as made:
+        write_hosts(**fields_of(made))
+        yield made
 
 
 @pytest.fixture(scope="session")

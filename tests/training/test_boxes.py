@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.boxes import Box, boxes
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.boxes import Box
+from tests.support.fixtures import Inv
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 from tests.support.waiting import eventually
 
@@ -37,33 +36,19 @@ for step in range(first + 1, 5):
 """
 
 
-@pytest.fixture
-def two_boxes(
-    client_key: Path, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
-) -> Iterator[dict[str, Box]]:
-    with boxes(client_key, "a", "b") as made:
-        write_hosts(
-            **{
-                name: {"ssh_host": box.address, "ssh_port": box.port, "connect_timeout": 3}
-                for name, box in made.items()
-            }
-        )
-        write_settings(
-            command="python3 save.py",
-            retries=1,
-            checkpoint="ckpt",
-            checkpoint_done="trainer_state.json",
-            checkpoint_interval=1,
-            lost_after=120,
-            fetch=[],
-        )
-        (tmp_path / "src" / "save.py").write_text(PROGRAM)
-        yield made
-
-
 def test_run_resumes_from_its_last_complete_checkpoint_after_a_power_cut(
-    inv: Inv, two_boxes: dict[str, Box], tmp_path: Path
+    inv: Inv, two_boxes: dict[str, Box], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
+    write_settings(
+        command="python3 save.py",
+        retries=1,
+        checkpoint="ckpt",
+        checkpoint_done="trainer_state.json",
+        checkpoint_interval=1,
+        lost_after=120,
+        fetch=[],
+    )
+    (tmp_path / "src" / "save.py").write_text(PROGRAM)
     a, b = two_boxes["a"], two_boxes["b"]
     stale = b.home / "run" / "ckpt" / "checkpoint-9"
     stale.mkdir(parents=True)
