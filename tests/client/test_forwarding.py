@@ -8,7 +8,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.testing import fake_fleet
 from tests.support.faulty import Wire
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, Start, WriteHosts
 from tests.support.sshd import Sshd
 
 TIMEOUT = 10.0
@@ -196,16 +195,11 @@ def test_forwarding_listens_on_loopback_only(echo: Echo) -> None:
 
 
 def test_forward_task_reports_its_address_and_ends_on_a_signal(
-    inv: Inv, write_hosts: WriteHosts, echo: Echo, tmp_path: Path
+    start: Start, write_hosts: WriteHosts, echo: Echo
 ) -> None:
     write_hosts(box={})
     command = ["forward", "--host=box", f"--port={echo.port}", "--to=127.0.0.1", "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", *command],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     told = json.loads(process.stdout.readline())
     answer = ask(told["local_port"], b"hello")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.host_settings import SSHConfig
 from tests.support.cloudflared import Cloudflared
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, Start, WriteHosts
 from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -124,17 +123,15 @@ def test_refused_token_is_reported_without_showing_it(
 
 
 def test_no_secret_is_visible_during_a_run(
-    write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, tmp_path: Path, inv: Inv
+    write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, tmp_path: Path, start: Start
 ) -> None:
     planted = {TOKEN_SECRET, "s3cr3t-env-value"}
     write_hosts(a=TUNNEL)
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port, token=(TOKEN_ID, TOKEN_SECRET))
-    inv("hosts")  # puts tasks.py there
-    argv = [sys.executable, "-m", "invoke", "run", "--host", "a", "--env", "PLANTED"]
+    argv = ("run", "--host", "a", "--env", "PLANTED")
 
-    with subprocess.Popen(
-        [*argv, "--cmd", "echo up; read line; echo $line"],
-        cwd=tmp_path,
+    with start(
+        *(*argv, "--cmd", "echo up; read line; echo $line"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.inv_program import InvProgram
+from tests.support.inv_program import Forked, InvProgram
 from tests.support.service import SERVE, Service
 
 __all__ = ["Fleet", "until"]
@@ -96,12 +96,12 @@ class Fleet:
         output = (done.stdout.decode(), done.stderr.decode())
         return subprocess.CompletedProcess(arguments, done.returncode, *output)
 
-    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environ: str) -> Forked | subprocess.Popen[str]:
         """Run a task."""
         if not (self.folder / "invoke.yaml").exists():
             self.configure()
-        return subprocess.Popen(
-            [sys.executable, "-m", "invoke", *arguments],
+        return self._program.start(
+            ["inv", *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -146,17 +146,19 @@ class Fleet:
 
 #: Well when the service has come to this very release, and that is not bad on this host.
 _CHECK = """\
-import os, pathlib, socket, sys
-shared = pathlib.Path("../../shared")
-here = pathlib.Path("one").read_text().strip()
-with socket.create_connection(("127.0.0.1", int((shared / "port").read_text()))) as connection:
-    connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
-    answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+import _socket, os, sys  # socket and pathlib take longer to import than the check takes
+def read(name):
+    with open(name) as file:
+        return file.read()
+here = read("one").strip()
+connection = _socket.socket()
+connection.connect(("127.0.0.1", int(read("../../shared/port"))))
+connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 served = answer.partition("\\r\\n\\r\\n")[2]
 if served != f"{here}/{here}":
     sys.exit(f"{served} is served, not {here}")
-bad = pathlib.Path("bad_on")
-if bad.exists() and os.environ["RINGTASKS_HOST"] in bad.read_text().split():
+if os.path.exists("bad_on") and os.environ["RINGTASKS_HOST"] in read("bad_on").split():
     sys.exit(f"{here} is bad")
 """
 

@@ -38,6 +38,8 @@ from tests.support.watched import Watched
 ROOT = Path(__file__).parents[2]
 
 Inv = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Start = Callable[..., Any]
+Ringtasks = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeSshd = Callable[..., Sshd]
 Require = Callable[[str], None]
 WriteHosts = Callable[..., Path]
@@ -289,6 +291,26 @@ def inv(tmp_path: Path, inv_program: InvProgram) -> Inv:
     ) -> subprocess.CompletedProcess[bytes]:
         env = {**os.environ, **environ}
         return inv_program.run(arguments, cwd=tmp_path, env=env, stdin=stdin, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path: Path, inv: Inv, inv_program: InvProgram) -> Start:
+    """Starts ``inv`` in the test's folder, with the options of `subprocess.Popen`."""
+
+    def started(*arguments: str, **options: Any) -> Any:
+        return inv_program.start(["inv", *arguments], cwd=tmp_path, **options)
+
+    return started
+
+
+@pytest.fixture
+def ringtasks(inv_program: InvProgram) -> Ringtasks:
+    """Runs ``ringtasks`` in the current folder, unless an option is another ``cwd``."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return inv_program.call(["ringtasks", *arguments], text=True, **options)
 
     return run
 

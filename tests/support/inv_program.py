@@ -1,9 +1,9 @@
-"""Run ``inv`` in a process of its own, forked from one that has imported its modules.
+"""Run ``inv`` or ``ringtasks`` in a process forked from one that has imported its modules.
 
 Starting Python and importing Invoke costs more than most tasks; here it is paid once for each
 worker of the test run. The forked process is like a new one otherwise: its own arguments,
-environment, folder and streams, and Python's own end. A test of the start itself, of the process's
-arguments or of what it imports runs ``python -m invoke`` instead.
+environment, folder and streams, and what it does at its exit. A test of the start itself, of the
+process's arguments or of what it imports runs ``python -m invoke`` instead.
 
 As a program (``python -m tests.support.inv_program FD``) it is the process that forks. A request
 is a packet of JSON with the descriptors of the three streams; the answers are the process id, and
@@ -12,10 +12,15 @@ then the exit status.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
+import importlib
 import io
 import json
 import os
+import pkgutil
+import selectors
 import signal
 import socket
 import subprocess
@@ -28,15 +33,113 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Completed", "InvProgram"]
+__all__ = ["PROGRAMS", "Completed", "Forked", "InvProgram"]
 
+_ROOT = Path(__file__).parents[2]
 _MAX_PACKET = 200_000  # the environment of a test
+#: The programs, and how each is started without a fork.
+PROGRAMS = {
+    "inv": [sys.executable, "-m", "invoke"],
+    "ringtasks": [str(Path(sys.executable).with_name("ringtasks"))],
+}
+#: The exit status of a forked process, once it has one.
+_STATUS: list[int] = []
+#: Modules that few tasks import, and those that are programs.
+_LEFT_OUT = ("ringtasks.testing", "ringtasks.output.plots")
+#: Modules of libraries that functions import.
+_IMPORTED_LATE = (
+    "encodings.idna",
+    "invoke.main",
+    "fabric",
+    "numpy",
+    "paramiko",
+    "rich.progress",
+    "rich.table",
+    "yaml",
+)
 
 
-class Completed(subprocess.CompletedProcess[bytes]):
+class Completed(subprocess.CompletedProcess[Any]):
     """The result of a forked process, with its largest memory in KiB."""
 
     max_rss_kib = 0
+
+
+class Forked:
+    """A forked process, as `subprocess.Popen` has it."""
+
+    def __init__(self, arguments: Sequence[str], pid: int, connection: socket.socket) -> None:
+        self.args = list(arguments)
+        self.pid = pid
+        self.stdin: IO[Any] | None = None
+        self.stdout: IO[Any] | None = None
+        self.stderr: IO[Any] | None = None
+        self.returncode: int | None = None
+        self.max_rss_kib = 0
+        self._connection = connection
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+        self.wait()
+
+    def _close(self) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit status when it has ended."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                answer = self._connection.recv(100)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            self.returncode, self.max_rss_kib = map(int, answer.split())
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Send the input; return all output, when the process has ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.1, deadline - time.monotonic())
+
+        with ThreadPoolExecutor(3) as pool:
+            if _is_open(self.stdin):
+                pool.submit(_feed, self.stdin, input)
+            streams = [each if _is_open(each) else None for each in (self.stdout, self.stderr)]
+            output = [None if each is None else pool.submit(each.read) for each in streams]
+            try:
+                told, errors = (None if each is None else each.result(left()) for each in output)
+                self.wait(left())
+            except (subprocess.TimeoutExpired, TimeoutError, FutureTimeoutError):
+                self.kill()
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+        self._close()
+        return told, errors
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class InvProgram:
@@ -46,7 +149,7 @@ class InvProgram:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._started_with: Mapping[str, str] | None = None
+        self._settings = {**_settings(os.environ), "PYTHONPATH": str(_ROOT)}
 
     def run(
         self,
@@ -61,42 +164,59 @@ class InvProgram:
 
         :raises subprocess.TimeoutExpired: it took longer, and was killed.
         """
-        if self._started_with not in (None, settings := _settings(env)):
-            return subprocess.run(
-                [sys.executable, "-m", "invoke", *arguments],
-                cwd=cwd, env=env, input=stdin, timeout=timeout, capture_output=True, check=False,
-            )  # fmt: skip
-        self._started_with = settings
-        with contextlib.ExitStack() as ends:
-            pipes = [os.pipe() for _ in range(3)]
-            theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-            ours = [
-                ends.enter_context(os.fdopen(pipes[0][1], "wb", buffering=0)),
-                ends.enter_context(os.fdopen(pipes[1][0], "rb", buffering=0)),
-                ends.enter_context(os.fdopen(pipes[2][0], "rb", buffering=0)),
-            ]
-            connection = ends.enter_context(self._connect())
-            request = json.dumps({"argv": [*arguments], "cwd": str(cwd), "env": dict(env)})
-            try:
-                _send(connection, request.encode(), theirs)
-            finally:
-                for end in theirs:
-                    os.close(end)
-            pid = int(connection.recv(100))
-            deadline = time.monotonic() + timeout
-            pool = ends.enter_context(ThreadPoolExecutor(3))
-            pool.submit(_feed, ours[0], stdin)
-            output = [pool.submit(stream.read) for stream in ours[1:]]
-            try:
-                found = [each.result(deadline - time.monotonic()) for each in output]
-                connection.settimeout(max(0.1, deadline - time.monotonic()))
-                status, max_rss_kib = map(int, connection.recv(100).split())
-            except (TimeoutError, FutureTimeoutError):  # two classes until Python 3.11
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(arguments), timeout) from None
-        completed = Completed(list(arguments), status, *found)
-        completed.max_rss_kib = max_rss_kib
+        completed = self.call(["inv", *arguments], cwd=cwd, env=env, input=stdin, timeout=timeout)
+        completed.args = list(arguments)
         return completed
+
+    def call(
+        self, argv: Sequence[str], *, input: Any = None, timeout: float = 60, **options: Any
+    ) -> Completed:
+        """Run ``inv …`` or ``ringtasks …``; the options are those of `start`."""
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with self.start(argv, **{**pipes, **options}) as process:
+            output = process.communicate(input, timeout)
+        assert process.returncode is not None
+        completed = Completed(list(argv), process.returncode, *output)
+        completed.max_rss_kib = getattr(process, "max_rss_kib", 0)
+        return completed
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        text: bool = False,
+    ) -> Forked | subprocess.Popen[Any]:
+        """Start ``inv …`` or ``ringtasks …``, as `subprocess.Popen` would."""
+        env = dict(os.environ if env is None else env)
+        cwd = cwd or Path.cwd()
+        if _settings(env) != self._settings:
+            return subprocess.Popen(
+                [*PROGRAMS[argv[0]], *argv[1:]],
+                cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, text=text,
+            )  # fmt: skip
+        asked = (stdin, stdout, stderr)
+        ends = [_ends(each, number) for number, each in enumerate(asked)]
+        connection = self._connect()
+        request = json.dumps({"argv": [*argv], "cwd": str(cwd), "env": env})
+        try:
+            _send(connection, request.encode(), [theirs for theirs, _ in ends])
+        finally:
+            for each, (theirs, _) in zip(asked, ends, strict=True):
+                if each in (subprocess.PIPE, subprocess.DEVNULL):
+                    os.close(theirs)
+        process = Forked(argv, int(connection.recv(100)), connection)
+        names = ("stdin", "stdout", "stderr")
+        for name, (_, ours) in zip(names, ends, strict=True):
+            mode = "w" if name == "stdin" else "r"
+            if ours is not None:
+                setattr(process, name, os.fdopen(ours, mode if text else f"{mode}b"))
+        return process
 
     def close(self) -> None:
         """End the process."""
@@ -112,6 +232,7 @@ class InvProgram:
                 with theirs:
                     self._process = subprocess.Popen(
                         [sys.executable, "-m", __name__, str(theirs.fileno())],
+                        env={**os.environ, **self._settings},
                         pass_fds=[theirs.fileno()],
                         stdin=subprocess.DEVNULL,
                     )
@@ -126,9 +247,26 @@ def _settings(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith("PYTHON")}
 
 
-def _feed(stream: IO[bytes], content: bytes) -> None:
+def _ends(asked: Any, number: int) -> tuple[int, int | None]:
+    """Return the process's end and ours of a stream, as it is asked for."""
+    if asked == subprocess.PIPE:
+        reader, writer = os.pipe()
+        return (reader, writer) if number == 0 else (writer, reader)
+    if asked == subprocess.DEVNULL:
+        return os.open(os.devnull, os.O_RDWR), None
+    if asked is None:
+        return number, None
+    return asked if isinstance(asked, int) else asked.fileno(), None
+
+
+def _is_open(stream: IO[Any] | None) -> bool:
+    return stream is not None and not stream.closed
+
+
+def _feed(stream: IO[Any], content: Any) -> None:
     with contextlib.suppress(BrokenPipeError), stream:
-        stream.write(content)
+        if content:
+            stream.write(content)
 
 
 def _send(connection: socket.socket, packet: bytes, descriptors: Sequence[int]) -> None:
@@ -139,77 +277,110 @@ def _send(connection: socket.socket, packet: bytes, descriptors: Sequence[int]) 
 def _serve(main: socket.socket) -> None:
     """Fork one process for each connection; it runs the request of that connection."""
     _import_all()
+    selector = selectors.DefaultSelector()
+    selector.register(main, selectors.EVENT_READ)
     while True:
-        _, descriptors, _, _ = socket.recv_fds(main, 100, 1)
-        if not descriptors:
-            return
-        pid = os.fork()
-        if pid == 0:
-            main.close()
-            _watch(socket.socket(fileno=descriptors[0]))
-            return
-        os.close(descriptors[0])
-        _reap()
+        for key, _ in selector.select():
+            if key.data is not None:
+                selector.unregister(key.fd)
+                os.close(key.fd)
+                _tell_end(*key.data)
+                continue
+            _, descriptors, _, _ = socket.recv_fds(main, 100, 1)
+            if not descriptors:
+                return
+            connection = socket.socket(fileno=descriptors[0])
+            pid = _fork(connection)
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _watch(connection: socket.socket) -> None:
-    """Fork the process of one request, and tell its exit status."""
+def _fork(connection: socket.socket) -> int:
+    """Fork the process of one request; return its id."""
     packet, streams, _, _ = socket.recv_fds(connection, _MAX_PACKET, 3)
     pid = os.fork()
     if pid == 0:
-        connection.close()
         _run(json.loads(packet), streams)
     for stream in streams:
         os.close(stream)
     connection.send(str(pid).encode())
-    with contextlib.suppress(OSError):  # the test has given up
-        _, status, usage = os.wait4(pid, 0)
+    return pid
+
+
+def _tell_end(pid: int, connection: socket.socket) -> None:
+    """Tell the exit status of a process that has ended."""
+    _, status, usage = os.wait4(pid, 0)
+    with contextlib.suppress(OSError), connection:  # the test has given up
         connection.send(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}".encode())
-    os._exit(0)
 
 
 def _run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
-    """Become ``python -m invoke``: its exit is this process's."""
+    """Become the program: its exit is this process's."""
     os.setpgid(0, 0)  # a signal to its process group must not end the process that forks
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
-        os.close(stream)
+    os.closerange(3, 1024)  # also those of other requests
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    sys.argv = ["inv", *request["argv"]]
+    sys.argv = request["argv"]
     sys.path[0] = request["cwd"]
+    is_console_script = sys.argv[0] == "ringtasks"
+    if is_console_script:
+        sys.argv[0] = PROGRAMS["ringtasks"][0]
+        sys.path[0] = str(Path(sys.executable).parent)
     for number, name in ((1, "stdout"), (2, "stderr")):
         errors = "backslashreplace" if name == "stderr" else "strict"
         raw = io.BufferedWriter(io.FileIO(number, "wb", closefd=False))
-        text = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=name == "stderr")
+        is_line_buffered = name == "stderr" or os.isatty(number)
+        text = io.TextIOWrapper(raw, "utf-8", errors, line_buffering=is_line_buffered)
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "rb", closefd=False)), "utf-8")
     from invoke.main import program
 
-    program.run()
+    from ringtasks.common import console_script, interruption
+    from ringtasks.tasks import streams
+
+    interruption.begin()  # as the import of the tasks does in their own process
+    streams.prepare()
+    try:
+        console_script.main() if is_console_script else program.run()
+        _STATUS.append(0)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _STATUS.append(end.code)
+        raise
     sys.exit(0)
 
 
+def _leave() -> None:
+    """End a forked process after its threads and all that it has at its exit.
+
+    Python would take each module apart, which costs more than most tasks.
+    """
+    if not _STATUS:
+        return
+    with contextlib.suppress(OSError):  # if the output is closed, Python tells it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_STATUS[0])
+
+
 def _import_all() -> None:
-    """Import all that a usual task needs; what is missing here is imported by the task."""
-    import ringtasks.client.ssh_client
-    import ringtasks.deploy
-    import ringtasks.fleet
-    import ringtasks.jobs
-    import ringtasks.ssh.master.log_in
-    import ringtasks.tasks
-    import ringtasks.training
-    import ringtasks.transfer  # noqa: F401  (for the processes that are forked)
+    """Import all that a task may need, so that no forked process has to."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads is not to fork
+    import ringtasks
+
+    for module in pkgutil.walk_packages(ringtasks.__path__, "ringtasks."):
+        if not module.name.startswith(_LEFT_OUT):
+            importlib.import_module(module.name)
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no collection in a forked process looks at these objects, and copies their pages
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    atexit.register(_leave)  # before all others: it is called after them
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,9 +1,4 @@
-"""A small real service under a tiny supervisor, as a host would run it.
-
-``python service.py supervise ROOT PORT`` listens, and starts ``ROOT/current/serve.py`` on that
-socket; at HUP it starts the release that is current by then, and ends the old one when the new one
-answers: nobody is turned away.
-"""
+"""A small real service under a tiny supervisor, as a host would run it."""
 
 from __future__ import annotations
 
@@ -12,15 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+from tests.support import supervisor
 
 __all__ = ["SERVE", "Service"]
 
 #: What a release has to have. Its two parts tell whether it is whole. There are many of these
 #: processes, so it imports little: http.server takes longer to import than to serve.
 SERVE = """\
-import os, pathlib, signal, socket, sys
-here = pathlib.Path(__file__).resolve().parent
+import os, signal, socket, sys
+here = os.path.dirname(os.path.realpath(__file__))
 listener = socket.socket(fileno=int(sys.argv[1]))
 is_over = False
 def end(*_):
@@ -47,7 +45,8 @@ while not is_over:
                 if not received:
                     break
                 request += received
-            body = b"/".join((here / part).read_bytes().strip() for part in ("one", "two"))
+            parts = [open(os.path.join(here, part), "rb") for part in ("one", "two")]
+            body = b"/".join(part.read().strip() for part in parts)
             status = b"500 Bad" if body.startswith(b"bad") else b"200 OK"
             head = b"HTTP/1.0 %s\\r\\nContent-Length: %d\\r\\n\\r\\n" % (status, len(body))
             connection.sendall(head + body)
@@ -67,7 +66,7 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        arguments = [sys.executable, "-IS", __file__, "supervise", str(root), str(self.port)]
+        arguments = [sys.executable, "-IS", supervisor.__file__, str(root), str(self.port)]
         self._process = subprocess.Popen(arguments, start_new_session=True)
         (root / "shared" / "pid").write_text(str(self._process.pid))
         (root / "shared" / "port").write_text(str(self.port))
@@ -77,42 +76,9 @@ class Service:
 
         :raises urllib.error.URLError: nothing good.
         """
-        import urllib.request  # not at the top: the supervisors are processes of this file
-
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as answer:
             return str(answer.read().decode())
 
     def stop(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def _supervise(root: Path, port: int) -> None:
-    listener = socket.create_server(("127.0.0.1", port), backlog=128)
-    listener.setblocking(False)  # two releases accept from it for a moment
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    child: subprocess.Popen[bytes] | None = None
-    while True:
-        program = root / "current" / "serve.py"
-        if program.exists():
-            child = _replaced(child, program.resolve(), listener)
-        signal.sigwait([signal.SIGHUP])
-
-
-def _replaced(
-    old: subprocess.Popen[bytes] | None, program: Path, listener: socket.socket
-) -> subprocess.Popen[bytes]:
-    reader, writer = os.pipe()
-    arguments = [sys.executable, "-IS", str(program), str(listener.fileno()), str(writer)]
-    new = subprocess.Popen(arguments, pass_fds=[listener.fileno(), writer])
-    os.close(writer)
-    is_ready = os.read(reader, 1)
-    os.close(reader)
-    if old is not None and is_ready:
-        old.terminate()
-        old.wait()
-    return new
-
-
-if __name__ == "__main__":
-    _supervise(Path(sys.argv[2]), int(sys.argv[3]))

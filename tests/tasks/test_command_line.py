@@ -14,20 +14,15 @@ import pytest
 from ringtasks.tasks import namespace
 from ringtasks.tasks.lazy import SHORT_FLAGS
 from tests.support.fixtures import Inv, WriteHosts
-
-PROGRAMS = {
-    "inv": [sys.executable, "-m", "invoke"],
-    "ringtasks": [str(Path(sys.executable).with_name("ringtasks"))],
-}
+from tests.support.inv_program import PROGRAMS, InvProgram
 
 
 @pytest.fixture(params=PROGRAMS)
-def typed(request: pytest.FixtureRequest, inv: Inv, tmp_path: Path) -> Inv:
+def typed(request: pytest.FixtureRequest, inv: Inv, tmp_path: Path, inv_program: InvProgram) -> Inv:
     """Runs each of the two programs; ``inv`` has written tasks.py for its own."""
 
     def run(*arguments: str, **_: object) -> subprocess.CompletedProcess[bytes]:
-        command = [*PROGRAMS[request.param], *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+        return inv_program.call([request.param, *arguments], cwd=tmp_path)
 
     run.name = request.param  # type: ignore[attr-defined]  # for the tests
     return run
@@ -163,11 +158,13 @@ def test_a_letter_of_the_task_that_has_its_value_gives_no_hint(
     ids=" ".join,
 )
 def test_hints_use_the_program_name_that_was_typed(
-    typed: Inv, write_hosts: WriteHosts, words: list[str]
+    typed: Inv, write_hosts: WriteHosts, tmp_path: Path, words: list[str]
 ) -> None:
     write_hosts(a={})
 
-    done = typed(*words)
+    # A new process: some texts are made when their module is imported.
+    argv = [*PROGRAMS[typed.name], *words]  # type: ignore[attr-defined]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, timeout=30, check=False)
 
     other = next(name for name in PROGRAMS if name != typed.name)  # type: ignore[attr-defined]
     said = (done.stdout + done.stderr).decode()

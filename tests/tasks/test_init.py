@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from ringtasks.inventory.ssh_aliases import ssh_aliases
-
-PROGRAM = str(Path(sys.executable).with_name("ringtasks"))
+from tests.support.fixtures import Ringtasks
 
 
 @pytest.fixture
@@ -25,13 +24,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     (tmp_path / "bin").mkdir()
     return folder
-
-
-def ringtasks(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
 
 
 def write_ssh_config(text: str) -> None:
@@ -47,7 +39,9 @@ def hosts_of(project: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_init_writes_no_settings_beside_those_of_another_suffix(project: Path) -> None:
+def test_init_writes_no_settings_beside_those_of_another_suffix(
+    project: Path, ringtasks: Ringtasks
+) -> None:
     (project / "invoke.yml").write_text("deploy: {hosts: web}\n")
     (project / ".gitignore").write_bytes(b"\xff\nruns\n")
 
@@ -63,7 +57,9 @@ def test_init_writes_no_settings_beside_those_of_another_suffix(project: Path) -
     ("name", "told"),
     [("hosts", "hosts: File exists"), (".gitignore", ".gitignore: Is a directory")],
 )
-def test_init_names_what_is_in_its_way(project: Path, name: str, told: str) -> None:
+def test_init_names_what_is_in_its_way(
+    project: Path, name: str, told: str, ringtasks: Ringtasks
+) -> None:
     if name == "hosts":
         (project / name).touch()
     else:
@@ -74,7 +70,9 @@ def test_init_names_what_is_in_its_way(project: Path, name: str, told: str) -> N
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
-def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> None:
+def test_init_makes_a_working_project_in_an_empty_directory(
+    project: Path, ringtasks: Ringtasks
+) -> None:
     done = ringtasks("init")
 
     assert done.returncode == 0, done.stderr
@@ -91,7 +89,9 @@ def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> No
     assert (project / ".gitignore").read_text() == "hosts/distributed_hosts.yaml\nruns/\n/*.svg\n"
 
 
-def test_init_lists_hosts_of_ssh_config_and_the_tailnet(project: Path, tmp_path: Path) -> None:
+def test_init_lists_hosts_of_ssh_config_and_the_tailnet(
+    project: Path, tmp_path: Path, ringtasks: Ringtasks
+) -> None:
     write_ssh_config("Host box gpu-*\n  HostName 203.0.113.9\nHost=mac\nMatch all\n  User x\n")
     peers = {
         "a": {"DNSName": "box.t.ts.net.", "OS": "linux", "TailscaleIPs": ["100.64.0.1", "fd7a::1"]},
@@ -118,7 +118,7 @@ def test_init_lists_hosts_of_ssh_config_and_the_tailnet(project: Path, tmp_path:
 
 @pytest.mark.parametrize("answer", ["not json", "[]", '{"Peer": [1]}', '{"Peer": 7}', "null"])
 def test_unexpected_tailscale_output_gives_no_hosts(
-    project: Path, tmp_path: Path, answer: str
+    project: Path, tmp_path: Path, answer: str, ringtasks: Ringtasks
 ) -> None:
     program = tmp_path / "bin" / "tailscale"
     program.write_text(f"#!/bin/sh\necho '{answer}'\n")
@@ -128,7 +128,7 @@ def test_unexpected_tailscale_output_gives_no_hosts(
     assert hosts_of(project) == {"demo": {"embedded": True}}
 
 
-def test_init_changes_no_existing_file(project: Path, tmp_path: Path) -> None:
+def test_init_changes_no_existing_file(project: Path, tmp_path: Path, ringtasks: Ringtasks) -> None:
     mine = {"tasks.py": "x = 1\n", "invoke.yaml": "run: {}\n", ".gitignore": "*.pyc\nruns/"}
     for name, text in mine.items():
         (project / name).write_text(text)
@@ -147,25 +147,24 @@ def test_init_changes_no_existing_file(project: Path, tmp_path: Path) -> None:
     assert "nothing to write" in second.stderr
 
 
-def test_init_does_not_write_through_a_symbolic_link(project: Path, tmp_path: Path) -> None:
+def test_init_does_not_write_through_a_symbolic_link(
+    project: Path, tmp_path: Path, ringtasks: Ringtasks
+) -> None:
     (project / "tasks.py").symlink_to(tmp_path / "elsewhere.py")
 
     assert ringtasks("init").returncode == 0
     assert not (tmp_path / "elsewhere.py").exists()
 
 
-def test_init_prompts_for_hosts_at_a_terminal(project: Path) -> None:
+def test_init_prompts_for_hosts_at_a_terminal(project: Path, ringtasks: Ringtasks) -> None:
     leader, follower = pty.openpty()
     os.write(leader, b"root@203.0.113.9:30178\nbad name!\ntrainer\nno host:x\nmac.local\n\n\n")
-    with subprocess.Popen(
-        [PROGRAM, "init"], stdin=follower, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as running:
-        os.close(follower)
-        said = running.communicate(timeout=30)[1].decode()
+    done = ringtasks("init", stdin=follower)
+    os.close(follower)
     os.close(leader)
 
-    assert running.returncode == 0, said
-    assert "expected a host name without spaces" in said
+    assert done.returncode == 0, done.stderr
+    assert "expected a host name without spaces" in done.stderr
     assert hosts_of(project) == {
         "trainer": {"ssh_host": "203.0.113.9", "ssh_port": 30178, "ssh_user": "root"},
         "mac": {"ssh_host": "mac.local"},

@@ -17,10 +17,12 @@ import pytest
 from ringtasks.common import interruption
 from ringtasks.tasks import namespace
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.inv_program import Forked, InvProgram
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
+Process = Forked | subprocess.Popen[bytes]
+Start = Callable[..., Process]
 
 #: Seconds in which a task must have ended; the machine of the tests may be busy.
 LIMIT = 2.5
@@ -74,14 +76,13 @@ def host(make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv, tmp_path: Path)
 
 
 @pytest.fixture
-def start(inv: Inv, tmp_path: Path) -> Iterator[Start]:
-    running: list[subprocess.Popen[bytes]] = []
+def start(inv: Inv, inv_program: InvProgram, tmp_path: Path) -> Iterator[Start]:
+    running: list[Process] = []
 
-    def run(*arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            bufsize=0,
+    def run(*arguments: str) -> Process:
+        process = inv_program.start(
+            ["inv", *arguments], cwd=tmp_path,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         running.append(process)
         return process
@@ -98,7 +99,7 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
         yield some
 
 
-def is_asking(process: subprocess.Popen[bytes]) -> bool:
+def is_asking(process: Process) -> bool:
     """Whether it has a socket: to the control master, which has been asked for a session."""
     assert process.poll() is None, process.communicate()
     for link in Path(f"/proc/{process.pid}/fd").iterdir():
@@ -200,7 +201,7 @@ def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
     assert time.monotonic() - began < 5  # the wait for the remote processes takes longer
 
 
-def is_waiting(process: subprocess.Popen[bytes]) -> bool:
+def is_waiting(process: Process) -> bool:
     """Whether it has a socket, and uses no processor time."""
 
     def used() -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.deploys import Fleet
 from tests.support.fixtures import Inv, WriteHosts
+from tests.support.inv_program import InvProgram
 from tests.support.training import WriteSettings
 
 
@@ -415,24 +414,20 @@ def test_a_mistyped_section_is_named(inv: Inv, write_hosts: WriteHosts, tmp_path
 
 
 def test_hosts_file_beside_tasks_py_is_found_from_a_subdirectory(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+    inv: Inv, inv_program: InvProgram, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})
     assert inv("hosts").returncode == 0  # puts tasks.py there
     below = tmp_path / "src" / "deep"
     below.mkdir(parents=True)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", "run", "--host", "a", "--cmd", "echo hi"],
-        cwd=below,
-        capture_output=True,
-    )
+    done = inv_program.call(["inv", "run", "--host", "a", "--cmd", "echo hi"], cwd=below)
 
     assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
 
 
 def test_relative_inventory_of_invoke_yaml_is_found_from_a_subdirectory(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+    inv: Inv, inv_program: InvProgram, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={}).rename(tmp_path / "hosts" / "own.txt")
     (tmp_path / "invoke.yaml").write_text("ringtasks: {inventory: hosts/own.txt}\n")
@@ -440,8 +435,6 @@ def test_relative_inventory_of_invoke_yaml_is_found_from_a_subdirectory(
     below = tmp_path / "src"
     below.mkdir()
 
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", "hosts"], cwd=below, capture_output=True, check=False
-    )
+    done = inv_program.call(["inv", "hosts"], cwd=below)
 
     assert (done.returncode, done.stdout[:4]) == (0, b"host"), done.stderr

@@ -19,7 +19,7 @@ from ringtasks.jobs import Gpu
 from ringtasks.jobs.host_status import parse_overview
 from ringtasks.output.candidates import candidates
 from ringtasks.remote.gpus import parse_gpus
-from tests.support.fixtures import Inv, WriteHosts, gpu_server
+from tests.support.fixtures import Inv, Start, WriteHosts, gpu_server
 from tests.support.jobs import end_jobs, is_waited_for
 from tests.support.nvidia import Gpus
 from tests.support.processes import proc_files
@@ -133,16 +133,13 @@ def test_logs_of_several_jobs_are_labelled_and_progress_bars_collapsed(inv: Inv,
     ]
 
 
-def test_all_running_jobs_are_followed_together(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_all_running_jobs_are_followed_together(start: Start, inv: Inv, box: Sshd) -> None:
     for name in ("one", "two"):
         command = f"echo {name}; until [ -e ~/go ]; do sleep 0.05; done; echo end"
         inv("start", "--host", "box", "--name", name, "--cmd", command)
     early = inv("logs", "all")
 
-    following = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "logs", "all", "--host", "box", "-f"],
-        cwd=tmp_path, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    following = start("logs", "all", "--host", "box", "-f", stdout=subprocess.PIPE)
     assert following.stdout is not None
     lines = [following.stdout.readline().decode() for _ in range(2)]
     inv("run", "--host", "box", "--cmd", "touch ~/go")
@@ -153,13 +150,10 @@ def test_all_running_jobs_are_followed_together(tmp_path: Path, inv: Inv, box: S
     assert sorted(lines[2:]) == ["box/one: end\n", "box/two: end\n"]
 
 
-def test_ctrl_c_ends_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_ctrl_c_ends_following_and_not_the_job(start: Start, inv: Inv, box: Sshd) -> None:
     started = inv("start", "--host", "box", "--name", "n", "--cmd", "echo up; sleep 60")
     job = started.stdout.strip()
-    following = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "logs", "n", "-f"], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
+    following = start("logs", "n", "-f", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert following.stdout is not None
     assert following.stdout.readline() == b"up\n"
 
@@ -173,11 +167,9 @@ def test_ctrl_c_ends_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Ss
     assert "running" in said(inv("jobs"))
 
 
-def test_ctrl_c_ends_the_wait_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_ctrl_c_ends_the_wait_and_not_the_job(start: Start, inv: Inv, box: Sshd) -> None:
     started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
-    )
+    waiting = start("wait", "n", stderr=subprocess.PIPE)
     eventually(lambda: is_waited_for(started.stdout.decode().strip()))
 
     waiting.send_signal(signal.SIGINT)
@@ -350,12 +342,10 @@ def test_usage_error_of_job_tasks_exits_2_with_a_message(
     assert b"Traceback" not in done.stderr
 
 
-def test_jobs_watch_runs_until_ctrl_c(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_jobs_watch_runs_until_ctrl_c(start: Start, inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "jobs", "--watch", "--json"], cwd=tmp_path,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    watching = start("jobs", "--watch", "--json", **pipes)
     assert watching.stdout is not None
     first, second = watching.stdout.readline(), watching.stdout.readline()
 

@@ -15,7 +15,7 @@ import pytest
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.state_files import known_hosts_file
 from tests.support.faulty import Silent
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, Start, WriteHosts
 from tests.support.sshd import Sshd
 
 
@@ -130,19 +130,12 @@ def test_health_task_shows_recorded_health_and_reset_deletes_it(
 
 @pytest.mark.timeout(30)
 def test_shell_is_interactive_and_exits_with_the_remote_status(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+    start: Start, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
-    inv("hosts")  # puts tasks.py there
     ours, theirs = pty.openpty()
 
-    with subprocess.Popen(
-        [sys.executable, "-m", "invoke", "shell", "--host", "a"],
-        cwd=tmp_path,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as running:
+    with start("shell", "--host", "a", stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         os.write(ours, b"stty size; echo got-$((40 + 2)); exit 6\n")
         received = b""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PROGRAM = [str(Path(sys.executable).with_name("ringtasks"))]
+from tests.support.fixtures import Ringtasks
+from tests.support.inv_program import PROGRAMS, InvProgram
+
+PROGRAM = PROGRAMS["ringtasks"]
 
 
 def test_python_files_of_the_current_folder_are_never_run(tmp_path: Path) -> None:
@@ -23,11 +25,11 @@ def test_python_files_of_the_current_folder_are_never_run(tmp_path: Path) -> Non
     assert "invoke.py is not read" in done.stderr
 
 
-def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
+def test_settings_of_the_current_directory_are_used(ringtasks: Ringtasks, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("box: {ssh_host: h}\n")
     (tmp_path / "invoke.yaml").write_text("ringtasks: {inventory: other.yaml}\n")
 
-    done = subprocess.run([*PROGRAM, "hosts"], cwd=tmp_path, capture_output=True, text=True)
+    done = ringtasks("hosts", cwd=tmp_path)
 
     assert "box" in done.stdout, done.stderr
     assert "is not read" not in done.stderr
@@ -50,13 +52,13 @@ def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
     ],
 )
 def test_broken_configuration_file_is_told_by_file_and_line(
-    tmp_path: Path, name: str, content: bytes, told: str
+    inv_program: InvProgram, tmp_path: Path, name: str, content: bytes, told: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     (tmp_path / "tasks.py").write_text("from ringtasks.tasks import namespace\n")
 
-    for program in (PROGRAM, [sys.executable, "-m", "invoke"]):
-        done = subprocess.run([*program, "hosts"], cwd=tmp_path, capture_output=True, text=True)
+    for program in PROGRAMS:
+        done = inv_program.call([program, "hosts"], cwd=tmp_path, text=True)
 
         assert done.stderr.startswith("ringtasks: "), done.stderr
         assert told in done.stderr
@@ -79,30 +81,31 @@ def test_broken_configuration_file_is_told_by_file_and_line(
 )
 @pytest.mark.matrix(5)
 def test_configuration_that_invoke_cannot_use_is_told_in_one_line(
-    tmp_path: Path, words: list[str], variables: dict[str, str], told: str
+    ringtasks: Ringtasks,
+    tmp_path: Path,
+    words: list[str],
+    variables: dict[str, str],
+    told: str,
 ) -> None:
     (tmp_path / "hosts").mkdir()
     (tmp_path / "hosts" / "hosts.yaml").write_text("hosts: {a: {ssh_host: h}}\n")
     (tmp_path / "other.yaml").write_text("a: b: c\n")
     (tmp_path / "invoke.yaml").write_text("train: {command: x, fetch: [y], gpus: 1}\n")
 
-    done = subprocess.run(
-        [*PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, **variables}, check=False,
-    )  # fmt: skip
+    done = ringtasks(*words, cwd=tmp_path, env={**os.environ, **variables})
 
     assert told in done.stderr
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
-def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: Path) -> None:
+def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(
+    ringtasks: Ringtasks, tmp_path: Path
+) -> None:
     (tmp_path / "box.yaml").write_text("box: {ssh_host: h}\n")
     settings = "ringtasks: {inventory: box.yaml, inventroy: x, zzz: 1}\n"
     (tmp_path / "invoke.yaml").write_text(settings)
 
-    done = subprocess.run(
-        [*PROGRAM, "hosts", "hosts"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = ringtasks("hosts", "hosts", cwd=tmp_path)
 
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
@@ -127,9 +130,9 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: 
 )
 @pytest.mark.matrix(3)
 def test_unknown_task_or_flag_gets_the_near_names(
-    tmp_path: Path, words: list[str], told: str
+    ringtasks: Ringtasks, tmp_path: Path, words: list[str], told: str
 ) -> None:
-    done = subprocess.run([*PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True)
+    done = ringtasks(*words, cwd=tmp_path)
 
     assert told in done.stderr
     assert "\x1b" not in done.stderr

@@ -7,13 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.faulty import Blackhole, Wire
-from tests.support.fixtures import ROOT, Inv, WriteHosts
+from tests.support.fixtures import ROOT, Inv, Start, WriteHosts
 from tests.support.runs import assert_refused, is_running
 from tests.support.sshd import Sshd
 
@@ -27,17 +26,14 @@ def test_output_and_exit_status_pass_through_unchanged(inv: Inv, write_hosts: Wr
 
 
 def test_output_is_shown_while_the_command_runs(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+    start: Start, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})
-    inv("run", "--host", "a", "--cmd", "true")  # puts tasks.py there
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
-    argv = [sys.executable, "-m", "invoke", "run", "--host", "a"]
+    command = ("run", "--host", "a", "--cmd", f"echo first; cat {fifo}")
 
-    with subprocess.Popen(
-        [*argv, "--cmd", f"echo first; cat {fifo}"], cwd=tmp_path, stdout=subprocess.PIPE
-    ) as running:
+    with start(*command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"first\n"  # it still runs: nobody has written
         fifo.write_text("second\n")
@@ -203,15 +199,12 @@ def test_timeout_ends_the_remote_processes_and_is_reported(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "TERM"]
 )
 def test_interrupt_ends_the_remote_processes_and_is_reported(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, number: int, status: int
+    start: Start, write_hosts: WriteHosts, number: int, status: int
 ) -> None:
     write_hosts(a={})
-    inv("run", "--host", "a", "--cmd", "true")
-    argv = [sys.executable, "-m", "invoke", "run", "--host", "a"]
 
-    with subprocess.Popen(
-        [*argv, "--cmd", "echo $$; sleep 61 & echo $!; wait"],
-        cwd=tmp_path,
+    with start(
+        *("run", "--host", "a", "--cmd", "echo $$; sleep 61 & echo $!; wait"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as running:
@@ -228,16 +221,11 @@ def test_interrupt_ends_the_remote_processes_and_is_reported(
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-def test_closed_output_pipe_ends_the_remote_command(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
-) -> None:
+def test_closed_output_pipe_ends_the_remote_command(start: Start, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
-    inv("run", "--host", "a", "--cmd", "true")
-    argv = [sys.executable, "-m", "invoke", "run", "--host", "a", "--cmd", "echo $$; exec yes"]
+    argv = ("run", "--host", "a", "--cmd", "echo $$; exec yes")
 
-    with subprocess.Popen(
-        argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
+    with start(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         pid = int(running.stdout.readline())

@@ -9,7 +9,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 from ringtasks.common import interruption
 from ringtasks.health.store import HealthStore
 from tests.support.faulty import Silent
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, Start, WriteHosts
 from tests.support.runs import assert_refused, is_running
 from tests.support.sshd import Sshd
 
@@ -299,12 +298,9 @@ def test_piped_stdin_reaches_every_host_of_a_run(inv: Inv, three: Path) -> None:
     assert sorted(done.stdout.splitlines()) == [b"gpu%d: 500001" % n for n in (1, 2, 3)]
 
 
-def test_endless_stdin_does_not_keep_the_run_from_ending(
-    inv: Inv, three: Path, tmp_path: Path
-) -> None:
-    inv("run", "--host", "gpu1", "--cmd", "true")
-    with subprocess.Popen(
-        argv("--cmd", "echo done"), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+def test_endless_stdin_does_not_keep_the_run_from_ending(start: Start, three: Path) -> None:
+    with start(
+        *RUN, "--cmd", "echo done", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
         assert len(running.stdout.read().splitlines()) == 3
@@ -345,12 +341,11 @@ def test_run_that_skips_every_host_fails(inv: Inv, write_hosts: WriteHosts) -> N
 @pytest.mark.matrix(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
 def test_interrupt_ends_the_remote_processes_and_reports_every_host(
-    inv: Inv, three: Path, tmp_path: Path, number: int
+    start: Start, three: Path, number: int
 ) -> None:
-    inv("run", "--host", "gpu1", "--cmd", "true")
-    with subprocess.Popen(
-        argv("--fanout", "2", "--cmd", "echo $$; sleep 61"),
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    with start(
+        *RUN, "--fanout", "2", "--cmd", "echo $$; sleep 61",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
     ) as running:  # fmt: skip
         assert running.stdout is not None
         assert running.stderr is not None
@@ -365,12 +360,11 @@ def test_interrupt_ends_the_remote_processes_and_reports_every_host(
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-def test_second_interrupt_exits_at_once(inv: Inv, three: Path, tmp_path: Path) -> None:
-    inv("run", "--host", "gpu1", "--cmd", "true")
+def test_second_interrupt_exits_at_once(start: Start, three: Path) -> None:
     command = "echo $$; trap '' TERM; while :; do sleep 0.2; done"
-    with subprocess.Popen(
-        argv("--fanout", "2", "--cmd", command),
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    with start(
+        *RUN, "--fanout", "2", "--cmd", command,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
     ) as running:  # fmt: skip
         assert running.stdout is not None
         assert running.stderr is not None
@@ -392,15 +386,12 @@ def test_second_interrupt_exits_at_once(inv: Inv, three: Path, tmp_path: Path) -
     assert "Traceback" not in said
 
 
-def test_unreachable_hosts_do_not_delay_an_interrupt(
-    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
-) -> None:
+def test_unreachable_hosts_do_not_delay_an_interrupt(start: Start, write_hosts: WriteHosts) -> None:
     with Silent() as silent:
         place = {"ssh_host": silent.address, "ssh_port": silent.port, "connect_timeout": 60}
         write_hosts(a=place, b=place)
-        inv("hosts")
-        with subprocess.Popen(
-            argv("--cmd", "true"), cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        with start(
+            *RUN, "--cmd", "true", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as running:
             assert running.stderr is not None
             deadline = time.monotonic() + _DEADLINE
@@ -414,13 +405,10 @@ def test_unreachable_hosts_do_not_delay_an_interrupt(
     assert b"skipped: a,b (2): interrupted before it was reached" in said
 
 
-def test_closed_output_pipe_ends_the_commands_of_all_hosts(
-    inv: Inv, three: Path, tmp_path: Path
-) -> None:
-    inv("run", "--host", "gpu1", "--cmd", "true")
-    with subprocess.Popen(
-        argv("--cmd", "echo $$; exec yes"),
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+def test_closed_output_pipe_ends_the_commands_of_all_hosts(start: Start, three: Path) -> None:
+    with start(
+        *RUN, "--cmd", "echo $$; exec yes",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
     ) as running:  # fmt: skip
         assert running.stdout is not None
         assert running.stderr is not None
@@ -437,11 +425,11 @@ def test_closed_output_pipe_ends_the_commands_of_all_hosts(
 
 
 def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(
-    inv: Inv, three: Path, tmp_path: Path
+    inv: Inv, start: Start, three: Path
 ) -> None:
     plain = inv("run", "--host", "@all", "--cmd", "sleep 1.5; echo x")
 
-    on_terminal = in_terminal(tmp_path, "--cmd", "sleep 1.5; echo x")
+    on_terminal = in_terminal(start, "--cmd", "sleep 1.5; echo x")
 
     assert re.search(rb"0/3 hosts, 1 s", on_terminal)
     assert re.search(rb"\x1b\[\d+mgpu1:\x1b\[0m x\r\n", on_terminal)
@@ -449,23 +437,18 @@ def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(
     assert b"0/3" not in plain.stderr
 
 
-def test_a_run_of_less_than_a_second_shows_no_progress(
-    inv: Inv, three: Path, tmp_path: Path
-) -> None:
-    inv("run", "--host", "gpu1", "--cmd", "true")
-
-    runs = (in_terminal(tmp_path, "--cmd", "true") for _ in range(5))  # a busy machine is slow
+def test_a_run_of_less_than_a_second_shows_no_progress(start: Start, three: Path) -> None:
+    runs = (in_terminal(start, "--cmd", "true") for _ in range(5))  # a busy machine is slow
     assert any(b"/3 hosts" not in printed for printed in runs)
 
 
-def in_terminal(folder: Path, *flags: str) -> bytes:
+def in_terminal(start: Start, *flags: str) -> bytes:
     """What the program prints on a terminal."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.execve(sys.executable, argv(*flags), {**os.environ, "TERM": "xterm"})
-    shown = b"".join(_read_all(terminal))
-    os.waitpid(child, 0)
+    terminal, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm"}
+    with start(*RUN, *flags, stdin=theirs, stdout=theirs, stderr=theirs, env=env):
+        os.close(theirs)
+        shown = b"".join(_read_all(terminal))
     os.close(terminal)
     return shown
 
@@ -481,8 +464,7 @@ def _read_all(terminal: int) -> Iterator[bytes]:
         yield piece
 
 
-def argv(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "invoke", "run", "--host", "@all", *flags]
+RUN = ("run", "--host", "@all")
 
 
 BAD_INPUT = {

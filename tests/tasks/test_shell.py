@@ -6,8 +6,6 @@ import contextlib
 import os
 import pty
 import signal
-import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.client.escapes import Escape, EscapeFilter
-from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.fixtures import Inv, MakeSshd, Start, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.terminal import at_terminal
 
@@ -23,13 +21,11 @@ from tests.support.terminal import at_terminal
 class Shell:
     """The task in a terminal of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, start: Start, *arguments: str) -> None:
         self.ours, self.theirs = pty.openpty()
         self.modes = termios.tcgetattr(self.theirs)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *arguments, "--host", "box"],
-            cwd=folder, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
-        )  # fmt: skip
+        terminal = dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs)
+        self.process = start(*arguments, "--host", "box", **terminal)
         self.shown = b""
 
     def type(self, keys: bytes) -> None:
@@ -56,8 +52,8 @@ def box(make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv) -> Sshd:
 
 
 @pytest.fixture
-def shell(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
-    opened = Shell(tmp_path, "shell")
+def shell(box: Sshd, start: Start) -> Iterator[Shell]:
+    opened = Shell(start, "shell")
     opened.type(b"echo be''gun\n")
     opened.shows(b"begun")
     yield opened
@@ -65,8 +61,8 @@ def shell(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def run(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
-    opened = Shell(tmp_path, "run", "--pty", "--cmd", "echo be''gun; exec cat")
+def run(box: Sshd, start: Start) -> Iterator[Shell]:
+    opened = Shell(start, "run", "--pty", "--cmd", "echo be''gun; exec cat")
     opened.shows(b"begun")
     yield opened
     opened.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from ringtasks.errors import UnreachableError
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory
-from tests.support.fixtures import Inv, MakeSshd
+from tests.support.fixtures import Inv, MakeSshd, Ringtasks
+from tests.support.inv_program import PROGRAMS, InvProgram
 from tests.support.sources import Programs
 from tests.support.sshd import Sshd
 
-RINGTASKS = [str(Path(sys.executable).with_name("ringtasks"))]
+RINGTASKS = PROGRAMS["ringtasks"]
 USED_PORT = 9  # discard: nothing listens there
 
 
@@ -126,10 +126,10 @@ def test_dead_host_asks_its_source_once_and_stays_unreachable(
 
 
 def test_ssh_over_connect_reaches_a_host_that_has_moved(
-    programs: Programs, hosts_file: Path, sshd: Sshd, client_key: Path
+    ringtasks: Ringtasks, programs: Programs, hosts_file: Path, sshd: Sshd, client_key: Path
 ) -> None:
     programs.prints("runpodctl", [pod("box", USED_PORT)])
-    subprocess.run([*RINGTASKS, "hosts", "--inventory", str(hosts_file)], check=True)
+    ringtasks("hosts", "--inventory", str(hosts_file))
     programs.prints("runpodctl", [pod("box", sshd.port)])
     proxy = f"{RINGTASKS[0]} connect --inventory {hosts_file} -- box"
     options = {
@@ -146,15 +146,13 @@ def test_ssh_over_connect_reaches_a_host_that_has_moved(
 
 
 def test_programs_run_beside_the_tasks_file_of_invoke_also_from_a_folder_below(
-    inv: Inv, programs: Programs, hosts_file: Path, tmp_path: Path
+    inv: Inv, inv_program: InvProgram, programs: Programs, hosts_file: Path, tmp_path: Path
 ) -> None:
     programs.prints("runpodctl", [pod("new", 22)])
     below = tmp_path / "src"
     below.mkdir()
 
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", "hosts", "--json"], cwd=below, capture_output=True
-    )
+    done = inv_program.call(["inv", "hosts", "--json"], cwd=below)
 
     names = [json.loads(line)["host_id"] for line in done.stdout.splitlines()]
     assert names == ["box", "new"], done.stderr
@@ -162,7 +160,7 @@ def test_programs_run_beside_the_tasks_file_of_invoke_also_from_a_folder_below(
 
 @pytest.mark.parametrize("kind", ["source", "program", "settings"])
 def test_program_ringtasks_refuses_to_run_what_a_folder_names(
-    programs: Programs, tmp_path: Path, kind: str
+    ringtasks: Ringtasks, programs: Programs, tmp_path: Path, kind: str
 ) -> None:
     evil = programs.install("evil", f"touch {tmp_path}/ran; echo 'a: {{ssh_host: h}}'")
     project = tmp_path / "clone"
@@ -175,33 +173,30 @@ def test_program_ringtasks_refuses_to_run_what_a_folder_names(
     if kind == "settings":
         (project / "invoke.yaml").write_text("ringtasks: {inventory: hosts/named.yml}\n")
 
-    def ringtasks(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, **environ}
-        return subprocess.run(
-            [*RINGTASKS, *words], cwd=project, env=env, capture_output=True, text=True
-        )
+    def ringtasks_there(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return ringtasks(*words, cwd=project, env={**os.environ, **environ})
 
-    refused = [ringtasks("hosts"), ringtasks("run", "--host", "a", "--cmd", "true")]
+    refused = [ringtasks_there("hosts"), ringtasks_there("run", "--host", "a", "--cmd", "true")]
 
     for done in refused:
         assert done.returncode == 2
         assert "it may run only for an inventory that is named" in done.stderr
         assert "--inventory hosts/" in done.stderr
     assert not (tmp_path / "ran").exists()
-    assert "a" in ringtasks("hosts", "--inventory", "hosts").stdout.split()
+    assert "a" in ringtasks_there("hosts", "--inventory", "hosts").stdout.split()
     if kind != "settings":  # they come before the variable
-        assert "a" in ringtasks("hosts", RINGTASKS_HOSTS="hosts").stdout.split()
+        assert "a" in ringtasks_there("hosts", RINGTASKS_HOSTS="hosts").stdout.split()
 
 
 def test_inventory_of_the_user_may_run_programs(
-    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ringtasks: Ringtasks, programs: Programs, tmp_path: Path
 ) -> None:
     own = Path("~/.config/ringtasks").expanduser()
     own.mkdir(parents=True)
     programs.prints("runpodctl", [pod("box", 22)])
     (own / "hosts.yaml").write_text("sources: [runpod]\n")
 
-    done = subprocess.run([*RINGTASKS, "hosts"], cwd=tmp_path, capture_output=True, text=True)
+    done = ringtasks("hosts", cwd=tmp_path)
 
     assert "box" in done.stdout, done.stderr
 

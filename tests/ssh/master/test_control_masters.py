@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +23,7 @@ from ringtasks.ssh.master.folder import control_folder
 from ringtasks.ssh.master.records import Master, current
 from tests.support.faulty import Wire
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts, own_server
+from tests.support.inv_program import InvProgram
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -383,14 +383,15 @@ def fill(disk: Path, trouble: str) -> None:
             (disk / f"filler-{number}").write_bytes(b"x" * (4096 if trouble == "full" else 0))
 
 
-def test_ctrl_c_does_not_end_the_masters(inv: Inv, hosts: Callable[..., Path]) -> None:
+def test_ctrl_c_does_not_end_the_masters(
+    inv: Inv, inv_program: InvProgram, hosts: Callable[..., Path]
+) -> None:
     folder = hosts("box").parents[1]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "run", "--host", "box", "--cmd", "echo up; sleep 60"],
+    running = inv_program.start(  # in a process group of its own
+        ["inv", "run", "--host", "box", "--cmd", "echo up; sleep 60"],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        start_new_session=True,
     )
     assert running.stdout is not None
     with running.stdout as stdout:
