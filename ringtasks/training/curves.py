@@ -125,7 +125,7 @@ class Curves:
     @property
     def names(self) -> list[str]:
         """The metrics, the most important one first: a loss, if there is one."""
-        return sorted(self._history.series, key=metric_order)
+        return sorted(self._final().points, key=metric_order)
 
     @property
     def main(self) -> str | None:
@@ -151,9 +151,7 @@ class Curves:
 
         :raises KeyError: there is no such metric.
         """
-        last = self._history.series[name].last
-        assert last is not None  # noqa: S101  # a series begins with its first point
-        return last.value
+        return self._final().points[name][-1].value
 
     def curve(self, name: str, axis: str | None = None) -> Curve:
         """Return one metric's curve.

@@ -90,6 +90,15 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
         pytest.param(
             ["step: 0,{n:03} loss: 0.{n}", "acc: 0,{n:03} auc: 0.{n}", "lr: 0,{n:03}"], id="zeros"
         ),
+        pytest.param(
+            ["{{'loss': 0.5, 'epoch': {n}}}"] * 2
+            + ["Run: 9%|#| {n}/999 [00:01<00:01, 3epoch/s, loss=0.{n}]"],
+            id="dict twice, then a bar",
+        ),
+        pytest.param(["[{n}] step 1 loss: 0.{n}", "[0] step 1 loss: 1", "note"], id="prefixes"),
+        pytest.param(
+            ["epoch 1 step {n} loss: 1", "epoch 1 loss: 0.{n}", "acc: 0.{n}"], id="whole epochs"
+        ),
         pytest.param(["[1][ {n}/9]", "Epoch: [1][ {n}/9]", "loss: 0.{n}", "step 1"], id="batches"),
     ],
 )

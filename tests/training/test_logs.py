@@ -235,12 +235,12 @@ def test_printed_dict_gives_its_metrics(line: str, metrics: dict[str, float]) ->
         ("train  Epoch 0: 1%|#| 1/100 [00:01<01:40,  1.0ba/s, loss/train/total=2.3]",
          "loss/train/total", {"value": 2.3, "epoch": 0, "batch": 1, "total_batches": 100}),
         ("[epoch=1][batch=10/100]:\n\t Train time/epoch: 0\n\t Train loss/train/total: 2.3",
-         "train_loss/train/total", {"value": 2.3, "epoch": 1, "batch": 10}),
+         "loss/train/total", {"value": 2.3, "epoch": 1, "batch": 10}),
         ("[t] 2025-01-01 10:00:00,000 (trainer:338) INFO: 2epoch results: [train] loss=60.5, "
          "[valid] loss=50.5", "valid_loss", {"value": 50.5, "epoch": 2}),
         # MMEngine by iterations, RSL-RL, scikit-learn's LDA
         ("06/01 10:00:00 - mmengine - INFO - Iter(val) [10/10]    mIoU: 40.1", "val_miou",
-         {"value": 40.1, "batch": 10, "total_batches": 10}),
+         {"value": 40.1}),
         ("Learning iteration 3/1500\n  Value function loss: 0.12", "value_function_loss",
          {"value": 0.12, "step": 3, "total_steps": 1500}),
         ("iteration: 1 of max_iter: 10, perplexity: 12.5", "perplexity",

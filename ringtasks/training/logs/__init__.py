@@ -9,7 +9,7 @@ Layers, each pure and importing only those before it:
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before
 - ``trials``: folds and trials, whose metrics have the same names; ``sections``: headings that name
-  a part of the data
+  a part of the data; ``rank_prefixes``: ranks in front of all lines
 - ``line_reader``: all of them, line by line
 - ``metric_files``, ``event_files``: what trainers write beside the log
 - ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at

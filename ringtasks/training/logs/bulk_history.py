@@ -109,8 +109,9 @@ def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> N
     if headings:
         history.is_heading = not max(headings, key=lambda own: int(own.lines[-1])).values
     for own in columns:
-        if own.kind == "bar" and "epoch" in own.positions:
-            history.local_units.update(own.positions.keys() - {"epoch"})
+        if "epoch" in own.positions:
+            inner = own.positions.keys() - {"epoch"}
+            history.local_units.update(inner if own.kind == "bar" else inner & {*OF_ONE_LINE})
     for unit, given in segment.units.items():
         before = history.latest.get(unit, given.position(0))
         if unit != "epoch" and (given.falls or given.counts[0] < before.done):

@@ -80,6 +80,8 @@ def _from_items(
     inner = next((words[key] for key in _TEXT_KEYS if key in words and has_number(words[key])), "")
     if inner and not any(is_metric(each.path[-1]) for each in numbers):
         return _from_message(items, inner)
+    if words.get("mode") in ("val", "test"):
+        numbers = _without_counts_of_mmcv(numbers)
     numbers = _long_form(numbers, words)
     if not label:
         label = next((words[key].lower() for key in _SET_KEYS if is_split(words.get(key, ""))), "")
@@ -109,6 +111,13 @@ def _from_items(
     return Parsed(
         positions if measured or kept else (), tuple(kept), tuple(totals), rank, is_dict=True
     )
+
+
+def _without_counts_of_mmcv(numbers: list[Item]) -> list[Item]:
+    """Return the metrics of a validation: "iter" is its number of batches, beside the last "lr"."""
+    if not {"iter", "lr"} <= {each.path[-1] for each in numbers}:
+        return numbers
+    return [each for each in numbers if each.path[-1] not in ("iter", "lr", "memory")]
 
 
 def _is_known(name: str) -> bool:

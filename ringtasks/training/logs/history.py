@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .points import Before, is_repeat, point_of
+from .points import OF_ONE_LINE, Before, is_repeat, point_of
 from .records import Point, Position, Record
 from .series import Series
 
@@ -119,14 +119,17 @@ class History:
         """Move to the record's position."""
         positions = record.positions
         for unit, position in positions.items():
-            self._go_on(unit, position, is_inner=record.kind == "bar" and "epoch" in positions)
+            is_inner = "epoch" in positions and (record.kind == "bar" or unit in OF_ONE_LINE)
+            self._go_on(unit, position, is_inner=is_inner)
         if record.kind == "bar":
             # Bars and lines may arrive on two streams, so a line does not know the bar's count.
             self.bar_epoch = positions.get("epoch", self.bar_epoch)
             return
         epoch = positions.get("epoch")
         known = self.at.get("epoch")
-        if epoch is not None and (known is None or epoch.done != known.done):
+        # A line that gives an epoch alone is of the whole epoch, not of its last step.
+        is_alone = epoch is not None and len(positions) == 1
+        if epoch is not None and (is_alone or known is None or epoch.done != known.done):
             self.at = {}
         if positions:
             if not self.is_heading:

@@ -45,6 +45,15 @@ def begins_table(text: str) -> bool:
     return _EDGE.match(text) is not None or _RESULT.match(text) is not None
 
 
+# Lightning's table of a validation or a test, with a column for each of its loaders.
+_LOADERS = re.compile(r"\s*(?:Validate|Test) metric((?:\s+DataLoader \d+)+)\s*\Z", re.ASCII)
+_LOADERS_ROW = re.compile(
+    rf"\s*(?P<name>[A-Za-z_][\w/.@%-]*(?: [\w/.@%-]+)*)(?P<values>(?:\s{{2,}}{NUMBER})+)\s*\Z",
+    re.ASCII,
+)
+_KINDS = {"": None, "result": _RESULT_ROW, "box": _BOX_ROW, "loaders": _LOADERS_ROW}
+
+
 class _Row(NamedTuple):
     """A row. ``name``: ends with ``/`` if it heads a group; ``value``: the span of a number."""
 
@@ -96,13 +105,11 @@ class KeyValueReader:
         """The kind of the open table, and its trial; None if some of its rows were read."""
         if self._values or self._rows:
             return None
-        kinds = {None: "", _RESULT_ROW: "result", _BOX_ROW: "box"}
-        return kinds[self._row], self._trial
+        return next(kind for kind, row in _KINDS.items() if row is self._row), self._trial
 
     def go_to(self, layout: tuple[str, str]) -> None:
         """Take over the layout after lines that were recognized by their templates."""
-        rows = {"": None, "result": _RESULT_ROW, "box": _BOX_ROW}
-        self._row, self._trial = rows[layout[0]], layout[1]
+        self._row, self._trial = _KINDS[layout[0]], layout[1]
         self._values, self._rows, self._group = {}, 0, ""
 
     def read(self, text: str) -> Record | None:
@@ -118,6 +125,8 @@ class KeyValueReader:
         if self._row is _RESULT_ROW:
             return self._result(text)
         plain = VERTICAL.sub("  |", text)
+        if self._row is _LOADERS_ROW or _LOADERS.match(plain.replace("|", " ")):
+            return self._of_loaders(plain.replace("|", "  "))
         if found := _TRIAL.match(plain):
             self._trial = found["trial"]
             return Record({})
@@ -133,8 +142,25 @@ class KeyValueReader:
             self._values[name] = text[slice(*row.value)]
         return Record({})
 
+    def _of_loaders(self, text: str) -> Record | None:
+        if _LOADERS.match(text):
+            self._row = _LOADERS_ROW
+            return Record({})
+        row = _LOADERS_ROW.match(text)
+        self._rows += 1
+        if row is None or self._rows >= _MAX_ROWS:
+            self.go_to(("", ""))
+            return None
+        values = row["values"].split()
+        for n, value in enumerate(values):
+            name = row["name"] + (f"/dataloader_idx_{n}" if len(values) > 1 else "")
+            self._values[name] = value
+        return Record({})
+
     def _edge(self) -> Record | None:
         """Return the record of the box that a line of dashes ends; another may begin there."""
+        if self._row is _LOADERS_ROW and not self._values:
+            return Record({})  # below the heading
         trial = "" if self._values else self._trial  # named above the line in a box
         record = self._close()
         self._row, self._trial = _BOX_ROW, trial

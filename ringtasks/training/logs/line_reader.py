@@ -16,6 +16,7 @@ from .key_value_tables import KeyValueReader, begins_table
 from .line_parser import MAX_TEXT_CHARS, parse_line
 from .multiline import MultilineReader, SettingsDump, opens_multiline
 from .parsed import Parsed
+from .rank_prefixes import RankPrefixes
 from .records import Record, record_of
 from .sections import NO_SECTION, DataSection, heading_of, in_section, section_after
 from .tables import ColumnReader, Table, may_be_row
@@ -77,12 +78,13 @@ class Mode(NamedTuple):
     """The part of the reader's state on which the meaning of a line's template depends."""
 
     table: Table
-    is_validation: bool
+    validation: str
     is_in_dump: bool
     skips_next: bool
     key_values: tuple[str, str]
     trial: str
     section: DataSection
+    lines_of_ranks: int
 
 
 class LineReader:
@@ -96,6 +98,7 @@ class LineReader:
         self._multiline = MultilineReader()
         self._dump = SettingsDump()
         self._skips_next = False
+        self._ranks = RankPrefixes()
         #: The fold or trial to which the lines belong.
         self.trial = ""
         self.section = NO_SECTION
@@ -104,28 +107,39 @@ class LineReader:
     def mode(self) -> Mode | None:
         """None: a dict or a table is incomplete, so its lines are the state, too."""
         layout = self.key_values.layout
-        if self._multiline.is_open or layout is None:
+        if self._multiline.is_open or layout is None or self._ranks.is_holding:
             return None
         return Mode(
             self._columns.table,
-            self._columns.is_validation,
+            self._columns.validation,
             self._dump.is_open,
             self._skips_next,
             layout,
             self.trial,
             self.section,
+            self._ranks.lines_left,
         )
 
     def go_to(self, mode: Mode) -> None:
         """Take over the mode after lines that were recognized by their templates."""
-        self._columns.table, self._columns.is_validation = mode.table, mode.is_validation
+        self._columns.table, self._columns.validation = mode.table, mode.validation
         self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
         self.key_values.go_to(mode.key_values)
         self.trial, self.section = mode.trial, mode.section
+        self._ranks.lines_left = mode.lines_of_ranks
 
     def read(self, line: bytes) -> list[Record]:
         """Return what the next line of the log tells."""
         text = line.decode("latin-1")
+        if not self._ranks.concerns(text):
+            return self._read_in_trial(text)
+        return [
+            record if rank is None or record.rank is not None else record._replace(rank=rank)
+            for rank, own in self._ranks.read(text)
+            for record in self._read_in_trial(own)
+        ]
+
+    def _read_in_trial(self, text: str) -> list[Record]:
         trial = trial_after(text)
         held = self.end() if trial is not None and trial != self.trial else []
         own = self.trial if trial != "" else ""
@@ -180,7 +194,8 @@ class LineReader:
 
     def end(self) -> list[Record]:
         """Return the records that were held back."""
-        held = [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
+        held = [record for text in self._ranks.release() for record in self._read_in_trial(text)]
+        held += [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
         return [in_trial(each, self.trial) for each in held]
 
 

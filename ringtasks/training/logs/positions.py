@@ -59,6 +59,7 @@ _TWO = re.compile(
 )
 # PyTorch's tutorial: "[1,  2000] loss: 2.217".
 # Catalyst: "1/3 * Epoch (train): loss: 0.5".
+_EVAL_BEFORE = re.compile(r"\b(?:eval|val|valid|validation|test)\s\Z", _FLAGS)
 _STAR = re.compile(r"\s*(?P<done>\d+)/(?P<total>\d+) \* Epoch\b", re.ASCII)
 # ESPnet: "1epoch:train:51-100batch: loss=0.5".
 _GLUED = re.compile(
@@ -71,6 +72,10 @@ _SLASHES = re.compile(
     r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
 _TWO_COUNTS = ((_TWO, "batch"), (_COMMA, "batch"), (_GLUED, "batch"), (_SLASHES, "step"))
+# tqdm_loggable: "Progress on:train 100it/10.0kit rate:2.1it/s remaining:01:18 elapsed:00:47".
+_LOGGABLE = re.compile(
+    r"\bProgress on:\S* (?P<done>\d+)it/(?P<total>\d+(?=it)|)\S* rate:", re.ASCII
+)
 _CATBOOST = re.compile(r"(?P<done>\d+)(?P<total>):\t(?=learn: |test: )", re.ASCII)
 _TOTALS = re.compile(
     r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-]"
@@ -108,6 +113,8 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
             return [ParsedPosition("epoch", found.span("epoch"), total), _position(unit, found)]
     if found := _STAR.match(text, start) or _RESULTS.search(text, start):
         return [_position("epoch", found)]
+    if found := _LOGGABLE.search(text, start):
+        return [_position("step", found)]
     positions: list[ParsedPosition] = []
     ends = 0
     if found := _SPLIT_POSITION.search(text, start):
@@ -121,10 +128,14 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
             continue
         if found["plural"] and not found["total"] and not _is_counted_plural(found):
             continue
+        if unit != "epoch" and found["done"].partition(".")[2].strip("0"):
+            continue  # "Loss for final step: 0.25"
         if any(position.unit == unit for position in positions):
             continue
         if unit == "step" and found["split"] and not found["split"].lower().startswith("tr"):
-            unit = "batch"  # MMEngine: "Iter(val) [10/10]"
+            continue  # MMEngine's "Iter(val) [10/10]" counts the batches of the validation
+        if unit == "batch" and _EVAL_BEFORE.search(text, start, found.start()):
+            continue  # Composer: "[Eval batch=10/10] Eval on eval data:"
         positions.append(_position(unit, found))
         ends = found.end()
         if unit == "epoch" and (inner := _INNER.match(text, ends)):

@@ -32,7 +32,7 @@ def resolved(history: History) -> Resolved:
         history, points
     )
     if not steps:
-        return Resolved(points, totals)
+        return Resolved(_apart(points), totals)
     epochs = {serial: epoch for serial, (_, epoch) in exact.items() if epoch is not None}
     found = {
         name: [
@@ -45,7 +45,55 @@ def resolved(history: History) -> Resolved:
         ]
         for name, of_metric in points.items()
     }
-    return Resolved(found, totals)
+    return Resolved(_apart(found), totals)
+
+
+# --- metrics of whole epochs -----------------------------------------------------------------
+
+
+def _apart(points: dict[str, list[Point]]) -> dict[str, list[Point]]:
+    """Return the means of whole epochs apart from the values of their batches.
+
+    "epoch 1 iter 100/101 loss 0.5", then "EPOCH 1 done: loss 0.6".
+    """
+    found: dict[str, list[Point]] = {}
+    highest = max((p.step or 0.0 for of_metric in points.values() for p in of_metric), default=0.0)
+    for name, of_metric in points.items():
+        of_metric = _without_epochs_as_steps(of_metric, highest)
+        means = [point for point in of_metric if _is_of_whole_epoch(point)]
+        if 0 < len(means) < len(of_metric) and f"epoch_{name}" not in points:
+            inner = [point for point in of_metric if not _is_of_whole_epoch(point)]
+            if _follow_their_epochs(means, inner):
+                found[name], found[f"epoch_{name}"] = inner, means
+                continue
+        found[name] = of_metric
+    return found
+
+
+def _is_of_whole_epoch(point: Point) -> bool:
+    return (
+        point.kind != "bar"
+        and point.epoch is not None
+        and not any(count is not None for count in (point.step, point.batch, point.sample))
+    )
+
+
+def _follow_their_epochs(means: Sequence[Point], inner: Sequence[Point]) -> bool:
+    """Return whether there is one mean an epoch, behind the epoch's batches."""
+    last = {(point.attempt, point.epoch): point.serial for point in inner}
+    places = [(point.attempt, point.epoch) for point in means]
+    return len({*places}) == len(places) and all(
+        last.get(place, point.serial) < point.serial
+        for place, point in zip(places, means, strict=True)
+    )
+
+
+def _without_epochs_as_steps(points: list[Point], highest: float) -> list[Point]:
+    """Return the points of a validation without a step that is an epoch's number (MMEngine)."""
+    is_epoch = all(p.kind == "dict" and p.step == p.epoch and "e" in p.inherited for p in points)
+    if is_epoch and points[-1].step != highest:
+        return [point._replace(step=None) for point in points]
+    return points
 
 
 # --- scripts that print a summary at the end of an epoch ------------------------------------

@@ -30,7 +30,7 @@ _WORDS = frozenset(
     """
     running run start starting started begin beginning now on the of for at after in end
     result results metric metrics error errors set loop phase performance score scores stats
-    statistics data dataset summary report model epoch loss losses accuracy
+    statistics data dataset summary report model epoch loss losses accuracy perplexity
     """.split()
 )
 #: Words for the work, which may name the data, too: "Evaluating on the test set".

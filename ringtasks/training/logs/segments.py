@@ -95,7 +95,9 @@ class Segment:
         self.last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
         self._measured_lines = np.sort(np.concatenate([np.array([], dtype=np.int64), *measured]))
-        self._epochs = self._changes_of_epoch()
+        alone = [own.lines for own in lines if own.positions.keys() == {"epoch"}]
+        of_whole_epochs = np.concatenate(alone).tolist() if alone else []
+        self._epochs = sorted({*self._changes_of_epoch(), *of_whole_epochs})
 
     def _changes_of_epoch(self) -> list[int]:
         """Return the lines at which the epoch changes."""
@@ -207,22 +209,25 @@ class PointsOfColumns:
 
         Of a line that is printed twice the first stays, of a bar the last.
         """
-        is_bar = np.array([own.kind == "bar" for own in self._columns])[self._sources[1:]]
-        pairs = self._repeats(is_bar)
-        if not pairs.any():
+        lines = self._repeats() & ~self._is_bar[1:]
+        if lines.any():
+            self._select(np.concatenate([[True], ~lines]))
+        bars = self._repeats() & self._is_bar[1:]
+        if not bars.any():
             return
-        bars = pairs & is_bar
-        kept = np.ones(len(self), dtype=bool)
-        kept[:-1] &= ~bars
-        kept[1:] &= ~(pairs & ~is_bar)
+        kept = np.concatenate([~bars, [True]])
         starts = np.flatnonzero(bars & ~np.concatenate([[False], bars[:-1]]))
         firsts = starts[np.searchsorted(starts, np.flatnonzero(bars), side="right") - 1]
         self._serials[1:][bars] = self._segment.serials_at(self._lines[firsts])
         self._select(kept)
 
-    def _repeats(self, is_bar: Any) -> Any:
+    @property
+    def _is_bar(self) -> Any:
+        return np.array([own.kind == "bar" for own in self._columns])[self._sources]
+
+    def _repeats(self) -> Any:
         """Return which points the next point repeats."""
-        same = is_bar | (self.values[1:] == self.values[:-1])
+        same = self._is_bar[1:] | (self.values[1:] == self.values[:-1])
         units = {unit for own in self._columns for unit in own.positions}
         is_placed = np.zeros(len(same), dtype=bool)
         for unit in units:

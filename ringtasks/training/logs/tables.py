@@ -36,6 +36,9 @@ _VALIDATION = re.compile(
     r"(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|P\s+R\s+mAP@?\.?50?\s+mAP@?\.?50?[-:]\.?95.*"
     r"|top1_acc.*)|\s*classes\s+top1_acc\s+top5_acc"
 )
+_OF_BOXES = ("precision", "recall", "mAP50", "mAP50-95")
+# pandas: the means of a cross-validation, under the index of the rounds (XGBoost, LightGBM).
+_CV_CELL = re.compile(r"(?:[\w@:.-]+ )?[\w@:.-]+-(?:mean|std|stdv)|iterations", re.ASCII)
 
 
 def may_be_row(text: str) -> bool:
@@ -70,7 +73,9 @@ class ColumnReader:
 
     def __init__(self) -> None:
         self.table = Table(())
-        self.is_validation = False
+        #: The open table of a validation: the suffix that ultralytics gives to its second group of
+        #: columns, of masks or poses.
+        self.validation = ""
         self._known: dict[tuple[Column, ...], Table] = {}
 
     def read(self, text: str) -> Record | None:
@@ -79,19 +84,19 @@ class ColumnReader:
         if _RULER.match(plain):
             self._align(plain)
             return None
-        if _VALIDATION.match(text):
-            self.is_validation = True
+        if found := _VALIDATION.match(text):
+            self.validation = "P" if "Pose(P" in (found["names"] or "") else "M"
             return Record({})
         if "best.pt" in text or "last.pt" in text:
-            self.is_validation = False
+            self.validation = ""
             return None
-        if self.is_validation and text.lstrip().startswith("all "):
+        if self.validation and text.lstrip().startswith("all "):
             return self._validation(text)
         columns = _heading(plain)
         if columns:
             self._begin(columns)
             return Record({})
-        if "%" in text and plain != text and not re.search(r"100%", text):
+        if "%" in text and plain != text and not re.search(r"\d{3}%", text):  # not 100 %
             return Record({}) if self.row(plain) else None  # the means of half an epoch
         return self.row(plain)
 
@@ -118,11 +123,13 @@ class ColumnReader:
         return record_of(parsed, text) if parsed else None
 
     def _validation(self, text: str) -> Record | None:
-        self.is_validation = False
+        group, self.validation = self.validation, ""
         cells = text.split()[1:]
         names: tuple[str, ...] = ("top1_acc", "top5_acc")
         if len(cells) > 2:
-            names, cells = ("precision", "recall", "mAP50", "mAP50-95"), cells[2:]
+            names, cells = _OF_BOXES, cells[2:]
+        if len(cells) == 2 * len(_OF_BOXES):
+            names = (*_OF_BOXES, *(f"{name}({group})" for name in _OF_BOXES))
         numbers = [as_float(cell) for cell in cells]
         if len(numbers) < len(names) or any(number is None for number in numbers):
             return None
@@ -157,6 +164,8 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
             positions.setdefault(
                 column.unit, ParsedPosition(column.unit, found.span("done"), total)
             )
+        elif column.name == "index":
+            continue
         elif (found := _CELL.match(text, *span)) and not is_unrecorded(column.name):
             values.append(Value(column.name, found.span("number")))
     return Parsed(tuple(positions.values()), tuple(values)) if values else Parsed()
@@ -177,7 +186,7 @@ def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
 
 def _heading(text: str) -> list[Column]:
     """Return the columns that a heading names; none if it is no heading."""
-    stripped = text.strip()
+    stripped = text.strip().removesuffix("\\").rstrip()
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
         return []
     plain = VERTICAL.sub("|", stripped)
@@ -192,6 +201,11 @@ def _heading(text: str) -> list[Column]:
         return []
     if any("trial" in cell.lower() or cell.lower() == "fold" for cell in cells):
         return []  # a row for each of many runs
+    if all(map(_CV_CELL.fullmatch, cells)):
+        unit = "" if "iterations" in cells else "round"
+        names = [cell.replace(" ", "_") for cell in cells]
+        own = [Column(n, "round" if n == "iterations" else "", False) for n in names]
+        return [Column("index", unit, False), *own]
     columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:

@@ -49,7 +49,8 @@ _SUMMARY = re.compile(
     r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
     r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
-    r"|\bSaving dict for global step\b",  # TensorFlow's Estimator: of the evaluation
+    r"|\bSaving dict for global step\b"  # TensorFlow's Estimator: of the evaluation
+    r"|^Averaged stats:",  # DETR, MAE, DINO: medians of the last batches, beside their means
     _FLAGS,
 )
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
@@ -92,7 +93,7 @@ _RANK = re.compile(
     # srun --label, docker compose, a device.
     r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter))|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
     r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
-    r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[\d+,(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
+    r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[(?:\d+,)?(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,
 )
 
@@ -104,9 +105,10 @@ _NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
     rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
-    \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\]){_NO_ARROW}""",
+    \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])(?!(?:\s-?\d+\.\d+){{2}}){_NO_ARROW}""",
     re.VERBOSE | re.ASCII,
 )
+_SOURCE_FILE = re.compile(r"\.(?:py|cc|cpp|cu|rs|go)\Z", re.ASCII)
 _BARE_NAME = (
     r"(?:(?:acc|prec|err|top)@\d+|loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
@@ -136,6 +138,14 @@ SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _
 # The part of the data behind the metrics, or the means of a test as PyTorch's examples print them.
 _SPLIT_BEHIND = re.compile(rf"[\[(]\s?(?P<split>{SPLITS})(?:\s(?:set|data))?\s?[\])]\s*\Z", _FLAGS)
 _TEST_MEANS = re.compile(r"(?:^|\bINFO:?\s|[\]):-]\s)\s*\*\s+(?:acc|prec|err|top)@", _FLAGS)
+# t5x: "[200] collection=training_eval accuracy=0.5, loss=2.4".
+_SET_OF_LINE = re.compile(
+    r"\b(?:collection|split|mode|phase|subset)[=:]\s?[\"']?(?P<split>[a-z]\w*)", re.ASCII
+)
+_MEASURE_BEFORE = re.compile(
+    r"\b(?P<measure>loss|losses|acc|accuracy|error|perplexity|ppl|auc|f1|bpb)\W{1,3}\Z", _FLAGS
+)
+_BETWEEN = re.compile(r"\s?%?(?:[,/|;]|\s-)?\s{0,3}", re.ASCII)
 _FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
 _FIELD = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
@@ -170,7 +180,7 @@ def parse_text(text: str) -> Parsed:
     ]
     anchored = any(position.unit != "batch" or position.total for position in positions)
     numbers = list(_numbers(text, start, taken, anchored=anchored))
-    positions += _positions_by_name(numbers, positions)
+    positions += _positions_by_name(numbers, positions, text)
     anchored = anchored or bool(positions)
     if not anchored and not any(is_metric(name) for name, _, _ in numbers):
         return Parsed(tuple(positions), (), totals, rank)
@@ -221,7 +231,7 @@ _Number = tuple[str, Span, bool]
 
 def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
     """Yield the numbers that have a name, each under the split of the data that it belongs to."""
-    found = [*_PAIR.finditer(text, start)]
+    found = [each for each in _PAIR.finditer(text, start) if not _SOURCE_FILE.search(each["name"])]
     names = [_full_name(text, each, start) for each in found]
     if (sentence := _NAME_AT.search(text, start)) and is_metric(sentence["name"]):
         found.append(sentence)
@@ -241,14 +251,16 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
             if not overlaps(field.span("number"), spans):
                 found.append(field)
                 names.append((field["name"].replace(" ", "_"), field.start("name")))
+    _name_after_measure(text, found, names)
     ordered = sorted(zip(found, names, strict=True), key=lambda each: each[0].start("number"))
-    last, current = start, _split_of_line(text, start)
+    last, of_line = start, _set_of_line(text, start)
+    current = of_line or _split_of_line(text, start)
     for each, (name, begin) in ordered:
         labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
-        current = labels[-1].lower() if labels else current
+        current = labels[-1].lower() if labels and not of_line else current
         words = split_name(name)
         own = any(is_split(word) for word in words)
-        if own and is_split(words[0]) and begin < each.start("name"):
+        if own and not of_line and is_split(words[0]) and begin < each.start("name"):
             current = words[0]  # "train Loss: 0.5 Acc: 0.9"
         last = each.end("number")
         if overlaps(each.span("number"), taken):
@@ -259,9 +271,37 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
         yield name, each.span("number"), own
 
 
+def _name_after_measure(
+    text: str, found: Sequence[re.Match[str]], names: list[tuple[str, int]]
+) -> None:
+    """Name numbers that a measure before them names: "loss train: 0.5, val: 0.6"."""
+    measure, end = "", -1
+    for n, each in sorted(enumerate(found), key=lambda pair: pair[1].start("number")):
+        own = each["name"]
+        if not is_split(own):
+            measure = ""
+            continue
+        if before := _MEASURE_BEFORE.search(text[: each.start("name")]):
+            measure = before["measure"]
+        elif not measure or _BETWEEN.fullmatch(text, end, each.start("name")) is None:
+            measure = ""
+        if measure:
+            names[n] = f"{own}_{measure}".lower(), each.start("name")
+        end = each.end("number")
+
+
+def _set_of_line(text: str, start: int) -> str:
+    """Return the part of the data that a field of the line names."""
+    found = _SET_OF_LINE.search(text, start)
+    name = found["split"] if found else ""
+    return name.lower() if any(map(is_split, split_name(name))) else ""
+
+
 def _split_of_line(text: str, start: int) -> str:
     if _TEST_MEANS.search(text):
         return "test_avg"
+    if "cur metric, " in text:  # PaddleOCR, of a validation
+        return "eval"
     found = _SPLIT_BEHIND.search(text, start)
     return found["split"].lower() if found else ""
 
@@ -281,7 +321,7 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
 def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
     """Return ``policy_loss`` for "policy loss", and the offset at which it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
-    if not before or position_field(name):
+    if not before or position_field(name) or _names_its_split(name):
         return name, begin
     words: list[str] = []
     for word in reversed(before[1].split()):
@@ -300,6 +340,11 @@ def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str,
     return "_".join([*words, name]).lower(), begin
 
 
+def _names_its_split(name: str) -> bool:
+    """Return whether it is a path with a part of the data: Composer's ``loss/train/total``."""
+    return "/" in name and any(map(is_split, split_name(name)))
+
+
 def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
     """Yield fields such as "loss  7.6" between separators."""
     at = start
@@ -313,7 +358,7 @@ def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
 
 
 def _positions_by_name(
-    numbers: list[_Number], positions: Sequence[ParsedPosition]
+    numbers: list[_Number], positions: Sequence[ParsedPosition], text: str
 ) -> list[ParsedPosition]:
     """Take the numbers whose name is a unit's out of ``numbers``: ``global_step=100``."""
     found: dict[str, tuple[int, Span]] = {}
@@ -323,7 +368,8 @@ def _positions_by_name(
             continue
         numbers.remove(each)
         unit, priority = named_unit
-        if not any(position.unit == unit for position in positions):
+        is_count = unit == "epoch" or not text[slice(*each[1])].partition(".")[2].strip("0")
+        if is_count and not any(position.unit == unit for position in positions):
             found[unit] = min(found.get(unit, (99, each[1])), (priority, each[1]))
     return [ParsedPosition(unit, span) for unit, (_, span) in found.items()]
 

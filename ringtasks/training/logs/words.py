@@ -48,6 +48,8 @@ _LOSSES = frozenset(
     "loss losses logloss mlogloss nll ppl perplexity err error merror mae mse rmse rmsle mape "
     "smape xent crossentropy bce cost elbo deviance bpc bpb objective".split()
 )
+#: Of names written as one word: "celoss", "languagecrossentropy".
+_LOSS_ENDINGS = ("loss", "crossentropy", "perplexity")
 # A name with one of these is a setting or a count, whatever its other words are.
 _SETTINGS = frozenset(
     """
@@ -80,7 +82,7 @@ _UNRECORDED = frozenset(
     time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
     seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
-    remaining_time elapsed_time s h min gb mb gib mib instances
+    remaining_time elapsed_time s h min gb mb gib mib instances labels images jobs data_cost
     """.split()
 )
 #: Measures of the machine, not of the model: rates, sizes, memory.
@@ -151,9 +153,9 @@ def is_loss(name: str) -> bool:
 
 
 def _measures(word: str, known: frozenset[str]) -> bool:
-    if word in known or word.rstrip("0123456789") in known:
+    if word in known or word.rstrip("0123456789") in known or word.endswith(_LOSS_ENDINGS):
         return True
-    return "loss" in known and (word.endswith("loss") or bool(re.fullmatch(r"top\d+", word)))
+    return known is _METRICS and (word.endswith("accuracy") or bool(re.fullmatch(r"top\d+", word)))
 
 
 @functools.lru_cache(maxsize=4096)
