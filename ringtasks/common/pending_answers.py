@@ -26,10 +26,18 @@ class PendingAnswer:
 
     :param place: returns the routes that are tried; called in another thread.
     :param until: the monotonic time at which it is given up; None: it is not known.
+    :param is_expected: returns True while the silence needs no notice, since it is a person who is
+        awaited; called in another thread.
     """
 
-    def __init__(self, host: str, place: Callable[[], str], until: float | None) -> None:
-        self.host, self.place, self.until = host, place, until
+    def __init__(
+        self,
+        host: str,
+        place: Callable[[], str],
+        until: float | None,
+        is_expected: Callable[[], bool] = bool,
+    ) -> None:
+        self.host, self.place, self.until, self.is_expected = host, place, until, is_expected
         self.began = time.monotonic()
 
 
@@ -79,7 +87,8 @@ class _SilentHosts:
                 return None
             since = time.monotonic() - self._delay
             late = [each for each in self.pending if each.began <= since]
-            silent = [each for each in late if each.host not in self._told]
+            unknown = [each for each in late if each.host not in self._told]
+            silent = [each for each in unknown if not each.is_expected()]
             self._told.update(each.host for each in silent)
         return sorted(silent, key=lambda each: each.began)
 
@@ -97,13 +106,18 @@ os.register_at_fork(after_in_child=_forget)
 
 
 @contextlib.contextmanager
-def awaiting(host: str, place: Callable[[], str], until: float | None = None) -> Iterator[None]:
+def awaiting(
+    host: str,
+    place: Callable[[], str],
+    until: float | None = None,
+    is_expected: Callable[[], bool] = bool,
+) -> Iterator[None]:
     """Wait for the answer of ``host`` within the block; see `PendingAnswer`."""
     watch = _watch
     if watch is None:
         yield
         return
-    answer = PendingAnswer(host, place, until)
+    answer = PendingAnswer(host, place, until, is_expected)
     watch.add(answer)
     try:
         yield

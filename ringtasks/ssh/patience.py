@@ -8,12 +8,15 @@ the banner while the log-in waits, and needs more time than a connection does.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 
 from ringtasks.common.alarms import notify
+from ringtasks.common.pending_answers import awaiting
 from ringtasks.common.text import bounded
 from ringtasks.inventory.host_settings import SSHConfig
 
-from .prompts import ANSWER_TIMEOUT, can_ask
+from .prompts import ANSWER_TIMEOUT, can_ask, is_reading_secret
+from .routes import Route
 
 __all__ = ["Patience"]
 
@@ -37,6 +40,17 @@ class Patience:
         self._banner = ""
         self._shown_from: float | None = None
         self._is_shown = False
+
+    def awaiting(self, route: Route, *, has_banner: bool) -> AbstractContextManager[None]:
+        """Wait for the log-in within the block: if the host stays silent, a notice says so.
+
+        :param has_banner: the server has shown its SSH banner.
+        """
+        place = f"{route.name} ({route.address})" + " after its SSH banner" * has_banner
+        return awaiting(self._config.id, lambda: place, self._deadline, self._is_person_busy)
+
+    def _is_person_busy(self) -> bool:
+        return self._is_shown or (self.may_ask and is_reading_secret())
 
     @property
     def is_prolonged(self) -> bool:

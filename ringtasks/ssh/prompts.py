@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import termios
 
 from ringtasks.common.text import printable
 from ringtasks.inventory.host_settings import SSHConfig
 
-__all__ = ["ANSWER_TIMEOUT", "ask", "can_ask"]
+__all__ = ["ANSWER_TIMEOUT", "ask", "can_ask", "is_reading_secret"]
 
 #: Seconds for a person to answer: sshd's own limit (sshd_config(5), LoginGraceTime).
 ANSWER_TIMEOUT = 120.0
@@ -29,6 +30,20 @@ def can_ask(config: SSHConfig) -> bool:
         return os.isatty(0)
     except OSError:
         return False
+
+
+def is_reading_secret() -> bool:
+    """Return True if a program reads a password from the terminal now: then it does not echo."""
+    try:
+        descriptor = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return not termios.tcgetattr(descriptor)[3] & termios.ECHO
+    except termios.error:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def ask(question: str, *, is_shown: bool) -> str:

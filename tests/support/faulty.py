@@ -47,9 +47,9 @@ class _Server:
         """What happens to a connection; by default nothing at all."""
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
         for sock in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):  # wakes the thread that waits for it
+                sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
     def __enter__(self) -> Any:

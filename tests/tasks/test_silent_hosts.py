@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.common.pending_answers import PendingAnswer, awaiting, watched
 from ringtasks.output.silent_hosts import notice
 from ringtasks.ssh.dialing import dial
 from ringtasks.ssh.routes import Route
-from tests.support.faulty import Silent
+from tests.support.faulty import Answering, Silent
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.terminal import at_terminal
@@ -49,6 +51,33 @@ def test_notice_of_a_host_that_no_longer_answers_over_its_open_connection(
             assert client.run("true", timeout=30)
 
     assert told == [f"{config.id}: no answer for 0.1 s over the open connection (direct)"]
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["master", "in-process"])
+def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool) -> None:
+    told: list[str] = []
+    with Answering(b"SSH-2.0-OpenSSH_9.9\r\n", patience=30) as server:
+
+        def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
+            told.append(notice(seconds, late))
+            server.close()
+
+        config = SSHConfig(server.address, server.port, "root", use_control_master=is_shared)
+        with SSHClient(config) as client, watched(0.1, tell):
+            assert not client.run("true")
+
+    place = f"direct ({server.address}:{server.port}) after its SSH banner"
+    assert told[0].startswith(f"{config.id}: no answer for 0.1 s over {place}; waiting ")
+
+
+def test_no_notice_while_a_person_answers() -> None:
+    told: list[str] = []
+    with watched(0.0, lambda _, late: told.extend(each.host for each in late)):
+        with awaiting("asking", str, None, lambda: True), awaiting("silent", str):
+            while not told:
+                pass
+
+    assert told == ["silent"]
 
 
 def test_several_silent_hosts_are_told_in_one_line() -> None:

@@ -91,7 +91,8 @@ class DialledConnection(PublicConnection):
             dialled = attempt.dial_next(gateway)
             patience = Patience(self.ssh, attempt.remaining())
             try:
-                result = self._log_in(dialled, patience)
+                with patience.awaiting(dialled.route, has_banner=True):
+                    result = self._log_in(dialled, patience)
             except RouteError as error:
                 attempt.refused(error, waited=patience.is_prolonged)
             else:

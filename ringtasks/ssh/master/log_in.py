@@ -161,7 +161,8 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
             if not can_master(known, dialled.route, is_carried=is_carried):
                 break
             patience = Patience(known, attempt.remaining())
-            return start(known, dialled.route, name, patience, dialled.stream)
+            with patience.awaiting(dialled.route, has_banner=True):
+                return start(known, dialled.route, name, patience, dialled.stream)
         except RouteError as error:
             attempt.refused(error, waited=patience.is_prolonged)
         finally:
@@ -180,8 +181,10 @@ def _started_by_ssh_alone(
     is_jump = known.proxy_jump and route.name == "direct" and rehearsal.current() is None
     if not is_jump or not can_master(known, route, is_carried=True):
         return None
+    patience = Patience(known, attempt.remaining())
     try:
-        return start(known, route, name, Patience(known, attempt.remaining()))
+        with patience.awaiting(route, has_banner=False):
+            return start(known, route, name, patience)
     except AuthenticationError as error:
         attempt.refused(error)
     except RouteError as error:
