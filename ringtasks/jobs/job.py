@@ -304,6 +304,7 @@ class Job:
             answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
             missed = place.restart()
             now = time.monotonic()
+            is_awaited = follow or place.offset is not None  # else the host was never reached
             if answer.error is None:
                 heard = now
                 if answer.returncode == NO_LOG:
@@ -321,7 +322,7 @@ class Job:
                     )
                 if failures or now - began < _LEAST_INTERVAL:
                     yield Pause(_LEAST_INTERVAL * 2**failures)
-            elif answer.is_other_program or now - heard >= patience:
+            elif answer.is_other_program or now - heard >= (patience if is_awaited else 0):
                 return answer.error
             else:
                 yield Pause(_RETRY_DELAY)

@@ -22,7 +22,7 @@ from ringtasks.inventory.state_files import state_folder
 
 from .states import JobState, JobStatus
 
-__all__ = ["last_seen", "remember", "remember_started"]
+__all__ = ["ended_at_last_answer", "last_seen", "remember", "remember_started"]
 
 _VERSION = 1
 _FIELDS = (
@@ -68,6 +68,16 @@ def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
         return tuple(_unknown(host_id, fields, content["at"], reason) for fields in content["jobs"])
     except (ValueError, KeyError, TypeError):
         return ()
+
+
+def ended_at_last_answer(host_id: str, wanted: str) -> tuple[list[str], float]:
+    """Return the ids of jobs of that id, name or group that had ended, and the answer's time."""
+    content = _read(_file(host_id)) or {}
+    try:
+        ended = [job for job in content.get("ended", ()) if wanted in map(job.get, _NAMES)]
+        return [str(job["id"]) for job in ended], float(content["at"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [], 0.0
 
 
 def _fields(job: JobStatus, names: Sequence[str]) -> dict[str, object]:

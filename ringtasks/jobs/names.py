@@ -8,7 +8,7 @@ from ringtasks.errors import AmbiguousJobError, UnknownJobError
 
 from .states import JobState, JobStatus
 
-__all__ = ["each_once", "pick", "pick_all"]
+__all__ = ["each_once", "last_by", "pick", "pick_all"]
 
 
 def each_once(jobs: Iterable[JobStatus]) -> list[JobStatus]:
@@ -70,18 +70,27 @@ def pick_all(wanted: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
     return _last_start(wanted, named)
 
 
+def last_by(owner: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
+    """Return the job that ``owner`` started last, or the jobs of that start; or []."""
+    own = [job for job in each_once(jobs) if job.by == owner]
+    return _of_last_start(own, own) if own else []
+
+
 def _last_start(wanted: str, named: list[JobStatus]) -> list[JobStatus]:
     """Return the jobs of one name that were started last, and the others that wait or run."""
     live = [job for job in named if not job.is_ended]
-    last = sorted(live or named, key=_start)[
-        -1
-    ]  # of equal times the last: a host's jobs are in order
-    batch = [job for job in named if last.batch is not None and job.batch == last.batch] or [last]
+    batch = _of_last_start(live or named, named)
     found = batch + [job for job in live if job not in batch]
     hosts = [job.host_id for job in found]
     if len(set(hosts)) < len(hosts):
         raise AmbiguousJobError(wanted, tuple(_label(job) for job in found))
     return found
+
+
+def _of_last_start(candidates: list[JobStatus], jobs: list[JobStatus]) -> list[JobStatus]:
+    """Return the last of the candidates, and those of ``jobs`` that were started with it."""
+    last = sorted(candidates, key=_start)[-1]  # of equal times the last: they are in order
+    return [job for job in jobs if last.batch is not None and job.batch == last.batch] or [last]
 
 
 def _start(job: JobStatus) -> float:

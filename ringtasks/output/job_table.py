@@ -12,7 +12,7 @@ from ringtasks.output.tables import shortened, table
 if TYPE_CHECKING:
     from ringtasks.jobs import HostJobs, JobStatus
 
-__all__ = ["is_recent", "show_jobs", "unreached"]
+__all__ = ["clock", "is_recent", "show_jobs", "unreached"]
 
 #: Jobs that ended within this time are shown without --all (one day).
 RECENT_SECONDS = 86400.0
@@ -44,18 +44,19 @@ def show_jobs(shown: Iterable[JobStatus]) -> None:
 
 def _state(job: JobStatus) -> str:
     if job.since is not None:
-        return f"unknown since {_clock(job.since)}"
+        return f"unknown since {clock(job.since)}"
     return job.describe()
 
 
 def unreached(own: HostJobs) -> str:
     """Return the message for a host that could not be asked."""
     since = min((job.since for job in own.jobs if job.since is not None), default=None)
-    known = f" (last answer at {_clock(since)})" if since is not None else ""
+    known = f" (last answer at {clock(since)})" if since is not None else ""
     return f"{own.host_id}: its jobs are unknown{known}: {own.error}"
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
+    """Return a time of this machine's clock; with the date, if it is not of the last day."""
     shape = "%H:%M" if time.time() - at < RECENT_SECONDS else "%Y-%m-%d %H:%M"
     return time.strftime(shape, time.localtime(at))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
+from ringtasks.common.durations import ago
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["hosts"]
 
 _SHOWN_FACTS = ("role", "gpu", "status")
+#: Fields of the health; None: the host was not tried yet.
+_HEALTH = ("last_success", "last_failure", "consecutive_failures", "last_reason")
 
 
 @task(
@@ -72,6 +75,7 @@ def hosts(
                 "routes": [{"route": route.name, "address": route.address} for route in routes],
                 "circuit_state": health.circuit_state if health else "closed",
                 "success_rate": health.success_rate if health else None,
+                **{name: getattr(health, name, None) for name in _HEALTH},
                 "groups": list(found.groups),
                 "facts": dict(found.facts),
                 **({} if config.fault is None else {"error": config.fault}),
@@ -123,7 +127,11 @@ def _show(rows: list[dict[str, Any]], written: list[list[str]], *, json: bool) -
 
 
 def _health(row: dict[str, Any]) -> str:
+    """Return how the last attempts ended: a rate over years hides that a host has just died."""
     if row["success_rate"] is None:
         return "not tried yet"
+    failures, now = row["consecutive_failures"], time.time()
+    if failures == 0:
+        return f"reached {ago(row['last_success'], now)}"
     state = "" if row["circuit_state"] == "closed" else f", circuit {row['circuit_state']}"
-    return f"reachable {row['success_rate']:.0%}{state}"
+    return f"failed {failures}x, {ago(row['last_failure'], now)}{state}"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.lines import Lines
 from ringtasks.output import display
+from ringtasks.output.job_table import clock
 
 if TYPE_CHECKING:
     from ringtasks.jobs import JobStatus
 
-__all__ = ["LabelledLog", "RawLog", "log_printer"]
+__all__ = ["LabelledLog", "RawLog", "log_printer", "out_of_reach"]
 
 
 class RawLog:
@@ -50,3 +51,12 @@ class LabelledLog:
 def log_printer(job: JobStatus, *, is_alone: bool) -> RawLog | LabelledLog:
     """Return the printer of a job's log; ``is_alone``: no other job is shown."""
     return RawLog() if is_alone else LabelledLog(f"{job.host_id}/{job.name or job.id[:8]}")
+
+
+def out_of_reach(job: JobStatus, reason: str) -> str:
+    """Return the message for a job whose host was not reached: the local record of it."""
+    label = f"job {job.id}" + (f" ({job.name})" if job.name else "")
+    at_last = (
+        "" if job.since is None else f"; at its last answer, {clock(job.since)}, it had not ended"
+    )
+    return f"{label} on {job.host_id}{at_last}; its log is on the host ({job.log_file})\n{reason}"

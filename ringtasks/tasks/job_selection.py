@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from invoke import Context, Exit
@@ -12,17 +12,23 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
+from ringtasks.output import display
 from ringtasks.output.foreign_text import message
+from ringtasks.output.job_table import clock
 
 from .options import clients_of
 
 if TYPE_CHECKING:
     from ringtasks.jobs import HostJobs, Job, JobStatus
 
-__all__ = ["ALL", "SelectedJobs", "selected_jobs"]
+__all__ = ["ALL", "LAST", "SelectedJobs", "selected_jobs"]
 
 #: Selects all waiting and running jobs, in place of a job.
 ALL = "all"
+#: Selects the jobs that the user started last, if no job has that name.
+LAST = "last"
+#: The number of unreached hosts whose reason a message gives.
+_MOST_REASONS = 3
 
 
 class SelectedJobs(NamedTuple):
@@ -31,6 +37,8 @@ class SelectedJobs(NamedTuple):
     jobs: list[tuple[JobStatus, Job]]
     missing: str = ""
     """The reason if further jobs of the selected names may exist on hosts that were not reached."""
+    unreached: Mapping[str, str] = {}
+    """The reason for each host that was not reached."""
 
 
 def selected_jobs(
@@ -60,7 +68,8 @@ def selected_jobs(
         raise UsageError("no job is running on these hosts")
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
-    return SelectedJobs(handles, _missing(chosen, known))
+    unreached = {own.host_id: own.error for own in known if own.error is not None}
+    return SelectedJobs(handles, _missing(chosen, known), unreached)
 
 
 def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobStatus]:
@@ -77,8 +86,41 @@ def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobS
             raise UsageError(
                 f"{name}: no such job; it selects hosts: give '--host {name}', and a job or '{ALL}'"
             ) from error
+        if name == LAST and (own_last := _last_start(known)):
+            return own_last
         status = UNREACHABLE if error.unasked else USAGE
-        raise Exit(f"ringtasks: {message(str(error))}", code=status) from error
+        said = message(str(error) + _known_here(name, known))
+        raise Exit(f"ringtasks: {said}", code=status) from error
+
+
+def _last_start(known: list[HostJobs]) -> list[JobStatus]:
+    """Return the jobs that this user started last, and say which these are."""
+    from ringtasks.jobs.job import this_user
+    from ringtasks.jobs.names import last_by
+
+    found = last_by(this_user(), [job for own in known for job in own.jobs])
+    unreached = ", ".join(own.host_id for own in known if own.error is not None)
+    for job in found:
+        name = f" ({job.name})" if job.name else ""
+        but = f"; not reached, so unknown: the jobs of {unreached}" if unreached else ""
+        display.say(f"{LAST}: job {job.id}{name} on {job.host_id}{but}")
+    return found
+
+
+def _known_here(name: str, known: list[HostJobs]) -> str:
+    """Return lines about the hosts that were not reached: their reasons, their last answers."""
+    from ringtasks.jobs.job_cache import ended_at_last_answer
+
+    lines, unreached = [], [own for own in known if own.error is not None]
+    for own in unreached:
+        ended, at = ended_at_last_answer(own.host_id, name)
+        if ended:
+            ids = ", ".join(ended)
+            at_last = f"at its last answer, {clock(at)}, that job had ended ({ids})"
+            lines.append(f"{own.host_id}: {at_last}; its log is on the host")
+    if len(unreached) <= _MOST_REASONS:
+        lines += [own.error or "" for own in unreached]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:

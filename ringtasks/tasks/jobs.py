@@ -20,7 +20,7 @@ from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
 from .core_flags import command_timeout, echo, ended, is_dry
 from .env_files import ENV_FILE_HELP, ENV_HELP, environment
-from .job_logs import log_printer
+from .job_logs import log_printer, out_of_reach
 from .job_selection import ALL, selected_jobs
 from .options import (
     HOST_HELP,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
 JOB_HELP = (
-    "id of a job, beginning of an id, or name of a job or run; several joined by commas; or: all"
+    "id of a job, its beginning, or name of a job or run; several joined by commas; last; all"
 )
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
@@ -228,10 +228,15 @@ def logs(
         clients = clients_of(c, host or "@all", inventory)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
-    found, missing = selected_jobs(c, job, host, inventory)
+    found, missing, unreached = selected_jobs(c, job, host, inventory)
     asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
 
     async def show_one(status: JobStatus, own: Job) -> str | None:
+        if own.host in unreached:
+            known = out_of_reach(status, unreached[own.host])
+            if not follow:
+                return known
+            display.say(f"{known}\nwaiting for it, up to {patience} s (--patience)")
         start = moment("--since", since, status.asked_at or time.time()) if since else None
         printer = log_printer(status, is_alone=len(found) == 1)
         why = await own.follow_async(printer.add, since=start, **asked)
@@ -277,7 +282,7 @@ def wait(
         clients = clients_of(c, host or "@all", inventory)
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
-    found, missing = selected_jobs(c, job, host, inventory)
+    found, missing, _ = selected_jobs(c, job, host, inventory)
     began = time.monotonic()
     statuses = []
     last: list[JobStatus] = []
@@ -323,7 +328,7 @@ def stop(
         return []
     found: list[Stopped] = []
     statuses = []
-    selected, missing = selected_jobs(c, job, host, inventory, prefers_live=True)
+    selected, missing, _ = selected_jobs(c, job, host, inventory, prefers_live=True)
     for status, own in selected:
         said = (
             f"interrupted: whether job {status.id} has ended is unknown: "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobState, JobStatus
-from ringtasks.jobs.names import pick, pick_all
+from ringtasks.jobs.names import last_by, pick, pick_all
 from ringtasks.jobs.probe import parse_probe
 from ringtasks.jobs.states import status_of, unknown
 
@@ -276,6 +278,19 @@ def test_job_is_selected_by_id_name_or_unique_prefix(wanted: str, found: str | N
         assert len(raised.value.candidates) > 1
     else:
         assert pick(wanted, KNOWN).id == found
+
+
+def test_last_start_of_a_user_may_be_of_several_jobs() -> None:
+    start = ({"by": "ann", "batch": "b"}, {"by": "ann"}, {"by": "bob"})
+    first, second, other = (
+        replace(job(f"a{n}", None, JobState.RUNNING, float(n)), **fields)
+        for n, fields in enumerate(start)
+    )
+    with_it = replace(first, id="a9", started_at=0.5)
+
+    assert last_by("ann", [first, second, other]) == [second]
+    assert last_by("ann", [first, with_it, other]) == [first, with_it]
+    assert last_by("eve", [first]) == []
 
 
 @pytest.mark.parametrize("wanted", ["x", "", "ab222", "TRAIN"])

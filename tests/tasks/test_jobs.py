@@ -244,6 +244,8 @@ def test_stop_task_shows_evidence_that_the_job_ended(inv: Inv, box: Sshd) -> Non
 
 
 def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "ended", "--cmd", "true")
+    inv("wait", "ended")
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     inv("jobs")
     box.revoke_all()
@@ -251,6 +253,7 @@ def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box:
     shown, as_json = inv("jobs"), inv("jobs", "--json")
     waited, stopped = inv("wait", "n", "--patience", "0"), inv("stop", "n")
     nobody = inv("wait", "no-such")
+    log, last, ended = inv("logs", "n"), inv("logs", "last"), inv("logs", "ended")
 
     assert shown.returncode == as_json.returncode == 255
     assert re.search(r"n +box +unknown since \d\d:\d\d", shown.stdout.decode())
@@ -259,6 +262,12 @@ def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box:
     assert json.loads(as_json.stdout)["exit_status"] is None
     assert (waited.returncode, stopped.returncode, nobody.returncode) == (255, 255, 255)
     assert b"not reached: box" in nobody.stderr
+    assert (log.returncode, last.returncode, ended.returncode) == (255, 255, 255)
+    assert re.search(r"at its last answer, \d\d:\d\d, it had not ended; its log", said(log))
+    assert re.search(r"last: job \w{16} \(n\) on box; not reached", said(last))
+    assert re.search(r"at its last answer, \d\d:\d\d, that job had ended \(\w{16}\)", said(ended))
+    assert "none accepted" in said(log)
+    assert "none accepted" in said(ended)
 
 
 def test_job_started_after_a_named_job_waits_for_its_end(inv: Inv, box: Sshd) -> None:

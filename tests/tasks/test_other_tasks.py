@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.state_files import known_hosts_file
 from tests.support.faulty import Silent
@@ -53,14 +54,28 @@ def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, 
 
     assert "tailscale 100.64.0.1:22, direct" in table
     assert "gpu_training" in table
-    assert "reachable 100%" in table
+    assert re.search(r"b +direct \S+ +reached \d+ s ago", table)
     assert [row["host_id"] for row in rows] == ["a", "b"]
     assert rows[0]["routes"] == [
         {"route": "tailscale", "address": "100.64.0.1:22"},
         {"route": "direct", "address": f"{sshd.address}:{sshd.port}"},
     ]
     assert rows[0]["success_rate"] is None
-    assert rows[1]["success_rate"] == 1.0
+    assert (rows[1]["success_rate"], rows[1]["consecutive_failures"]) == (1.0, 0)
+
+
+def test_hosts_shows_how_the_last_attempts_ended_and_not_a_rate(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, b={})
+    HealthStore().record([HostOutcome("a", success=True)] * 99)
+    HealthStore().record([HostOutcome("a", success=False, reason="timed out")] * 2)
+    HealthStore().record([HostOutcome("b", success=False, reason="timed out")] * 3)
+
+    table = inv("hosts").stdout.decode()
+
+    assert re.search(r"a +direct \S+ +failed 2x, \d+ s ago *\n", table)
+    assert re.search(r"b +direct \S+ +failed 3x, \d+ s ago, circuit open", table)
 
 
 def test_hosts_shows_facts_of_any_kind_as_written(inv: Inv, tmp_path: Path) -> None:

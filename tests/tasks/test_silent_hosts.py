@@ -72,10 +72,13 @@ def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool) -> No
 
 def test_no_notice_while_a_person_answers() -> None:
     told: list[str] = []
-    with watched(0.0, lambda _, late: told.extend(each.host for each in late)):
-        with awaiting("asking", str, None, lambda: True), awaiting("silent", str):
-            while not told:
-                pass
+    with (
+        watched(0.0, lambda _, late: told.extend(each.host for each in late)),
+        awaiting("asking", str, None, lambda: True),
+        awaiting("silent", str),
+    ):
+        while not told:
+            pass
 
     assert told == ["silent"]
 
