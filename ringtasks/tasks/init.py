@@ -39,16 +39,22 @@ ringtasks:
 # train:                         # {as_typed("train")}
 #   command: python3 train.py
 #   hosts: "@all"                # the best eligible host is used
-#   gpus: 1
+#   gpus: 1                      # 0: the host needs none
 #   sync_up: [train.py]          # files and folders that the run needs
 #   fetch: [model.pt]            # files to download afterwards
 
 # deploy:                        # {as_typed("deploy")}
-#   hosts: "@web"
+#   hosts: "@web"                # a host, a group of the hosts file, or several
 #   path: ~/apps/shop            # on each host
 #   restart: systemctl --user restart shop
 #   check_url: http://127.0.0.1:8000/health
 """
+#: The lines that differ if the only host is the embedded one.
+_DEMO = {
+    'hosts: "@all"': "hosts: demo  ",
+    'hosts: "@web"': "hosts: demo  ",
+    "gpus: 1": "gpus: 0",
+}
 _TAILSCALE_TIMEOUT = 10.0  # seconds
 #: The last is for the pictures of ``inv plot --out run.svg``.
 _IGNORED = ("hosts/distributed_hosts.yaml", "runs/", "/*.svg")
@@ -65,6 +71,7 @@ def init(c: Context) -> list[str]:
     if not _has_hosts():
         hosts = _known_hosts() or (_asked_hosts() if not dry else {})
         files[_HOSTS_FILE] = _hosts_text(hosts)
+        files[Path(settings)] = _SETTINGS if hosts else _for_demo(_SETTINGS)
     written = [str(path) for path, text in files.items() if _write(path, text, dry=dry)]
     if _ignore(dry=dry):
         written.append(".gitignore")
@@ -76,6 +83,12 @@ def init(c: Context) -> list[str]:
     if not dry:
         display.say(f"next: {_next_command(hosts, has_demo=has_demo)}")
     return written
+
+
+def _for_demo(settings: str) -> str:
+    for line, own in _DEMO.items():
+        settings = settings.replace(line, own)
+    return settings
 
 
 def _demo_note() -> str:

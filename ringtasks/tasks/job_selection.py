@@ -56,7 +56,7 @@ def selected_jobs(
     """
     from ringtasks import jobs
 
-    clients = clients_of(c, host or "@all", inventory)
+    clients = clients_of(c, host or "@all", inventory, only_looks=True)
     known = jobs.list(clients)
     if wanted == ALL:
         every = jobs.each_once(job for own in known for job in own.jobs)

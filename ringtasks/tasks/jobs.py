@@ -35,7 +35,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.jobs import Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
@@ -102,8 +101,6 @@ def start(
     if is_dry(c):
         from . import jobs_plan
 
-        for client in clients:
-            _refuse_embedded(client)
         return one_or_all(jobs_plan.start(clients, cmd, after, options))
     echo(c, cmd)
     if len(clients) > 1:
@@ -113,7 +110,6 @@ def start(
     for client in clients:
         with client, _starting(client.config.id):
             try:
-                _refuse_embedded(client)
                 first = jobs.find(after, [client]).id if after else None
                 job = jobs.start(client, cmd, after=first, **options)
             except KeyboardInterrupt as interrupt:
@@ -164,8 +160,7 @@ def show(
     from ringtasks import jobs
     from ringtasks.jobs.job import this_user
 
-    clients = clients_of(c, host, inventory)
-
+    clients = clients_of(c, host, inventory, only_looks=True)
     if is_dry(c):
         from . import jobs_plan
 
@@ -225,7 +220,7 @@ def logs(
         from . import jobs_plan
 
         at = moment("--since", since, time.time()) if since else None
-        clients = clients_of(c, host or "@all", inventory)
+        clients = clients_of(c, host or "@all", inventory, only_looks=True)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
     found, missing, unreached = selected_jobs(c, job, host, inventory)
@@ -279,7 +274,7 @@ def wait(
 
         from . import jobs_plan
 
-        clients = clients_of(c, host or "@all", inventory)
+        clients = clients_of(c, host or "@all", inventory, only_looks=True)
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
     found, missing, _ = selected_jobs(c, job, host, inventory)
@@ -324,7 +319,7 @@ def stop(
     if is_dry(c):
         from . import jobs_plan
 
-        jobs_plan.stop(clients_of(c, host or "@all", inventory), job, seconds)
+        jobs_plan.stop(clients_of(c, host or "@all", inventory, only_looks=True), job, seconds)
         return []
     found: list[Stopped] = []
     statuses = []
@@ -374,14 +369,6 @@ def prune(
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
         statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
-
-
-def _refuse_embedded(client: SSHClient) -> None:
-    if client.config.embedded:
-        raise UsageError(
-            f"--host {client.config.id}: an embedded host and its jobs end with this process: "
-            "use another host"
-        )
 
 
 def _starting(host: str) -> AbstractContextManager[None]:

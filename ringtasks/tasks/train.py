@@ -30,7 +30,6 @@ from .sections import settings_section
 
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
-    from ringtasks.output.training import View
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
     from ringtasks.training.supervisor import RunOutcome, Supervisor
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _INTERRUPTED = 130
-#: Seconds for the answer to a stop, beyond its grace time.
-_STOP_SLACK = 15.0
 
 
 @task(
@@ -196,7 +193,6 @@ def _supervised(
         except KeyboardInterrupt as interrupt:
             if interrupt.args:  # while a job was being started
                 view.say(str(interrupt.args[0]))
-            _stop_embedded(supervisor, view, settings.grace)
             return RunOutcome(_INTERRUPTED, "interrupted")
         except NoEligibleHostError as error:
             view.say(str(error))
@@ -248,8 +244,6 @@ def _left_text(supervisor: Supervisor, record: RunRecord) -> str | None:
     if not supervisor.jobs:
         # A job that is being started just now is reported by what becomes of it.
         return None if supervisor.is_starting else "interrupted: no run was started"
-    if supervisor.is_embedded:
-        return "an embedded host ends with this process, so the run is stopped"
     attach, logs, stop = (
         record.hint(command)
         for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
@@ -258,15 +252,6 @@ def _left_text(supervisor: Supervisor, record: RunRecord) -> str | None:
         f"interrupted; the run keeps running; reattach with '{attach}', "
         f"follow its log with '{logs}', stop it with '{stop}'"
     )
-
-
-def _stop_embedded(supervisor: Supervisor, view: View, grace: float) -> None:
-    """Stop a run that would end with this process."""
-    from ringtasks.training.attempts import stop_all
-
-    if supervisor.jobs and supervisor.is_embedded:
-        with interruption.ending(grace + _STOP_SLACK, ""):
-            stop_all(supervisor.jobs, grace, view.say)
 
 
 def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:

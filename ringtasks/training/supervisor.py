@@ -96,11 +96,6 @@ class Supervisor:
     def __exit__(self, *exc: object) -> None:
         self._placement.close()
 
-    @property
-    def is_embedded(self) -> bool:
-        """True if the run ends with this process, as its hosts do."""
-        return any(job.client.config.embedded for job in self.jobs)
-
     def run(self) -> RunOutcome:
         """Choose, start, follow, and take over if that is needed and allowed.
 

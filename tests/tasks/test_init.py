@@ -126,6 +126,7 @@ def test_unexpected_tailscale_output_gives_no_hosts(
 
     assert ringtasks("init").returncode == 0
     assert hosts_of(project) == {"demo": {"embedded": True}}
+    assert (project / "invoke.yaml").read_text().count("hosts: demo ") == 2
 
 
 def test_init_changes_no_existing_file(project: Path, tmp_path: Path, ringtasks: Ringtasks) -> None:

@@ -316,13 +316,15 @@ def test_secret_in_the_job_environment_is_never_shown(
             continue
 
 
-def test_embedded_host_refuses_jobs(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
+    wait = "until [ -e go ]; do sleep 0.05; done; echo over"
 
-    done = inv("start", "--host", "demo", "--cmd", "true")
-
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"an embedded host and its jobs end with this process" in done.stderr
+    assert inv("start", "--host", "demo", "--name", "n", "--cmd", wait).returncode == 0
+    assert "running" in inv("jobs").stdout.decode()
+    assert inv("run", "--host", "demo", "--cmd", "touch go").returncode == 0
+    assert inv("wait", "last").returncode == 0
+    assert inv("logs", "n").stdout == b"over\n"
 
 
 @pytest.mark.parametrize(

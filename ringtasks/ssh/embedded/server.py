@@ -1,9 +1,10 @@
 """Embedded hosts: real SSH servers on loopback, in this process, for trying ringtasks.
 
-Each host has a scratch folder, which is its home, and runs commands as OpenSSH's sshd would
+Each host has a home in the folder of the state files, which it keeps from process to process, and
+runs commands as OpenSSH's sshd would
 (session.c, ``do_exec_no_pty``, ``do_exec_pty`` and ``do_child``): through the login shell, in a
 session of their own, with nothing of this process's environment.  Only a key that is made here
-and never leaves the process may log in.  The servers end with the process.
+and never leaves the process may log in.  The servers end with the process, the jobs do not.
 
 Known difference: the exit status is sent once the output has ended, as the last thing before the
 channel closes; sshd sends it when the shell exits, even while something else holds the output.
@@ -17,7 +18,6 @@ import concurrent.futures
 import contextlib
 import ipaddress
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -26,9 +26,11 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.inventory.state_files import state_folder
 
 from .command import ShellCommand
 
@@ -67,9 +69,9 @@ def serve(config: SSHConfig) -> SSHConfig:
 
 
 def stop_all() -> None:
-    """Stop every embedded server, end its programs, remove its folder. Safe to repeat.
+    """Stop every embedded server and end its programs. Safe to repeat.
 
-    A program that left its session by setsid(2) keeps running, as it does after sshd ends.
+    A program that left its session by setsid(2), as a job does, keeps running, as after sshd ends.
     """
     global _engine
     with _lock:
@@ -175,14 +177,22 @@ class _Host:
         await self.acceptor.wait_closed()
 
 
-async def _start_host(name: str, parent: Path) -> _Host:
+def _home(name: str, scratch: Path) -> Path:
+    """Return the host's home; below ``scratch``, if the state files cannot be written."""
+    kept = state_folder() / "embedded" / f"home-{quote(name, safe='')}"
+    try:
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(dir=scratch))
+    return kept.resolve()
+
+
+async def _start_host(name: str, scratch: Path) -> _Host:
     import asyncssh
 
     host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-    # A host's name may be any text; names with the same prefix still get different folders.
-    prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:32]
     host = _Host(
-        Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent)),
+        _home(name, scratch),
         " ".join(host_key.export_public_key().decode().split()[:2]),
         client_key.export_private_key().decode(),
     )

@@ -22,6 +22,7 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.inventory.state_files import state_folder
 from ringtasks.ssh.embedded import server
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -552,7 +553,23 @@ def test_two_embedded_hosts_have_separate_directories(
     assert len(set(homes)) == 2
     for home in homes:
         assert Path(home).is_dir()
-        assert Path(home).parent.parent == Path(tempfile.gettempdir())
+        assert Path(home).parent == state_folder() / "embedded"
+
+
+def test_home_is_kept_for_the_next_process(log_in: Clients) -> None:
+    for count in (b"1\n", b"2\n"):
+        client = log_in(server.serve(host_named("demo")))
+        assert run(client, "echo x >> kept; wc -l < kept")[1] == count
+        server.stop_all()
+
+
+def test_home_is_scratch_if_the_state_folder_cannot_be_written(
+    log_in: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc")
+    home = log_in(server.serve(host_named("demo"))).open_sftp().normalize(".")
+
+    assert Path(home).is_relative_to(tempfile.gettempdir())
 
 
 def test_missing_asyncssh_is_a_usage_error_that_leaves_no_thread(
