@@ -51,7 +51,9 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(two_boxes: dict[str, Box], write_settings: WriteSettings, tmp_path: Path) -> Start:
+def start(
+    inv: Inv, two_boxes: dict[str, Box], write_settings: WriteSettings, tmp_path: Path
+) -> Start:
     needs("torch")
 
     def begin(*arguments: str, ranks: int = 1) -> subprocess.Popen[bytes]:
