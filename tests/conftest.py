@@ -33,6 +33,12 @@ for number in (signal.SIGHUP, signal.SIGQUIT):
 IS_CI = bool(os.environ.get("CI"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep Matplotlib's list of fonts: each test has a home of its own, without one."""
+    if config.cache is not None:
+        os.environ["MPLCONFIGDIR"] = str(config.cache.mkdir("matplotlib"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave all but some cases of each marked matrix to the long run, the same ones each time."""

@@ -46,7 +46,7 @@ def test_certificate_of_another_key_is_refused(signed: Signed) -> None:
     assert found.refusal_reason == "it is for another key"
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_modified_certificate_is_never_valid(signed: Signed, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(signed.blob) - 1))

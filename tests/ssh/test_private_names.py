@@ -62,20 +62,20 @@ def private_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
 
 def foreign_names() -> Iterator[tuple[str, str]]:
     """Module and name of each private attribute that the package itself does not define."""
-    trees = {file: ast.parse(file.read_text()) for file in modules()}
-    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    own = {node.name for node in nodes if isinstance(node, definitions)}
-    own |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    own |= {
-        node.attr
-        for node in nodes
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-    }
-    for file, tree in trees.items():
-        for node in private_attributes(tree):
-            if node.attr not in own:
-                yield file.stem, node.attr
+    own: set[str] = set()
+    read: set[tuple[str, str]] = set()
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Attribute(attr=name, ctx=ast.Load()) if is_private(name):
+                    read.add((file.stem, name))
+                case ast.Attribute(attr=name) | ast.Name(id=name):
+                    own.add(name)
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    own.add(name)
+                case ast.ClassDef(name=name):
+                    own.add(name)
+    return (use for use in read if use[1] not in own)
 
 
 def inherited_names() -> Iterator[tuple[str, str]]:

@@ -226,7 +226,10 @@ def test_master_failure_during_a_transfer_leaves_no_partial_file(
     near, far = tmp_path / "near", tmp_path / "far"
     for folder in (near, far):
         folder.mkdir()
-        (folder / "large").write_bytes(os.urandom(200_000_000))
+    source, copied = (
+        (near / "large", far / "new") if way == "put" else (far / "large", near / "new")
+    )
+    source.write_bytes(os.urandom(80_000_000))
     client = SSHClient(replace(config, server_alive_interval=1, server_alive_count_max=1))
 
     def copy() -> Any:
@@ -245,9 +248,6 @@ def test_master_failure_during_a_transfer_leaves_no_partial_file(
     assert result.returncode == 255
     assert "outcome unknown" in str(result.error)
     assert again, again.error
-    source, copied = (
-        (near / "large", far / "new") if way == "put" else (far / "large", near / "new")
-    )
     assert copied.read_bytes() == source.read_bytes()
 
 
