@@ -20,7 +20,7 @@ import io
 import json
 import os
 import pkgutil
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -277,21 +277,23 @@ def _send(connection: socket.socket, packet: bytes, descriptors: Sequence[int]) 
 def _serve(main: socket.socket) -> None:
     """Fork one process for each connection; it runs the request of that connection."""
     _import_all()
-    selector = selectors.DefaultSelector()
-    selector.register(main, selectors.EVENT_READ)
+    ended, waker = os.pipe()
+    for end in (ended, waker):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the byte in the pipe is enough
+    signal.set_wakeup_fd(waker)
+    connections: dict[int, socket.socket] = {}
     while True:
-        for key, _ in selector.select():
-            if key.data is not None:
-                selector.unregister(key.fd)
-                os.close(key.fd)
-                _tell_end(*key.data)
-                continue
+        readable, _, _ = select.select([main, ended], [], [])
+        if ended in readable:
+            os.read(ended, 1000)
+            _tell_ends(connections)
+        if main in readable:
             _, descriptors, _, _ = socket.recv_fds(main, 100, 1)
             if not descriptors:
                 return
             connection = socket.socket(fileno=descriptors[0])
-            pid = _fork(connection)
-            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+            connections[_fork(connection)] = connection
 
 
 def _fork(connection: socket.socket) -> int:
@@ -306,15 +308,20 @@ def _fork(connection: socket.socket) -> int:
     return pid
 
 
-def _tell_end(pid: int, connection: socket.socket) -> None:
-    """Tell the exit status of a process that has ended."""
-    _, status, usage = os.wait4(pid, 0)
-    with contextlib.suppress(OSError), connection:  # the test has given up
-        connection.send(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}".encode())
+def _tell_ends(connections: dict[int, socket.socket]) -> None:
+    """Tell the exit status of each process that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.wait4(-1, os.WNOHANG))[0]:
+            pid, status, usage = found
+            with contextlib.suppress(OSError), connections.pop(pid) as connection:
+                code = os.waitstatus_to_exitcode(status)
+                connection.send(f"{code} {usage.ru_maxrss}".encode())
 
 
 def _run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     """Become the program: its exit is this process's."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setpgid(0, 0)  # a signal to its process group must not end the process that forks
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
