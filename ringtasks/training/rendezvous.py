@@ -29,6 +29,8 @@ from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 from ringtasks.ssh.routes import tcp_routes
 
+from .ports import likely_free_port
+
 __all__ = ["Node", "Rendezvous", "find_rendezvous"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
@@ -118,7 +120,8 @@ class _Listener:
 
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
         self._client = client
-        self._command = _python("listen", word, str(port))
+        ports = [port] if port else [likely_free_port(), 0]
+        self._command = _python("listen", word, *map(str, ports))
         self._stdout = self._stderr = b""
         self._changed = threading.Condition()
         self._has_ended = False

@@ -1,9 +1,9 @@
 """Listen on this host for the other hosts of a run, or connect to the one that listens.
 
-``listen WORD PORT`` prints ``port PORT ADDRESS``, gives each client the word, and prints ``met
-ADDRESS LOCAL_ADDRESS INTERFACE`` until its stdin ends.  ``connect WORD PORT ADDRESS…`` prints
-``reached ADDRESS LOCAL_ADDRESS INTERFACE`` for each address that gives the word.  This file goes to
-the hosts alone: it needs only Python 3.8.
+``listen WORD PORT…`` listens on the first port that is free, prints ``port PORT ADDRESS``, gives
+each client the word, and prints ``met ADDRESS LOCAL_ADDRESS INTERFACE`` until its stdin ends.
+``connect WORD PORT ADDRESS…`` prints ``reached ADDRESS LOCAL_ADDRESS INTERFACE`` for each address
+that gives the word.  This file goes to the hosts alone: it needs only Python 3.8.
 """
 
 from __future__ import annotations
@@ -19,22 +19,16 @@ TIMEOUT = 5.0
 
 
 def main() -> None:
-    action, word, port, *addresses = sys.argv[1:]
+    action, word, *rest = sys.argv[1:]
     if action == "listen":
-        listen(word, int(port))
+        listen(word, [int(port) for port in rest])
     else:
-        for address in addresses:
-            connect(word, int(port), address)
+        for address in rest[1:]:
+            connect(word, int(rest[0]), address)
 
 
-def listen(word: str, port: int) -> None:
-    server = socket.socket()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        server.bind(("", port))
-        server.listen(64)
-    except OSError as error:
-        sys.exit(f"port {port}: {error}")
+def listen(word: str, ports: list[int]) -> None:
+    server = first_free(ports)
     print("port", server.getsockname()[1], own_address(), flush=True)
     while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
         peer = server.accept()[0]
@@ -47,6 +41,20 @@ def listen(word: str, port: int) -> None:
             except (OSError, ValueError):  # a stranger
                 continue
             report("met", address, peer)
+
+
+def first_free(ports: list[int]) -> socket.socket:
+    for port in ports:
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("", port))
+            server.listen(64)
+            return server
+        except OSError as error:
+            server.close()
+            why = f"port {port}: {error}"
+    sys.exit(why)
 
 
 def connect(word: str, port: int, address: str) -> None:

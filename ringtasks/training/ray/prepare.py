@@ -18,6 +18,7 @@ from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.programs import Program
+from ringtasks.training.ports import likely_free_port
 
 __all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
 
@@ -65,10 +66,10 @@ def knows_tokens(version: str) -> bool:
 
 def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Prepared:
     host = client.config.id
-    wanted: dict[str, tuple[int, bool]] = {"agent": (0, False)}
+    wanted: dict[str, tuple[int, bool]] = {"agent": (likely_free_port(), False)}
     if is_head:
         wanted["dashboard"] = (dashboard_port or DASHBOARD_PORT, dashboard_port is not None)
-        wanted["client"] = (0, False)
+        wanted["client"] = (likely_free_port(), False)
     program = resources.files(__package__).joinpath("port_probe.py").read_text()
     answer = client.run(ray_python(program, json.dumps(wanted)), timeout=_TIMEOUT, cwd="~")
     if answer.error is not None:

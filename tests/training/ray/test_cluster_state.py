@@ -191,6 +191,7 @@ def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
     tokens = {file.read_text() for file in cluster.servers["a"].home.glob(".ringtasks/ray/*/token")}
     sessions = list(fake_ray.temp.glob("ray-*/ray/session"))
     both = [inv("ray.status"), inv("ray.status", "--name", "second")]
+    ports = re.findall(rb"(?:agent-listen|server|--)-?port='?(\d+)", inv("jobs", "--json").stdout)
     down = inv("ray.down", "--name", "second")
     first_left = inv("ray.status")
 
@@ -200,6 +201,8 @@ def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
     assert b"inv ray.submit --name second --cmd" in two.stderr
     assert len(tokens) == len(sessions) == 2
     assert [done.returncode for done in both] == [0, 0]
+    assert len(ports) == 8
+    assert all(20_000 <= int(port) < 32_768 for port in ports)  # no connection takes them meanwhile
     assert down.returncode == 0
     assert first_left.returncode == 0, first_left.stderr
 
