@@ -36,7 +36,7 @@ from .routes import Route, only, routes_of
 if TYPE_CHECKING:
     from ringtasks.health.recorder import HealthRecorder
 
-__all__ = ["HostAttempt", "fallback_note", "outcome"]
+__all__ = ["HostAttempt", "chosen_routes", "fallback_note", "outcome"]
 
 
 class HostAttempt:
@@ -60,7 +60,7 @@ class HostAttempt:
         self.failures: list[RouteError] = []
         self._recorder = recorder
         self._deadline = time.monotonic() + config.connect_timeout
-        self._routes = _by_health(config.id, _chosen(config, transport), recorder)
+        self._routes = _by_health(config.id, chosen_routes(config, transport), recorder)
         self._overtaken: tuple[RouteError, ...] = ()
         self._ahead: _Ahead | None = None
 
@@ -155,6 +155,15 @@ class HostAttempt:
         self._routes = [route for route in self._routes if route.name not in gone]
 
 
+def chosen_routes(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
+    """Return the routes to try: all of the host, or the one that ``transport`` names.
+
+    :raises UsageError: the host has no such route, or a proxy setting makes no sense.
+    """
+    routes = routes_of(config, os.environ)
+    return only(routes, transport, config.id) if transport else routes
+
+
 def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> HostOutcome:
     """Return an attempt's outcome for the health file; ``used`` None: no route worked."""
     routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
@@ -206,11 +215,6 @@ class _Ahead:
             self._dialled = self._start()
         except RingtasksError as error:
             self._error = error
-
-
-def _chosen(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
-    routes = routes_of(config, os.environ)
-    return only(routes, transport, config.id) if transport else routes
 
 
 def _by_health(

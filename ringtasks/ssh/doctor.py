@@ -179,7 +179,12 @@ def _answered(program: str, argv: list[str], needed_for: str) -> Finding:
     """Run a program; one that fails is bad, whatever it prints."""
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+            argv,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_VERSION_TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("bad", program, str(error), f"fix it: it is for {needed_for}")

@@ -9,10 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Mapping
 
 from ringtasks.common.text import bounded
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import AnswerError, Reason
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.programs import Program
@@ -72,10 +72,11 @@ class ProxyProcess:
         finally:
             theirs.close()
         self._said = b""
-        self._reader = threading.Thread(
-            target=self._read_stderr, name="ringtasks-proxy-stderr", daemon=True
-        )
-        self._reader.start()
+        try:
+            self._reader = start_thread(self._read_stderr, name="ringtasks-proxy-stderr")
+        except BaseException:
+            self.close()
+            raise
 
     def evidence(self) -> str:
         """Return the last output of a program that closed the connection; waits briefly for it."""

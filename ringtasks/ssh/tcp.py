@@ -42,12 +42,15 @@ def connect(
     :param source: the local address to connect from; only addresses of its family are tried.
     :raises socket.gaierror: the name is unknown.
     :raises TimeoutError: the deadline passed.
-    :raises OSError: every address failed; the last error.
+    :raises OSError: every address failed, with the last error; or none has the family of
+        ``source``.
     """
     infos = socket.getaddrinfo(host, port, _FAMILIES.get(family, socket.AF_UNSPEC), _STREAM)
     sources = {} if source is None else _by_family(source)
     if sources:
         infos = [info for info in infos if info[0] in sources]
+        if not infos:
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address of the family of {source}")
     with _AddressRace(_interleaved(infos), deadline, cancellation, sources) as race:
         return race.winner()
 

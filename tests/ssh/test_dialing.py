@@ -52,6 +52,16 @@ def test_each_dialling_failure_has_its_reason(reason: Reason) -> None:
     assert str(reason) in str(caught.value)
 
 
+def test_local_address_of_another_family_is_named_as_the_reason() -> None:
+    with Refusing() as server, pytest.raises(UnreachableError) as caught:
+        dial("box", [route_to(server)._replace(source="::1")], 5)
+
+    (failure,) = caught.value.failures
+    assert failure.reason is Reason.NO_ROUTE
+    assert "no address of the family of ::1" in failure.evidence
+    assert "BindAddress" in failure.advice
+
+
 def test_a_server_that_closes_at_once_counts_as_a_reset() -> None:
     with ClosingBeforeBanner() as faulty, pytest.raises(UnreachableError) as caught:
         dial("box", [route_to(faulty)], 5)

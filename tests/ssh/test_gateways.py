@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ def test_host_without_terminals_is_reported_with_advice(
     with SSHClient(config) as client:
         refused = client.run(f"touch {trace}", timeout=20, terminal=TERMINAL)
         plain = client.run("echo in", timeout=20)
+        started = time.monotonic()
+        client.link().await_session_end(10)  # none is open, so there is nothing to wait for
+        waited = time.monotonic() - started
 
     assert refused.returncode == 255
     assert "no terminal" in str(refused.error)
@@ -66,6 +70,7 @@ def test_host_without_terminals_is_reported_with_advice(
     assert not refused.is_unknown
     assert not trace.exists()
     assert (plain.stdout, plain.error) == ("in\n", None)
+    assert waited < 5
 
 
 @pytest.mark.parametrize(("refuses", "kind"), [("shell", "shell"), ("pty", "terminal")])

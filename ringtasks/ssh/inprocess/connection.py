@@ -27,7 +27,7 @@ import paramiko
 
 from ringtasks.errors import UnreachableError
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.attempts import HostAttempt
+from ringtasks.ssh.attempts import HostAttempt, chosen_routes
 from ringtasks.ssh.known_way import KnownWay
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import substitute_for_links
@@ -309,7 +309,7 @@ class Connection(DialledConnection):
 
     def _first_attempt(self) -> HostAttempt | None:
         """Check the routes; an attempt of this connection begins, with its limit, in `open`."""
-        HostAttempt(self.ssh, self._transport_name)
+        chosen_routes(self.ssh, self._transport_name)
         return None
 
     def _jump_host_of_inventory(self) -> Connection | None:

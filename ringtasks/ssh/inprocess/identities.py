@@ -240,9 +240,13 @@ def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
             return tuple(Agent().get_keys())
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_AGENT_TIMEOUT)
-        connection.connect(path)
         agent = AgentSSH()
-        connect_agent(agent, connection)
+        try:
+            connection.connect(path)
+            connect_agent(agent, connection)
+        except BaseException:
+            connection.close()
+            raise
         return tuple(agent.get_keys())
     except (OSError, paramiko.SSHException):
         return ()

@@ -83,13 +83,11 @@ class InProcessLink:
     def open_session(
         self, command: str | None, terminal: Terminal | None = None
     ) -> _InProcessSession:
-        timeout = self.connection.ssh.connect_timeout
-        with _translated("no session could be opened"):
-            channel = self._open_counted(timeout)
+        with _translated("no session could be opened"), self._opened_channel() as channel:
             if terminal is not None:
                 size = (terminal.columns, terminal.rows, 0, 0)
                 _ask(channel, "pty-req", terminal.kind, *size, "")
-                _await_answer(channel, "pty-req", timeout)
+                _await_answer(channel, "pty-req", self.connection.ssh.connect_timeout)
             # Do not wait for the answer: the program's stdin can follow at once, which saves a
             # round trip, and `_InProcessSession` checks the answer if no exit status comes.
             if command is None:
@@ -111,15 +109,8 @@ class InProcessLink:
         return time.monotonic() - since < _LONELY_TIMEOUT
 
     def open_sftp(self) -> paramiko.SFTPClient:
-        timeout = self.connection.ssh.connect_timeout
-        with _translated("no SFTP"):
-            channel = self._open_counted(timeout)
-            try:
-                return self._sftp_over(channel, timeout)
-            except BaseException:
-                channel.close()
-                self._session_ended()
-                raise
+        with _translated("no SFTP"), self._opened_channel() as channel:
+            return self._sftp_over(channel, self.connection.ssh.connect_timeout)
 
     def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
         from .sftp import sftp_over
@@ -148,21 +139,26 @@ class InProcessLink:
                 raise TunnelRefusedError(str(error.text or error)) from error
         return channel
 
-    def _open_counted(self, timeout: float) -> Any:
+    @contextlib.contextmanager
+    def _opened_channel(self) -> Iterator[Any]:
+        """Yield a new channel, which counts as a session; if the block fails, it is closed."""
         with self._has_ended:
             self._sessions += 1
+        channel = None
         try:
-            channel = self._open_channel(timeout)
+            channel = self._open_channel()
+            self._lonely_since = None
+            yield channel
         except BaseException:
+            if channel is not None:
+                channel.close()
             self._session_ended()
             raise
-        self._lonely_since = None
-        return channel
 
-    def _open_channel(self, timeout: float) -> Any:
+    def _open_channel(self) -> Any:
         transport = self.connection.transport
         try:
-            channel = transport.open_session(timeout=timeout)
+            channel = transport.open_session(timeout=self.connection.ssh.connect_timeout)
             if self.connection.forward_agent:
                 channel.agent_handler = paramiko.agent.AgentRequestHandler(channel)
             return channel

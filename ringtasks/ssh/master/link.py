@@ -62,7 +62,6 @@ class MuxLink:
         self._lock = threading.Lock()
         self._is_closed = False
         self._ended = threading.Condition()
-        self._sessions = 0
         self._turn = SessionTurn(self.master.socket)
         self._may_ask = False
         self._refusals = 0
@@ -119,12 +118,9 @@ class MuxLink:
 
     def _begin_use(self) -> MasterUse:
         """Mark the master as in use."""
-        with self._ended:
-            self._sessions += 1
         try:
             return MasterUse(self.master, self._timeout, self._silence_timeout, self._session_ended)
         except OSError as error:
-            self._session_ended()
             reason = f"the control master's folder cannot be used: {error.strerror}"
             raise LinkLostError(reason) from error
 
@@ -203,5 +199,4 @@ class MuxLink:
 
     def _session_ended(self) -> None:
         with self._ended:
-            self._sessions -= 1
             self._ended.notify()

@@ -55,6 +55,7 @@ __all__ = ["can_master", "start"]
 _PATIENT_PERSIST = 30.0
 _REHEARSED_PERSIST = 10.0  # seconds to keep the master of a rehearsal
 _LOOK_INTERVAL = 0.1  # seconds between looks at what ssh has printed, while it logs in
+_LOG_BYTES = 256 * 1024
 #: macOS lets a process open 256 files, and a master needs four for each session.
 _MAX_FILES = 8192
 _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
@@ -250,7 +251,7 @@ class _Attempt:
             try:
                 return processes.status_of(process, min(_LOOK_INTERVAL, self._patience.remaining()))
             except subprocess.TimeoutExpired:
-                said = telling(errors.read_text(errors="replace"))
+                said = telling(_end_of(errors))
                 if said != heard:
                     heard = said
                     self._patience.hear(said)
@@ -259,19 +260,15 @@ class _Attempt:
                     raise
 
     def _too_late(self, errors: Path) -> RouteError:
-        said = told(errors.read_text(errors="replace"))
+        said = told(_end_of(errors))
         evidence = f"no answer in {self._patience.elapsed():.1f} s"
         if self._route.name == "direct" and (jump := jump_config(self._config)):
             evidence += f" through the jump host {jump.id}"
         return self.failed(Reason.TIMED_OUT, evidence + (f"; it said: {said}" if said else ""))
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
-        self._said = said = errors.read_text(errors="replace")
-        carrier_said = None
-        if carrier_log is not None:
-            with contextlib.suppress(FileNotFoundError):
-                carrier_said = carrier_log.read_text(errors="replace")
-            carrier_said = carrier_said or ""
+        self._said = said = _end_of(errors)
+        carrier_said = None if carrier_log is None else _end_of(carrier_log)
         elapsed, pins, route = self._patience.elapsed(), self._terms.pins, self._route
         if self._proxy_command is not None:  # the program failed, not a jump host
             route = route._replace(proxy=ProcessProxy((self._proxy_command,)))
@@ -347,6 +344,16 @@ def _kill(process: subprocess.Popen[bytes], *, has_group: bool) -> None:
         else:
             process.kill()
     process.wait()
+
+
+def _end_of(log: Path) -> str:
+    """Return the end of a log, in which ssh gives its reasons: a server's banner has no limit."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_BYTES))
+            return file.read(_LOG_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:  # the program of a ProxyCommand has not been started
+        return ""
 
 
 def _end_all(socket: Path) -> None:

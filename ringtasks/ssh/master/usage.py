@@ -159,13 +159,16 @@ class SessionTurn:
 
 
 def count(socket: Path) -> int:
-    """Return the number of open sessions over the master, of all processes."""
-    in_use = 0
-    prefix = f"{socket.name}{_MARK}"
-    for name in os.listdir(socket.parent):  # noqa: PTH208  # Path.iterdir is slower, and hot
-        if name.startswith(prefix) and _is_in_use(socket.parent / name):
-            in_use += 1
-    return in_use
+    """Return the number of open sessions over the master, of all processes.
+
+    It is 0 if the folder of the marks is gone: no further session can be opened then.
+    """
+    try:
+        names = os.listdir(socket.parent)  # noqa: PTH208  # Path.iterdir is slower, and hot
+    except FileNotFoundError:
+        return 0
+    marks = (socket.parent / name for name in names if name.startswith(f"{socket.name}{_MARK}"))
+    return sum(map(_is_in_use, marks))
 
 
 def last_used(socket: Path) -> float:

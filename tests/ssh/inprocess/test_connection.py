@@ -16,6 +16,7 @@ from paramiko.common import cMSG_CHANNEL_EOF
 
 from ringtasks import Connection, SSHConfig
 from ringtasks.errors import OutcomeUnknownError, Reason, UnreachableError, UsageError
+from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
@@ -40,6 +41,20 @@ def test_connection_is_a_fabric_connection_and_uses_a_working_route(config: SSHC
     assert isinstance(connection, fabric.Connection)
     assert (result.stdout, result.stderr, result.exited) == ("hi\n", "no\n", 3)
     assert connection.transport_used == "direct"
+
+
+def test_connection_that_is_not_opened_leaves_the_next_try_of_a_route_to_others(
+    config: SSHConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = RouteOutcome("tailscale", success=False, reason="refused")
+    earlier = time.time() - 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: earlier)
+        HealthStore().record([HostOutcome(config.id, success=False, routes=(failure,))])
+
+    Connection(config)
+
+    assert HealthStore().claim_probe(config.id, "tailscale", time.time())
 
 
 def test_environment_arrives_unchanged_and_is_not_in_the_process_list(
