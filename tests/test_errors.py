@@ -35,8 +35,8 @@ from ringtasks.errors import (
     UnreachableError,
     UsageError,
 )
-from ringtasks.ssh.banner import NotSSHError
-from ringtasks.ssh.classify import classify
+from ringtasks.ssh.failure_table import classify
+from ringtasks.ssh.stream import NotSSHError
 
 REFUSED = RouteError("box", "direct", Reason.REFUSED, "Connection refused", "192.0.2.1:22", 0.1)
 EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [

@@ -117,7 +117,7 @@ def _record(host: str, route: str, failed: Sequence[tuple[str, int]]) -> None:
     """Record the outcome by the full code: the file is new, busy or damaged, or the error rare."""
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.store import HealthStore
-    from ringtasks.ssh.classify import classify
+    from ringtasks.ssh.failure_table import classify
 
     routes = [
         RouteOutcome(

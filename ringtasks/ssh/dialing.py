@@ -22,9 +22,9 @@ from ringtasks.common.pending_answers import awaiting
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import ADVICE, Reason, RouteError, UnreachableError, UsageError
+from ringtasks.inventory.host_settings import SSHConfig
 
 from . import rehearsal, tcp
-from .banner import await_banner
 from .race import HEAD_START, Race
 from .routes import ProcessProxy, Route, SocksProxy
 from .stream import Stream
@@ -32,11 +32,27 @@ from .stream import Stream
 if TYPE_CHECKING:
     from .proxies import ProxyProcess
 
-__all__ = ["Begun", "Dialled", "Gateway", "dial"]
+__all__ = ["Begun", "Dialled", "FindWay", "Gateway", "KnownWay", "dial"]
 
 #: Opens a socket-like channel to (host, port) through a jump host within a number of seconds, or
 #: starts a proxy process that does.
 Gateway = Callable[[str, int, float], Any]
+
+
+class KnownWay(NamedTuple):
+    """A host's address, and the gateway to it, by Fabric's settings and ``~/.ssh/config``.
+
+    ``is_open_to_ssh`` False: the way was not looked for, so no ssh can be told it.
+    """
+
+    config: SSHConfig
+    gateway: Gateway | None = None
+    close_gateway: Callable[[], None] = lambda: None
+    is_open_to_ssh: bool = True
+
+
+#: Returns the way to a host over any route, or over the named one.
+FindWay = Callable[[SSHConfig, str | None], KnownWay]
 
 
 class Dialled(NamedTuple):
@@ -163,7 +179,7 @@ class RouteAttempt:
         try:
             stream = self._connect()
             self._cancellation.add(stream.close)
-            await_banner(stream, self._deadline)
+            stream.await_banner(self._deadline)
             self.stream = stream
         except Exception as error:  # noqa: BLE001  # a gateway may raise anything: it is handed on
             self.error = self._error_of(error)
@@ -248,7 +264,7 @@ class RouteAttempt:
             return error
         if isinstance(error, TimeoutError) and self._gateway is None:
             return self.out_of_time()
-        from .classify import classify  # with the table of failures, for failures alone
+        from .failure_table import classify  # with the table of failures, for failures alone
         from .proxies import ProxyRefusedError
 
         if isinstance(error, ProxyRefusedError | rehearsal.RehearsedError):

@@ -16,15 +16,16 @@ from collections.abc import Iterable
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason
 
-from .banner import NotSSHError
+from .stream import NotSSHError
 
 __all__ = [
     "FAILURES",
     "LONGER_KEY",
+    "Classified",
     "Failure",
-    "by_disconnect",
-    "by_exception",
     "by_ssh_lines",
+    "classify",
+    "classify_disconnect",
 ]
 
 
@@ -221,15 +222,32 @@ _DISCONNECT = r"^Received disconnect from .* port \d+:(\d+: .*)"
 _SUMMARY = r"^Connection (to|closed by|reset by) .* port \d+( timed out)?$"
 
 
-def by_exception(error: BaseException) -> Failure | None:
-    """Return the row that describes an exception of Python, Paramiko or the system."""
-    return next((row for row in FAILURES if _is_shown_by(row, error)), None)
+class Classified(NamedTuple):
+    """The reason of a failure, the evidence, and the next step."""
+
+    reason: Reason
+    evidence: str
+    advice: str
 
 
-def by_disconnect(code_and_text: str) -> Failure | None:
-    """Return the row for ``CODE: text``, with which a server ended the connection."""
-    rows = (row for row in FAILURES if row.disconnect)
-    return next((row for row in rows if re.search(row.disconnect, code_and_text)), None)
+def classify(error: BaseException) -> Classified:
+    """Return the reason for which a route failed, from an exception of Python or Paramiko."""
+    row = next((row for row in FAILURES if _is_shown_by(row, error)), None)
+    evidence = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if isinstance(error, NotSSHError):
+        evidence = f"it answered {evidence!r}"
+    if row is not None:
+        return Classified(row.reason, evidence or "closed by the host", row.advice)
+    told = f"{type(error).__name__}: {evidence}" if evidence else repr(error)
+    return Classified(Reason.UNRECOGNISED, told, ADVICE[Reason.UNRECOGNISED])
+
+
+def classify_disconnect(code: int, text: str) -> Classified:
+    """Return the reason for which a server ended the connection (RFC 4253 section 11.1)."""
+    row = _by_disconnect(f"{code}: {text}")
+    reason = Reason.UNRECOGNISED if row is None else row.reason
+    advice = ADVICE[reason] if row is None else row.advice
+    return Classified(reason, f"the server ended the connection: {text} (code {code})", advice)
 
 
 def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
@@ -246,10 +264,16 @@ def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
     return None
 
 
+def _by_disconnect(code_and_text: str) -> Failure | None:
+    """Return the row for ``CODE: text``, with which a server ended the connection."""
+    rows = (row for row in FAILURES if row.disconnect)
+    return next((row for row in rows if re.search(row.disconnect, code_and_text)), None)
+
+
 def _by_ssh_line(line: str) -> Failure | None:
     ended = re.search(_DISCONNECT, line)
     if ended is not None:
-        return by_disconnect(ended[1])
+        return _by_disconnect(ended[1])
     return next((row for row in FAILURES if row.ssh and re.search(row.ssh, line)), None)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.recorder import HealthRecorder
 
-    from .known_way import KnownWay
+    from .dialing import KnownWay
 
 __all__ = ["LinkPool", "RouteReport", "prepare"]
 

@@ -5,13 +5,20 @@ next request. Counts and lengths in an answer are compared with its real content
 allocated for them. A file is read ahead without a thread, up to the end that the host reports: many
 files of /sys and /proc are shorter or longer than their listed size.
 
-Source: draft-ietf-secsh-filexfer-02 sections 5 to 7.
+The first packet of a server is its version.  Text in its place comes from a forced command, or from
+a login file: sshd starts a server program (``Subsystem``, unless it is ``internal-sftp``) through
+the user's login shell.
+
+Source: draft-ietf-secsh-filexfer-02 sections 4 to 7.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
@@ -20,6 +27,7 @@ from paramiko.sftp import (
     CMD_CLOSE,
     CMD_DATA,
     CMD_HANDLE,
+    CMD_INIT,
     CMD_NAME,
     CMD_OPENDIR,
     CMD_READ,
@@ -27,15 +35,23 @@ from paramiko.sftp import (
     CMD_READLINK,
     CMD_REALPATH,
     CMD_STATUS,
+    CMD_VERSION,
     SFTP_EOF,
     SFTPError,
     int64,
 )
 
+from .link import NoSFTPError
 from .paramiko_private import PublicSFTPClient, PublicSFTPFile, attributes_from
-from .sftp_start import ProvenStart
 
-__all__ = ["UNDER_WAY_BYTES", "ReadAheadFile", "SFTPClient", "check_attributes"]
+__all__ = ["UNDER_WAY_BYTES", "ReadAheadFile", "SFTPClient", "check_attributes", "started"]
+
+_HEAD = struct.Struct(">IBI")
+"""The first packet's length without itself, its type, the version."""
+_PROTOCOL_VERSION = 3
+#: More than the names of all extensions need.
+_MAX_VERSION_BYTES = 64 * 1024
+_EVIDENCE_BYTES = 4096
 
 _SMALLEST_REQUEST = 32 * 1024  # every server accepts this (section 3)
 #: Bytes requested and not yet answered: twice ssh's window (channels.h,
@@ -48,10 +64,54 @@ _EXTENDED = paramiko.SFTPAttributes.FLAG_EXTENDED
 _FIELDS = ((0x1, 8), (0x2, 8), (0x4, 4), (0x8, 8))
 
 
-class SFTPClient(ProvenStart, PublicSFTPClient):
-    """Paramiko's client; each file of it is a `ReadAheadFile`."""
+class SFTPClient(PublicSFTPClient):
+    """Paramiko's client; each file of it is a `ReadAheadFile`.
 
+    :ivar on_close: called once, when the client is closed.
+    """
+
+    sock: Any
     read_bytes = _SMALLEST_REQUEST
+    on_close: Callable[[], None] | None = None
+
+    def start_version(self) -> int:
+        """Return the server's version; Paramiko calls it when a client is made.
+
+        :raises NoSFTPError: no server answers.
+        """
+        message = paramiko.Message()
+        message.add_int(_PROTOCOL_VERSION)
+        # A program that ends at once may close the channel before this; its output tells more.
+        with contextlib.suppress(OSError, EOFError):
+            self.send_packet(CMD_INIT, message)
+        head = self._received(_HEAD.size)
+        size, kind, version = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        if kind != CMD_VERSION or not 5 <= size <= _MAX_VERSION_BYTES:
+            raise NoSFTPError((head + self._at_hand()).partition(b"\0")[0])  # text has no NUL
+        extensions = self._received(size - 5)
+        if len(extensions) < size - 5:
+            raise NoSFTPError(b"")
+        return int(version)
+
+    def _received(self, size: int) -> bytes:
+        """Receive ``size`` bytes, or fewer at any kind of end."""
+        received = b""
+        with contextlib.suppress(OSError, EOFError):
+            while len(received) < size and (more := self.sock.recv(size - len(received))):
+                received += more
+        return received
+
+    def _at_hand(self) -> bytes:
+        """Return more of the bytes that have already arrived."""
+        with contextlib.suppress(OSError, EOFError):
+            return bytes(self.sock.recv(_EVIDENCE_BYTES)) if self.sock.recv_ready() else b""
+        return b""
+
+    def close(self) -> None:
+        super().close()
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
 
     def open(self, filename: Any, mode: str = "r", bufsize: int = -1) -> Any:
         file: Any = super().open(filename, mode, bufsize)
@@ -113,6 +173,30 @@ class SFTPClient(ProvenStart, PublicSFTPClient):
         kind, body = super().read_packet()
         check_attributes(kind, body)
         return kind, body
+
+
+def started(channel: Any, timeout: float, kind: Callable[[Any], Any]) -> Any:
+    """Return the client ``kind(channel)`` if its server answers within ``timeout`` seconds.
+
+    :raises NoSFTPError: no server answers.
+    """
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        channel.close()
+
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        return kind(channel)
+    except NoSFTPError as error:
+        if is_late.is_set() and not error.said:
+            raise NoSFTPError(b"", f"no answer in {timeout:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 class ReadAheadFile(PublicSFTPFile):

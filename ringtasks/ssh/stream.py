@@ -1,7 +1,8 @@
 """A dialled byte stream: the socket that Paramiko uses.
 
-It records the time of the last byte from the peer, so that a vanished peer is noticed (Paramiko
-sends keepalives but never misses an answer), and keeps the bytes that were read with the banner.
+It waits for the banner of an SSH server (RFC 4253 section 4.2), keeps the bytes that were read with
+it, and records the time of the last byte from the peer, so that a vanished peer is noticed:
+Paramiko sends keepalives but never misses an answer.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Stream", "acknowledge"]
+__all__ = ["NotSSHError", "Stream", "acknowledge"]
 
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only (tcp(7))
 
 #: Bytes requested from the system at once. Paramiko asks twice for each packet, and during the
 #: log-in the packets are small and arrive together.
 _READ_BYTES = 32 * 1024
+#: The RFC sets no bound on the lines before the banner; a server that sends more is not SSH.
+_MOST_BEFORE_BANNER_BYTES = 64 * 1024
+
+
+class NotSSHError(ConnectionError):
+    """The peer does not speak SSH; the text is its answer."""
 
 
 def acknowledge(sock: socket.socket) -> None:
@@ -80,12 +87,34 @@ class Stream:
             return received[:size]
         return received
 
-    def peek(self, size: int) -> bytes:
-        """Like `recv`, but the bytes stay in the socket; ``b""`` also if it cannot peek."""
-        if not self._is_tcp or self._early:
-            return b""
-        there: bytes = self._sock.recv(size, socket.MSG_PEEK)
-        return there
+    def await_banner(self, deadline: float) -> None:
+        """Return when a line that starts with ``SSH-`` has arrived; `recv` returns it again.
+
+        :raises TimeoutError: no banner by the (monotonic) deadline.
+        :raises NotSSHError: the peer sent other text and closed, or sent too much of it.
+        :raises EOFError: the peer closed without a byte.
+        :raises OSError: the connection broke.
+        """
+        received = b""
+        while not (received.startswith(b"SSH-") or b"\nSSH-" in received):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError("no SSH banner")
+            self.settimeout(remaining)
+            if not received and self._is_at_banner():
+                break  # nearly always; the banner stays in the socket, also for another process
+            part = self.recv(4096)
+            received += part
+            if not part and not received:
+                raise EOFError("closed before the SSH banner")
+            if not part or len(received) > _MOST_BEFORE_BANNER_BYTES:
+                raise NotSSHError(received.splitlines()[0][:80].decode("utf-8", "replace"))
+        self.settimeout(None)
+        self._early, self._taken = received + self._early[self._taken :], 0
+
+    def _is_at_banner(self) -> bool:
+        can_peek = self._is_tcp and not self._early
+        return can_peek and self._sock.recv(4, socket.MSG_PEEK) == b"SSH-"
 
     def share(self) -> socket.socket | None:
         """Return the bare TCP connection for another process; `close` then leaves it open.
@@ -122,10 +151,6 @@ class Stream:
                 own.shutdown(socket.SHUT_RDWR)
 
         return break_off
-
-    def unread(self, received: bytes) -> None:
-        """Return bytes to the buffer that were read too early."""
-        self._early, self._taken = received + self._early[self._taken :], 0
 
     def send(self, data: bytes) -> int:
         """Send a part of ``data``; return the number of bytes sent."""

@@ -28,7 +28,7 @@ import paramiko
 from ringtasks.errors import UnreachableError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, chosen_routes
-from ringtasks.ssh.known_way import KnownWay
+from ringtasks.ssh.dialing import KnownWay
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import substitute_for_links
 
@@ -438,7 +438,7 @@ def _named(link: Link, ssh: SSHConfig) -> Route:
 
 
 def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
-    """Return the way to a host, as the settings of Fabric and ssh have it (`known_way.FindWay`)."""
+    """Return the way to a host, as the settings of Fabric and ssh have it (`dialing.FindWay`)."""
     known = Connection(
         replace(config, use_control_master=False),
         config=shared_settings(config.ssh_config_file),

@@ -24,7 +24,7 @@ from ringtasks.errors import (
     UnreachableError,
 )
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.classify import classify, classify_disconnect
+from ringtasks.ssh.failure_table import classify, classify_disconnect
 from ringtasks.ssh.refused_log_in import explain, key_problem
 from ringtasks.ssh.routes import Route
 

@@ -113,12 +113,14 @@ class InProcessLink:
             return self._sftp_over(channel, self.connection.ssh.connect_timeout)
 
     def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
-        from .sftp import sftp_over
+        from ringtasks.ssh.sftp_client import SFTPClient, started  # for transfers alone
 
         try:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
-            return sftp_over(channel, timeout, self._session_ended)
+            client: SFTPClient = started(channel, timeout, SFTPClient)
+            client.on_close = self._session_ended
+            return client
         except NotStartedError as error:
             raise NoSFTPError(b"", str(error)) from error
         except NoSFTPError as error:

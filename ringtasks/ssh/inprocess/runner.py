@@ -13,6 +13,7 @@ shell.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -21,11 +22,12 @@ from typing import Any
 from ringtasks.common.text import bounded
 from ringtasks.errors import OtherProgramError, OutcomeUnknownError
 from ringtasks.remote.marks import MAX_PREFACE_BYTES
+from ringtasks.remote.programs import Program
 from ringtasks.remote.script import Script, exec_line, is_variable_name
-from ringtasks.ssh.execution import stop
+from ringtasks.ssh.execution import Execution, stop
+from ringtasks.ssh.link import Link, LinkLostError
 
 from .fabric_private import PublicRemote
-from .siblings import end_only_sibling
 
 __all__ = ["Remote"]
 
@@ -37,6 +39,8 @@ _CHUNK_BYTES = 32 * 1024
 _EVIDENCE_BYTES = 4096
 #: Seconds for all of `execution.stop`, with a margin.
 _KILL_TIMEOUT = 20.0
+_SIBLING_TIMEOUT = 8.0  # seconds to end a command whose process id is not known
+_END_SIBLING = Program(__file__, "end_sibling.sh")
 
 
 class Remote(PublicRemote):
@@ -139,7 +143,7 @@ class Remote(PublicRemote):
             if self._script is not None:
                 self._end_processes()
             elif self.context.is_connected:
-                end_only_sibling(self.context._as_link())
+                _end_only_sibling(self.context._as_link())
         finally:
             channel.close()  # the threads that read from it end
 
@@ -229,3 +233,14 @@ class Remote(PublicRemote):
         )
         if not stopped.is_gone:
             _log.warning("%s: %s", self.context.ssh.id, stopped)
+
+
+def _end_only_sibling(link: Link) -> None:
+    """End the one other command of a connection, with its process group.
+
+    All sessions of a connection are children of one sshd process, each in a process group of its
+    own (session.c, do_exec_no_pty).  It is found in /proc; on other systems nothing is ended.
+    """
+    script = Script(_END_SIBLING.text, run_id=secrets.token_hex(8), is_own=True)
+    with contextlib.suppress(LinkLostError):
+        Execution(script, lambda *_: None).run(link, _SIBLING_TIMEOUT)

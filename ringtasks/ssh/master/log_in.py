@@ -20,8 +20,8 @@ from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.dialing import FindWay, KnownWay
 from ringtasks.ssh.key_files import existing_key_file
-from ringtasks.ssh.known_way import FindWay, KnownWay
 from ringtasks.ssh.merged_settings import with_jump_host
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.routes import Route

@@ -21,7 +21,7 @@ from .lookup import find
 if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
     from ringtasks.health.model import HostOutcome
     from ringtasks.health.recorder import HealthRecorder
-    from ringtasks.ssh.known_way import FindWay
+    from ringtasks.ssh.dialing import FindWay
 
 __all__ = ["fresh_link", "log_in", "open_link"]
 

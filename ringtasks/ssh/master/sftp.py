@@ -24,8 +24,13 @@ from paramiko.sftp import (
 
 from ringtasks.errors import ProtocolError
 from ringtasks.ssh.link import LinkLostError, NoSFTPError, SessionRefusedError
-from ringtasks.ssh.sftp_client import UNDER_WAY_BYTES, ReadAheadFile, SFTPClient, check_attributes
-from ringtasks.ssh.sftp_start import started
+from ringtasks.ssh.sftp_client import (
+    UNDER_WAY_BYTES,
+    ReadAheadFile,
+    SFTPClient,
+    check_attributes,
+    started,
+)
 
 from . import wire
 from .control import Control, DeniedError
@@ -87,7 +92,7 @@ def _request(control: Control, descriptor: int, timeout: float) -> None:
 class _MuxSFTPClient(SFTPClient):
     """Paramiko's client; each file of it is a `_File`."""
 
-    sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls its transport a channel
+    sock: SFTPStream
 
     def __init__(self, stream: SFTPStream) -> None:
         super().__init__(stream)  # type: ignore[arg-type]  # has the methods that Paramiko calls

@@ -11,8 +11,7 @@ import re
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.remote.answers import json_fields
-from ringtasks.ssh.classify import Classified
-from ringtasks.ssh.failure_table import by_ssh_lines
+from ringtasks.ssh.failure_table import Classified, by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN, Pins
 from ringtasks.ssh.routes import Route
 
