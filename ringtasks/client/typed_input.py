@@ -1,8 +1,12 @@
-"""Keys typed at this machine's terminal, without the escape sequences among them."""
+"""Keys typed at this machine's terminal, without the escape sequences among them.
+
+Escapes are recognised at the beginning of a line only, as in ssh (ssh(1), ESCAPE CHARACTERS).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import io
 import os
 import queue
@@ -10,12 +14,18 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .escapes import HELP, Escape, EscapeFilter
-
-__all__ = ["TypedInput"]
+__all__ = ["Escape", "EscapeFilter", "TypedInput"]
 
 _KEYS_BYTES = 32 * 1024
 _STDERR = 2
+_TILDE = b"~"
+_HELP = (
+    b"Supported escape sequences:\r\n"
+    b" ~.  - end the connection\r\n"
+    b" ~?  - this message\r\n"
+    b" ~~  - send the escape character\r\n"
+    b"(Escapes are recognised at the beginning of a line only.)\r\n"
+)
 
 
 class TypedInput(io.RawIOBase):
@@ -55,7 +65,43 @@ class TypedInput(io.RawIOBase):
 
     def _obey(self, escape: Escape) -> None:
         if escape is Escape.HELP:
-            os.write(_STDERR, HELP)
+            os.write(_STDERR, _HELP)
             return
         self.has_left = True
         self._on_leave()
+
+
+class Escape(enum.Enum):
+    """Request of an escape sequence."""
+
+    LEAVE = b"."
+    HELP = b"?"
+
+
+class EscapeFilter:
+    """Takes escape sequences out of typed input; they may come in pieces."""
+
+    def __init__(self) -> None:
+        self._is_line_start = True
+        self._has_tilde = False
+
+    def feed(self, typed: bytes) -> tuple[bytes, list[Escape]]:
+        """Return the input to send, and the escapes in it; nothing after `Escape.LEAVE` is read."""
+        sent, escapes = bytearray(), []
+        for key in (typed[at : at + 1] for at in range(len(typed))):
+            if self._has_tilde:
+                self._has_tilde = False
+                if key in (Escape.LEAVE.value, Escape.HELP.value):
+                    self._is_line_start = True
+                    escapes.append(Escape(key))
+                    if key == Escape.LEAVE.value:
+                        break
+                    continue
+                if key != _TILDE:
+                    sent += _TILDE
+            elif self._is_line_start and key == _TILDE:
+                self._has_tilde = True
+                continue
+            self._is_line_start = key in (b"\r", b"\n")
+            sent += key
+        return bytes(sent), escapes

@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
+#: Holds the text of a private key; for CI services, whose secrets are variables.
+PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 #: Names the variables that may stand in addresses.

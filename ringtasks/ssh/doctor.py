@@ -16,6 +16,7 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.files import Located
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
 from ringtasks.inventory.loader import load_located, sources_at
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.sources.answers import answers_of
@@ -113,19 +114,18 @@ def _programs() -> Iterator[Finding]:
 
 
 def _keys() -> Iterator[Finding]:
-    text = os.environ.get("RINGTASKS_SSH_KEY")
+    text = os.environ.get(PRIVATE_KEY_VARIABLE)
     if text:
-        yield Finding("ok", "key", "RINGTASKS_SSH_KEY is set")
+        yield Finding("ok", "key", f"{PRIVATE_KEY_VARIABLE} is set")
     elif text is not None:
-        yield Finding(
-            "bad", "key", "RINGTASKS_SSH_KEY is empty", "set it to a key's text, or unset it"
-        )
+        advice = "set it to a key's text, or unset it"
+        yield Finding("bad", "key", f"{PRIVATE_KEY_VARIABLE} is empty", advice)
     if os.environ.get("SSH_AUTH_SOCK"):
         yield _agent()
     own = [path.name for path in Path("~/.ssh").expanduser().glob("id_*") if path.suffix != ".pub"]
     if own:
         yield Finding("ok", "keys in ~/.ssh", ", ".join(sorted(own)))
-    elif not os.environ.get("SSH_AUTH_SOCK") and not os.environ.get("RINGTASKS_SSH_KEY"):
+    elif not os.environ.get("SSH_AUTH_SOCK") and not text:
         yield Finding(
             "missing", "keys", "none in ~/.ssh, no agent", "ssh-keygen -t ed25519, or set ssh_key"
         )

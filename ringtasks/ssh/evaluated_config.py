@@ -30,7 +30,6 @@ from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
-from .includes import patterns_of, with_home
 from .kept_answers import KeptAnswer
 from .settings_files import (
     NO_FILE,
@@ -41,9 +40,11 @@ from .settings_files import (
     is_configured,
     local_user,
     passwd_home,
+    patterns_of,
     text_of,
     user_file,
     version_of,
+    with_home,
 )
 from .tokens import expand, token_values
 

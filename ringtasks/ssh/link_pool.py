@@ -233,9 +233,9 @@ class LinkPool:
         if substitute is not None:
             return [functools.partial(substitute, config, transport, note)]
         in_process = functools.partial(_connect_in_process, config, transport, note, recorder)
-        from .master.eligibility import refusal_reason
+        from .openssh import why_no_master
 
-        if refusal_reason(config, os.environ) is not None:
+        if why_no_master(config) is not None:
             return [in_process]
         from .master.lookup import find
 

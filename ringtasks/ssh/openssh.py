@@ -1,12 +1,13 @@
-"""OpenSSH's client on this machine: where it is, and whether it can be used."""
+"""OpenSSH's client on this machine, and the connections that a control master of it can hold."""
 
 from __future__ import annotations
 
 import os
 
 from ringtasks.common.local_user import has_passwd_entry
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 
-__all__ = ["is_usable", "program"]
+__all__ = ["is_usable", "program", "why_no_master"]
 
 
 def is_usable() -> bool:
@@ -18,3 +19,16 @@ def program() -> str | None:
     """Return the first ``ssh`` of PATH; every run asks, so it is done without loading shutil."""
     paths = (os.path.join(folder, "ssh") for folder in os.get_exec_path())  # noqa: PTH118
     return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113
+
+
+def why_no_master(config: SSHConfig) -> str | None:
+    """Return the reason why no master is possible for this host; None: one is possible."""
+    if not config.use_control_master:
+        return "use_control_master is off"
+    if config.control_persist <= 0:
+        return "control_persist is 0"  # to ssh that would mean: keep it for ever
+    if config.embedded:
+        return "the host lives in this process, and the master would outlive it"
+    if config.private_key or os.environ.get(PRIVATE_KEY_VARIABLE):
+        return "the private key is not in a file, and is never written to one"
+    return None

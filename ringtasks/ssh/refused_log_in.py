@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
-from ringtasks.inventory.host_settings import SSHConfig, expand
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
 
 if TYPE_CHECKING:
     from .key_files import KeyProblem
@@ -18,7 +18,6 @@ __all__ = ["TOO_MANY", "explain", "key_problem"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
-_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
 def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[str]) -> None:
@@ -31,9 +30,11 @@ def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[s
     elif methods and "publickey" not in methods:
         error.evidence += f"; it needs {_need(methods)}"
         error.advice = _by_a_person(config)
-    elif os.environ.get(_KEY_VARIABLE) == "" and not config.key_path:
-        error.evidence += f"; {_KEY_VARIABLE} is set but empty"
-        error.advice = f"set {_KEY_VARIABLE} to the text of the key: is the secret named rightly?"
+    elif os.environ.get(PRIVATE_KEY_VARIABLE) == "" and not config.key_path:
+        error.evidence += f"; {PRIVATE_KEY_VARIABLE} is set but empty"
+        error.advice = (
+            f"set {PRIVATE_KEY_VARIABLE} to the text of the key: is the secret named rightly?"
+        )
 
 
 def key_problem(config: SSHConfig) -> KeyProblem | None:

@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
+
 __all__ = ["for_master", "variables"]
 
-#: Never sent, whatever SendEnv permits: it holds a private key.
-_SECRET = "RINGTASKS_SSH_KEY"  # noqa: S105  # the variable's name
 #: A master takes 256 KiB for a whole request (channels.c, CHANNEL_MUX_MAX_PACKET).
 _MAX_BYTES = 96 * 1024
 
@@ -26,7 +26,7 @@ def for_master(environ: Mapping[str, str]) -> tuple[str, ...]:
         room -= len(os.fsencode(name)) + len(os.fsencode(value)) + 5
         if room < 0:
             break
-        if name != _SECRET:
+        if name != PRIVATE_KEY_VARIABLE:  # never sent, whatever SendEnv permits
             entries.append(f"{name}={value}")
     return tuple(entries)
 
@@ -39,7 +39,7 @@ def variables(ssh_config: Mapping[str, Any], environ: Mapping[str, str]) -> dict
     sent = {
         name: value
         for name, value in environ.items()
-        if name != _SECRET and _is_sent(name, ssh_config.get("sendenv", ()))
+        if name != PRIVATE_KEY_VARIABLE and _is_sent(name, ssh_config.get("sendenv", ()))
     }
     return {**sent, **dict(_assignments(ssh_config.get("setenv", ())))}
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
 
-from .includes import patterns_of
-
 __all__ = [
     "NO_FILE",
     "SYSTEM_FILE",
@@ -28,10 +26,12 @@ __all__ = [
     "local_user",
     "mentions",
     "passwd_home",
+    "patterns_of",
     "read_files",
     "text_of",
     "user_file",
     "version_of",
+    "with_home",
 ]
 
 #: Of a file: changes when it is written or replaced; None: it is not there.
@@ -51,6 +51,8 @@ _HARMLESS_KEYWORDS = ("hashknownhosts", "gssapiauthentication")
 #: Paramiko takes such a block for one that matches always.
 _UNREAD_MATCH = r"(?im)^\s*match\b.*\s!?(tagged|localnetwork|version|command|sessiontype)\b"
 _MOST_INCLUDES = 8  # levels of Include
+_INCLUDE = r"(?im)^(\s*include[\s=]+)(.+)$"
+_WORD = r'"([^"]*)"|(\S+)'
 
 
 def is_configured(file: str | None = None) -> bool:
@@ -97,6 +99,22 @@ def ignored_by_paramiko(config_file: str | None) -> str:
     if any(re.search(_UNREAD_MATCH, text_of(file)) for file in files_of(config_file)):
         lines.append("Match by version, tag, network, command or session")
     return " and ".join(lines)
+
+
+def patterns_of(text: str) -> list[str]:
+    """Return the patterns of all ``Include`` lines, as they are written."""
+    if "include" not in text.lower():  # the pattern takes longer to compile than to apply
+        return []
+    return [word for _, line in re.findall(_INCLUDE, text) for word in _words(line)]
+
+
+def with_home(text: str, home: str) -> str:
+    """Return the text of a user's file, its patterns below the home folder made absolute."""
+
+    def absolute(line: re.Match[str]) -> str:
+        return line[1] + " ".join(f'"{_absolute(word, home)}"' for word in _words(line[2]))
+
+    return re.sub(_INCLUDE, absolute, text)
 
 
 @functools.lru_cache(maxsize=64)
@@ -187,3 +205,14 @@ def _is_system_configured(_version: object) -> bool:
 def _is_harmless(words: list[str]) -> bool:
     is_empty = not words or words[0].startswith("#")
     return is_empty or words in _HARMLESS or (len(words) == 2 and words[0] in _HARMLESS_KEYWORDS)
+
+
+def _words(line: str) -> list[str]:
+    return [quoted or plain for quoted, plain in re.findall(_WORD, line)]
+
+
+def _absolute(word: str, home: str) -> str:
+    if word.startswith("~/"):
+        return f"{home}/{word[2:]}"
+    # "~user", and what only newer releases of ssh expand, is left to it.
+    return word if word.startswith(("/", "~", "%", "$")) else f"{home}/.ssh/{word}"

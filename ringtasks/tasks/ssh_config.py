@@ -116,9 +116,9 @@ def _is_borrowed_name(host: HostConfig) -> bool:
 def _control_path(config: SSHConfig) -> str | None:
     from ringtasks.errors import StateFileError
     from ringtasks.ssh.master.client_links import client_control_path
-    from ringtasks.ssh.master.eligibility import refusal_reason
+    from ringtasks.ssh.openssh import why_no_master
 
-    if refusal_reason(config, os.environ) is not None:
+    if why_no_master(config) is not None:
         return None
     try:
         return client_control_path(config)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.client.escapes import Escape, EscapeFilter
+from ringtasks.client.typed_input import Escape, EscapeFilter
 from tests.support.fixtures import Inv, MakeSshd, Start, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.terminal import at_terminal

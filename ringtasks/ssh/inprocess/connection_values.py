@@ -32,7 +32,12 @@ from ringtasks.common.alarms import notify
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
-from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, with_own
+from ringtasks.inventory.host_settings import (
+    DEFAULT_SSH_PORT,
+    PRIVATE_KEY_VARIABLE,
+    SSHConfig,
+    with_own,
+)
 from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.evaluated_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.key_files import existing_key_file
@@ -41,7 +46,7 @@ from ringtasks.ssh.settings_files import ignored_by_paramiko
 from ringtasks.ssh.tokens import expand_path, token_values
 
 from .fabric_settings import NoFileError, ssh_file_of
-from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
+from .private_keys import key_of_file, key_of_text
 
 __all__ = [
     "ArgumentValues",

@@ -15,10 +15,9 @@ import paramiko
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
 
-__all__ = ["PRIVATE_KEY_VARIABLE", "key_of_file", "key_of_text", "key_with_passphrase"]
-
-PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
+__all__ = ["key_of_file", "key_of_text", "key_with_passphrase"]
 
 _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 

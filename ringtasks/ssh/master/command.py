@@ -16,12 +16,10 @@ from pathlib import Path
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
-from ringtasks.inventory.host_settings import SSHConfig, expand
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.option_values import path_value, percent, token
 from ringtasks.ssh.routes import ProcessProxy, Route
-
-from .eligibility import PRIVATE_KEY_VARIABLE
 
 __all__ = [
     "Command",

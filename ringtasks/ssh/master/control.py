@@ -23,13 +23,18 @@ from ringtasks.common.fork import not_for_children
 from ringtasks.errors import ProtocolError
 
 from . import wire
+from .records import Master
 from .wire import Answer
 
-__all__ = ["Control", "DeniedError", "MasterGoneError"]
+__all__ = ["ANSWER_TIMEOUT", "Control", "DeniedError", "MasterGoneError", "answer_of", "answers"]
 
 _RECEIVE_BYTES = 64 * 1024
 #: Seconds to send a request: a socket's buffer takes it at once, unless the master is stopped.
 _SEND_TIMEOUT = 5.0
+#: Seconds for a master to answer; none of its work takes longer than a millisecond.
+ANSWER_TIMEOUT = 1.5
+#: Seconds for a master that is not stopped: it may wait for a processor among hundreds.
+_BUSY_TIMEOUT = 10.0
 _NO_ANSWER = "the control master does not answer"
 #: Seconds for which a refused connection is repeated: macOS and the BSDs refuse one if the backlog
 #: is full, too (mux.c: 64). On Linux a refusal means that no process listens.
@@ -216,6 +221,38 @@ class Control:
             raise MasterGoneError("the control master has closed its socket")
         self._frames.feed(received)
         return True
+
+
+def answers(master: Master) -> bool:
+    """Return True if it answers; takes up to `_BUSY_TIMEOUT` seconds."""
+    control = answer_of(master)
+    if control is not None:
+        control.close()
+    return control is not None
+
+
+def answer_of(master: Master) -> Control | None:
+    """Return a dialogue with a master that has answered; None if it does not."""
+    patient_until = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        control: Control | None = None
+        try:
+            control = Control.connect(master.socket, ANSWER_TIMEOUT)
+            if control.alive(ANSWER_TIMEOUT) != master.pid:
+                raise MasterGoneError("another process listens there")
+            answered, control = control, None
+            return answered
+        except TimeoutError:
+            from .processes import is_stopped
+
+            # A master that is not stopped may wait for a processor, among hundreds of others.
+            if is_stopped(master.pid) or time.monotonic() >= patient_until:
+                return None
+        except (OSError, ProtocolError, DeniedError):
+            return None
+        finally:
+            if control is not None:
+                control.close()
 
 
 def _connected(path: str, timeout: float) -> socket.socket:

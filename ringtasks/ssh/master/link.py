@@ -18,8 +18,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.link import LinkLostError, SessionRefusedError, Terminal, TunnelRefusedError
 
 from . import usage
-from .control import Control, DeniedError
-from .handshake import ANSWER_TIMEOUT
+from .control import ANSWER_TIMEOUT, Control, DeniedError
 from .records import Master
 from .session import MuxSession
 from .usage import MasterUse, SessionTurn

@@ -7,29 +7,36 @@ others wait, and use it, or share the failure.  The route is chosen as for any c
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common import rehearsal
-from ringtasks.errors import AuthenticationError, Reason, RouteError, UnreachableError
+from ringtasks.errors import (
+    AuthenticationError,
+    HostKeyError,
+    Reason,
+    RouteError,
+    UnreachableError,
+)
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import FindWay, KnownWay
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.merged_settings import with_jump_host
+from ringtasks.ssh.openssh import is_usable, why_no_master
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.routes import Route
 from ringtasks.ssh.settings_files import is_configured
 
-from . import failures, locks, records
+from . import locks, records
 from .client_links import drop_link, set_link
-from .eligibility import refusal_reason
 from .folder import check_sockets, control_folder
 from .identity import control_name
 from .link import MuxLink
@@ -42,6 +49,9 @@ if TYPE_CHECKING:
     from ringtasks.health.recorder import HealthRecorder
 
 __all__ = ["LogIn", "log_in_anew"]
+
+_FAILURE_SUFFIX = ".fail"  # shorter than the suffix of a start (`records`)
+_ERRORS = {cls.__name__: cls for cls in (RouteError, HostKeyError, AuthenticationError)}
 
 
 class LogIn:
@@ -73,7 +83,7 @@ class LogIn:
         :raises UnreachableError: no route works.
         :raises UsageError: the configuration cannot be used.
         """
-        if not openssh.is_usable():
+        if not is_usable():
             return None
         existing_key_file(self._config)
         folder = control_folder()
@@ -85,7 +95,7 @@ class LogIn:
             return find(self._config, self._transport) or self._exclusively(folder, name)
 
     def _exclusively(self, folder: Path, name: str) -> MuxLink | None:
-        failures.share(self._config.id, folder / name, since=self._began)
+        _share_failure(self._config.id, folder / name, since=self._began)
         for unusable in records.current(folder, name):
             put_aside(unusable)
         check_sockets(folder)
@@ -96,7 +106,7 @@ class LogIn:
         try:
             master = _started(way, attempt, self._config, name)
         except UnreachableError as error:
-            failures.note(folder / name, error.failures)
+            _note_failure(folder / name, error.failures)
             self._note(outcome(self._config.id, None, error.failures))
             raise
         finally:
@@ -127,7 +137,7 @@ def log_in_anew(
     :raises UsageError: the configuration cannot be used.
     :raises StateFileError: the folder of the sockets cannot be used.
     """
-    if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
+    if not is_usable() or why_no_master(config) is not None:
         return None
     existing_key_file(config)
     check_sockets(control_folder())
@@ -191,3 +201,37 @@ def _started_by_ssh_alone(
         if error.reason is Reason.TIMED_OUT:  # there is no time left
             attempt.refused(error)
     return None
+
+
+def _note_failure(name: Path, failures: Sequence[RouteError]) -> None:
+    """Keep the reason why each route failed: the waiting processes would fail the same way in turn.
+
+    The caller holds the connection's lock.
+    """
+    routes = [{**vars(error), "class": type(error).__name__} for error in failures]
+    with contextlib.suppress(OSError):  # the waiting processes then try by themselves
+        descriptor = os.open(
+            f"{name}{_FAILURE_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+        )
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"at": time.time(), "routes": routes}, file)
+
+
+def _share_failure(host: str, name: Path, since: float) -> None:
+    """Raise the failure noted after ``since`` (Unix seconds); the caller holds the lock.
+
+    :raises UnreachableError: the start that the caller has waited for has failed.
+    """
+    try:
+        noted = json.loads(Path(f"{name}{_FAILURE_SUFFIX}").read_bytes())
+        failures = tuple(_route_error(fields) for fields in noted["routes"])
+        is_new = noted["at"] >= since
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return
+    if is_new:
+        raise UnreachableError(host, failures)
+
+
+def _route_error(fields: dict[str, object]) -> RouteError:
+    kind = _ERRORS[str(fields.pop("class"))]
+    return kind(**fields | {"reason": Reason(fields["reason"])})  # type: ignore[arg-type]  # as noted

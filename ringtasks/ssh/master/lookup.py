@@ -15,8 +15,8 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 
 from . import client_links, records
+from .control import answer_of
 from .folder import control_folder
-from .handshake import answer_of
 from .identity import control_name
 from .link import MuxLink
 from .records import Master

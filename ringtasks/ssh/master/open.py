@@ -6,15 +6,14 @@ Every command looks for a master, so the code for a new one is imported only whe
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.ssh.openssh import why_no_master
 
-from .eligibility import refusal_reason
-from .handshake import answer_of
+from .control import answer_of
 from .link import MuxLink
 from .lookup import find
 
@@ -41,7 +40,7 @@ def open_link(
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
-    if refusal_reason(config, os.environ) is not None:
+    if why_no_master(config) is not None:
         return None
     return find(config, transport) or log_in(config, transport, note, recorder, find_way)
 

@@ -18,9 +18,8 @@ from ringtasks.errors import ProtocolError
 
 from . import locks, processes, records, usage
 from .client_links import remove_dead_links
-from .control import Control, DeniedError
+from .control import ANSWER_TIMEOUT, Control, DeniedError, answers
 from .folder import control_folder
-from .handshake import ANSWER_TIMEOUT, answers
 from .records import Master
 
 __all__ = [

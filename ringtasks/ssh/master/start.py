@@ -25,10 +25,10 @@ from ringtasks.errors import (
     RouteError,
 )
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh import openssh
 from ringtasks.ssh.evaluated_config import file_arguments, settings_of, with_keepalive
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
+from ringtasks.ssh.openssh import is_usable, why_no_master
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refused_host_key import advice_to_learn, advice_to_update, changed_key
@@ -42,7 +42,6 @@ from . import processes, records, running_masters
 from .algorithms import preferred_algorithms
 from .command import Command, master_command
 from .control import Control, DeniedError, MasterGoneError
-from .eligibility import refusal_reason
 from .folder import control_folder
 from .identity import jump_config
 from .records import Master
@@ -66,7 +65,7 @@ def can_master(config: SSHConfig, route: Route, *, is_carried: bool) -> bool:
 
     :param is_carried: the route goes through a jump host or a ProxyCommand.
     """
-    if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
+    if not is_usable() or why_no_master(config) is not None:
         return False
     if (is_carried or isinstance(route.proxy, ProcessProxy)) and cuts(config.id, route.name):
         return False  # ssh dials anew, and only a connection of ours can be cut

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ringtasks.common.fork import not_for_children
 
-from .handshake import answers
+from .control import answers
 from .locks import try_lock
 from .records import Master
 
