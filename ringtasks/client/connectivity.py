@@ -33,7 +33,7 @@ from ringtasks.ssh.link_pool import LinkPool, RouteReport
 from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
 
-from .gateways import NoChannelError, advise_on_gateway
+from .refused_channel import NoChannelError, advise_on_gateway
 
 __all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 

@@ -21,15 +21,14 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import SETTINGS, HostConfig
 from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.evaluated_config import HostSettings
-from ringtasks.ssh.master.identity import jump_config
 from ringtasks.ssh.master.lookup import drop_stale_link, usable_master
 from ringtasks.ssh.master.records import Master
 from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
-from ringtasks.ssh.routes import Route, routes_of
+from ringtasks.ssh.routes import routes_of
 from ringtasks.ssh.settings_files import files_of
-from ringtasks.ssh.ssh_command import pins_file, ssh_command
+from ringtasks.ssh.ssh_command import ssh_command
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
 
@@ -54,7 +53,8 @@ _TRACKED = {name for name, _, _ in _BOTH}
 class RouteReason:
     """One route, in the order of the attempts.
 
-    ``state`` is that of the route's circuit; ``ssh`` is a command for a shell.
+    ``state`` is that of the route's circuit; ``ssh`` is a command for a shell, which logs in by
+    itself, not over a master.
     """
 
     route: str
@@ -138,7 +138,7 @@ def _routes(
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
             _reason(known, now) + _outdated(known, entry) + _marked(rehearsed),
-            _typed(config, routes[name]),
+            shlex.join(ssh_command(config, routes[name])),
             known.last_success,
             known.last_failure,
             known.last_reason,
@@ -189,11 +189,6 @@ def _reason(health: SSHHealth, now: float) -> str:
 
 def _ago(then: float | None, now: float) -> str:
     return lasting(max(0.0, now - (then or now)))
-
-
-def _typed(config: SSHConfig, route: Route) -> str:
-    """Return the ``ssh`` command of a route; it logs in by itself, not over a master."""
-    return shlex.join(ssh_command(config, route, pins_file(), jump_config))
 
 
 def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Iterator[Setting]:

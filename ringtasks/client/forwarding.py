@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ringtasks.common.text import printable
 from ringtasks.errors import UnreachableError, UsageError
 from ringtasks.ssh.link import LinkLostError, Tunnel, TunnelRefusedError
+from ringtasks.ssh.tcp import listening_socket
 from ringtasks.ssh.tunnels import TunnelListener
 
 from .ssh_client import SSHClient
@@ -144,7 +145,7 @@ def _listen(port: int, local_port: int | None) -> list[socket.socket]:
     for _ in range(_FREE_PORT_ATTEMPTS):
         first: socket.socket | None = None
         try:
-            first = _bound(socket.AF_INET, LOOPBACK, wanted)
+            first = listening_socket(socket.AF_INET, (LOOPBACK, wanted))
             return [first, *_bound_too(first.getsockname()[1])]
         except OSError as error:
             if first is not None:
@@ -155,27 +156,13 @@ def _listen(port: int, local_port: int | None) -> list[socket.socket]:
     raise UsageError("--local-port: no port is free on both 127.0.0.1 and ::1: name one")
 
 
-def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((address, port))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def _bound_too(port: int) -> list[socket.socket]:
     """Return the socket on ::1; none on a machine without IPv6.
 
     :raises OSError: another program has the port.
     """
     try:
-        return [_bound(socket.AF_INET6, "::1", port)]
+        return [listening_socket(socket.AF_INET6, ("::1", port))]
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise

@@ -198,7 +198,7 @@ class Operation:
 
     def _no_channel(self, pool: LinkPool, link: Link, refused: NotStartedError) -> SSHResult:
         """Return the result if the host has no channel for the work, but was reached."""
-        from .gateways import NoChannelError
+        from .refused_channel import NoChannelError
 
         self._report.served(link.route)
         pool.record(self._report, success=True)
@@ -237,7 +237,7 @@ class Operation:
         if ending.status in _NOT_STARTED and pool.config.shell != "/bin/sh":
             error.advice = f"check shell ({pool.config.shell})"
         else:
-            from .gateways import advise_on_gateway
+            from .refused_channel import advise_on_gateway
 
             advise_on_gateway(error, has_terminal=self.work.has_terminal)
         return str(error)

@@ -10,7 +10,7 @@ from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import pass_on
 from ringtasks.ssh.link import KILLED_STATUS, Exited, Link, LinkLostError, NotStartedError, Session
 
-from .gateways import NoChannelError
+from .refused_channel import NoChannelError
 from .terminal import piped_stdin, raw_mode, requested_terminal, watch_size
 from .typed_input import TypedInput
 

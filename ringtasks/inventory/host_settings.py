@@ -244,6 +244,11 @@ class SSHConfig(FieldValue):
         host = next(iter(addresses(self).values()), "")
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
 
+    @property
+    def name_in_ssh_config(self) -> str:
+        """The name for the look-up in ssh's files: that of the request."""
+        return self.ssh_config_host or self.host or self.id
+
 
 def _is_address_field(declared: Field[Any] | None) -> bool:
     return declared is not None and declared.metadata.get("check") in (address, host_address)

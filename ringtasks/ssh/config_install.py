@@ -16,7 +16,7 @@ from pathlib import Path
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import StateFileError
 
-from .option_values import token
+from .option_values import quoted
 
 __all__ = ["FileChange", "changes_to_install", "changes_to_remove", "write"]
 
@@ -133,7 +133,7 @@ def _files(home: Path) -> tuple[Path, Path]:
 
 
 def _include(own: Path) -> bytes:
-    return f"Include {token(str(own))}".encode()
+    return f"Include {quoted(str(own))}".encode()
 
 
 def _read(file: Path) -> bytes:

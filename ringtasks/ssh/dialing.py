@@ -243,7 +243,7 @@ class RouteAttempt:
         if isinstance(proxy, ProcessProxy):
             from .proxies import ProxyProcess  # few hosts have such a route
 
-            self._proxy = ProxyProcess(proxy, os.environ)
+            self._proxy = ProxyProcess(proxy)
             return Stream(self._proxy.sock, on_close=self._proxy.close)
         if isinstance(proxy, SocksProxy):
             from .proxies import connect_socks

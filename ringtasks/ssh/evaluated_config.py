@@ -31,6 +31,7 @@ from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
 from .kept_answers import KeptAnswer
+from .option_values import expand, token_values
 from .settings_files import (
     NO_FILE,
     SYSTEM_FILE,
@@ -46,7 +47,6 @@ from .settings_files import (
     version_of,
     with_home,
 )
-from .tokens import expand, token_values
 
 __all__ = [
     "HostSettings",
@@ -128,13 +128,8 @@ def ask(
 
 def settings_of(config: SSHConfig) -> HostSettings | None:
     """Return `ask` for the host of an `SSHConfig`, with the question that a Connection asks."""
-    return ask(
-        config.ssh_config_host or config.host or config.id,
-        user=config.user,
-        port=None if config.port == DEFAULT_SSH_PORT else config.port,
-        file=config.ssh_config_file,
-        timeout=config.connect_timeout,
-    )
+    host, user, port, file = _asked_of(config)
+    return ask(host, user=user, port=port, file=file, timeout=config.connect_timeout)
 
 
 def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
@@ -146,10 +141,13 @@ def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
     if not is_configured(file):
         folder = Path("/etc/ssh/ssh_config.d")
         return _versions([*files_of(file), str(folder), *map(str, folder.glob("*.conf"))])
-    port = None if config.port == DEFAULT_SSH_PORT else config.port
-    host = config.ssh_config_host or config.host or config.id
-    known = _kept.get(_question(host, config.user, port, file))
+    known = _kept.get(_question(*_asked_of(config)))
     return known and known.versions
+
+
+def _asked_of(config: SSHConfig) -> tuple[str, str | None, int | None, str | None]:
+    port = None if config.port == DEFAULT_SSH_PORT else config.port
+    return config.name_in_ssh_config, config.user, port, config.ssh_config_file
 
 
 def with_keepalive(config: SSHConfig, settings: Mapping[str, Any]) -> SSHConfig:
@@ -175,7 +173,7 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     if not command or command == "none":
         return None, wish not in ("no", "false")
     values = token_values(
-        name=config.ssh_config_host or config.host or config.id,
+        name=config.name_in_ssh_config,
         address=settings.get("hostname") or config.host,
         port=settings.get("port") or config.port,
         user=config.user or settings.get("user") or local_user() or "",

@@ -23,6 +23,7 @@ __all__ = [
     "LONGER_KEY",
     "Classified",
     "Failure",
+    "by_disconnect",
     "by_ssh_lines",
     "classify",
     "classify_disconnect",
@@ -244,7 +245,7 @@ def classify(error: BaseException) -> Classified:
 
 def classify_disconnect(code: int, text: str) -> Classified:
     """Return the reason for which a server ended the connection (RFC 4253 section 11.1)."""
-    row = _by_disconnect(f"{code}: {text}")
+    row = by_disconnect(f"{code}: {text}")
     reason = Reason.UNRECOGNISED if row is None else row.reason
     advice = ADVICE[reason] if row is None else row.advice
     return Classified(reason, f"the server ended the connection: {text} (code {code})", advice)
@@ -264,7 +265,7 @@ def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
     return None
 
 
-def _by_disconnect(code_and_text: str) -> Failure | None:
+def by_disconnect(code_and_text: str) -> Failure | None:
     """Return the row for ``CODE: text``, with which a server ended the connection."""
     rows = (row for row in FAILURES if row.disconnect)
     return next((row for row in rows if re.search(row.disconnect, code_and_text)), None)
@@ -273,7 +274,7 @@ def _by_disconnect(code_and_text: str) -> Failure | None:
 def _by_ssh_line(line: str) -> Failure | None:
     ended = re.search(_DISCONNECT, line)
     if ended is not None:
-        return _by_disconnect(ended[1])
+        return by_disconnect(ended[1])
     return next((row for row in FAILURES if row.ssh and re.search(row.ssh, line)), None)
 
 

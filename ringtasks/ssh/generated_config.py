@@ -16,7 +16,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 
-from .option_values import path_value, percent, token
+from .option_values import path_value, percent, quoted
 from .ssh_command import identity_file, pin_options
 
 __all__ = ["HEADER", "ClientFiles", "block_of"]
@@ -74,13 +74,13 @@ def _options(config: SSHConfig, files: ClientFiles) -> Iterator[tuple[str, str]]
     yield "CheckHostIP", "no"
     yield "VerifyHostKeyDNS", "no"
     if config.user:
-        yield "User", token(config.user)
+        yield "User", quoted(config.user)
     key = identity_file(config)
     if key is not None:
-        yield "IdentityFile", token(path_value(key))
+        yield "IdentityFile", quoted(path_value(key))
         yield "IdentitiesOnly", "yes"
     yield "ControlMaster", "no"
-    yield "ControlPath", "none" if files.control_path is None else token(files.control_path)
+    yield "ControlPath", "none" if files.control_path is None else quoted(files.control_path)
 
 
 def _command_line(words: Sequence[str]) -> str:

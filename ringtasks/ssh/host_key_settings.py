@@ -47,7 +47,7 @@ class HostKeySettings(NamedTuple):
         """
         if self.command is None:
             return b""
-        from .tokens import expand
+        from .option_values import expand
 
         name = self.alias or _usual_name(config)
         values = {**_values(config, self.alias or ""), "H": name, "I": "HOSTNAME"}
@@ -62,7 +62,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     if not mentions(_KEYWORDS, config.ssh_config_file):
         return _USUAL
     from .evaluated_config import settings_of
-    from .tokens import expand_path
+    from .option_values import expand_path
 
     settings = settings_of(config)
     if settings is None:
@@ -96,10 +96,9 @@ _USUAL = HostKeySettings()
 
 
 def _values(config: SSHConfig, alias: str) -> dict[str, str]:
-    from .tokens import token_values
+    from .option_values import token_values
 
-    host = config.host or config.id
-    name = config.ssh_config_host or host
+    host, name = config.host or config.id, config.name_in_ssh_config
     user = config.user or local_user() or ""
     return token_values(name=name, address=host, port=config.port, user=user, alias=alias)
 

@@ -14,7 +14,16 @@ from collections.abc import Iterator
 
 from ringtasks.common.light_typing import NamedTuple
 
-__all__ = ["IMPOSTOR", "UNKNOWN", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
+__all__ = [
+    "IMPOSTOR",
+    "UNKNOWN",
+    "Certified",
+    "HostKey",
+    "KeyVerdict",
+    "Pins",
+    "judge",
+    "signature_algorithms",
+]
 
 #: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
@@ -140,6 +149,16 @@ def judge(
     if pins.is_pinned:
         return KeyVerdict(is_trusted=False, refusal_reason=pins.demand)
     return KeyVerdict(is_trusted=True, new_key=None if is_ephemeral else offered)
+
+
+def signature_algorithms(key_type: str) -> tuple[str, ...]:
+    """Return the names of a key type in the negotiation: an RSA key signs by SHA-2 only.
+
+    Source: RFC 8332 section 3.
+    """
+    if not key_type.startswith("ssh-rsa"):
+        return (key_type,)
+    return tuple(key_type.replace("ssh-rsa", f"rsa-sha2-{bits}", 1) for bits in (512, 256))
 
 
 def _is_whole(key_type: str, blob: str) -> bool:

@@ -6,28 +6,25 @@ then the defaults.  Fabric's own configuration is left out, since it exists for 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
-from ringtasks.inventory.state_files import known_hosts_file
 
 from .dialing import Gateway
 from .evaluated_config import HostSettings, file_arguments, settings_of
-from .master.identity import jump_config
-from .proxies import ProxyProcess
+from .master.identity import MAX_HOPS, jump_config
+from .option_values import expand_proxy_command, token_values
+from .proxies import ProxyProcess, in_users_shell
 from .routes import ProcessProxy, hop_route
 from .settings_files import is_configured
 from .ssh_command import ssh_command
-from .tokens import expand_proxy_command, token_values
 
 __all__ = ["gateway_of", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
 _NO_SETTINGS = HostSettings({}, is_alias=False)
-_MAX_HOPS = 8  # jump hosts that have jump hosts of their own
 
 
 def settings_of_ssh(config: SSHConfig) -> HostSettings:
@@ -56,7 +53,7 @@ def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
     return replace(config, name=config.id, **changes)
 
 
-def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig | None:
+def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
     """Return the configuration with the ProxyJump of ssh's files as its ``proxy_jump``.
 
     A jump host of the inventory stays.  None: ssh refuses the settings, since they make a jump host
@@ -70,8 +67,8 @@ def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig | None
     for hop in _hops(settings_of_ssh(config)):
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
-        if named.host == (config.ssh_config_host or config.host or config.id):
-            return config if most == _MAX_HOPS else None
+        if named.host == config.name_in_ssh_config:
+            return config if most == MAX_HOPS else None
         named = replace(named, ssh_config_file=config.ssh_config_file)
         jump = _behind(named, jump) if jump is not None else with_jump_host(named, most - 1)
         if jump is None:
@@ -95,19 +92,20 @@ def gateway_of(config: SSHConfig, settings: HostSettings) -> Gateway | None:
         return None
 
     def start(host: str, port: int, _timeout: float) -> ProxyProcess:
-        return ProxyProcess(ProcessProxy(tuple(words(host, port))), os.environ)
+        return ProxyProcess(ProcessProxy(tuple(words(host, port))))
 
     return start
 
 
-def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int], list[str]] | None:
+def _words_to(
+    config: SSHConfig, settings: HostSettings
+) -> Callable[[str, int], Sequence[str]] | None:
     if config.proxy_jump:
         jump = jump_config(config)
         assert jump is not None  # noqa: S101  # for the type checker: proxy_jump names one
         through = hop_route(jump)
-        pins = known_hosts_file()
         return lambda host, port: ssh_command(
-            jump, through, pins, jump_config, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
+            jump, through, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
         )
     if hops := _hops(settings):
         *before, last = hops
@@ -117,8 +115,7 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
     command = settings.get("proxycommand", "none") or "none"
     if command == "none":
         return None
-    shell = os.environ.get("SHELL") or "/bin/sh"
-    return lambda host, port: [shell, "-c", f"exec {_expanded(command, config, host, port)}"]
+    return lambda host, port: in_users_shell(_expanded(command, config, host, port))
 
 
 def _expanded(command: str, config: SSHConfig, host: str, port: int) -> str:

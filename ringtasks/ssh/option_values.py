@@ -1,23 +1,38 @@
-"""Values of OpenSSH options, quoted for the parsers that they pass through.  Pure.
+"""Values of OpenSSH options: quoted for the parsers that they pass through, or expanded.
 
 A value passes through up to three parsers, each with its own quoting: ssh's tokenizer
 (``misc.c``, ``argv_split``), its percent expansion (ssh_config(5), TOKENS), and for ProxyCommand a
-shell.
+shell.  ``ssh -G`` prints the values as they are written, and ssh expands them when it uses them.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from ringtasks.errors import UsageError
 
-__all__ = ["path_value", "percent", "token"]
+__all__ = [
+    "expand",
+    "expand_path",
+    "expand_proxy_command",
+    "path_value",
+    "percent",
+    "quoted",
+    "token_values",
+]
 
+#: ssh_config(5), TOKENS.
+_OF_PROXY_COMMAND = "%hnpr"
+_PERCENT = r"(?s)%(.?)"
+_VARIABLE = r"\$\{(\w*)\}"
 _PLAIN_VALUE = r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z"
 
 
-def token(value: str) -> str:
+def quoted(value: str) -> str:
     """Return ``value`` quoted as one token for ``argv_split``."""
     if re.match(_PLAIN_VALUE, value):
         return value
@@ -39,3 +54,74 @@ def path_value(path: Path) -> str:
 def percent(text: str) -> str:
     """Return ``text`` escaped for percent expansion."""
     return text.replace("%", "%%")
+
+
+def token_values(
+    *, name: str, address: str, port: int | str, user: str, local_user: str = "", alias: str = ""
+) -> dict[str, str]:
+    """Return the value of each token that is known before the connection.
+
+    ``%C`` and ``%j`` are left out: they are for ControlPath, which is ringtasks' own.
+
+    :param name: the host as it was given.
+    :param address: the host after HostName.
+    :param alias: HostKeyAlias.
+    """
+    return {
+        "%": "%",
+        "d": os.path.expanduser("~"),  # noqa: PTH111  # a string is wanted
+        "h": address,
+        "i": str(os.getuid()),
+        "k": alias or name,
+        "L": socket.gethostname().partition(".")[0],
+        "l": socket.gethostname(),
+        "n": name,
+        "p": str(port),
+        "r": user,
+        "u": local_user or user,
+    }
+
+
+def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
+    """Return ``text`` with its tokens replaced.
+
+    :param keyword: the keyword of the value, for the error.
+    :raises UsageError: it has a token that is not in ``values``: ssh would end, too.
+    """
+
+    def value(token: re.Match[str]) -> str:
+        if token[1] not in values:
+            known = " ".join(f"%{name}" for name in values)
+            raise UsageError(
+                f"ssh_config: {keyword} {text}: %{token[1]} is not known before the log-in: "
+                f"there are {known}"
+            )
+        return values[token[1]]
+
+    return re.sub(_PERCENT, value, text)
+
+
+def expand_proxy_command(command: str, values: Mapping[str, str]) -> str:
+    """Return a ProxyCommand with its tokens replaced: ssh has only some of them there.
+
+    :raises UsageError: it has another token.
+    """
+    own = {name: values[name] for name in _OF_PROXY_COMMAND}
+    return expand(command, own, "ProxyCommand")
+
+
+def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
+    """Return a path with its variables and tokens replaced, and a home folder in front.
+
+    :raises UsageError: a variable is not set, or `expand` raises it.
+    """
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise UsageError(
+                f"ssh_config: {keyword} {text}: the environment variable {found[1]} is not set"
+            )
+        return os.environ[found[1]].replace("%", "%%")
+
+    path = expand(re.sub(_VARIABLE, variable, text), values, keyword)
+    return os.path.expanduser(path)  # noqa: PTH111  # a string is wanted

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from ringtasks.common.text import bounded
 from ringtasks.common.threads import start_thread
@@ -19,7 +19,13 @@ from ringtasks.remote.programs import Program
 
 from .routes import PROGRAMS, ProcessProxy, SocksProxy
 
-__all__ = ["ProxyProcess", "ProxyRefusedError", "connect_socks"]
+__all__ = [
+    "ProxyProcess",
+    "ProxyRefusedError",
+    "connect_socks",
+    "error_of_cloudflared",
+    "in_users_shell",
+]
 
 _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
 _TAIL_BYTES = 64 * 1024
@@ -46,15 +52,15 @@ class ProxyProcess:
     :raises ProxyRefusedError: the program is not installed or does not start.
     """
 
-    def __init__(self, proxy: ProcessProxy, environ: Mapping[str, str]) -> None:
+    def __init__(self, proxy: ProcessProxy) -> None:
         program = proxy.argv[0]
-        found = shutil.which(program, path=environ.get("PATH"))
+        found = shutil.which(program)
         if found is None:
             raise ProxyRefusedError(
                 Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
             )
         self._program = program
-        environment = proxy.environment(environ)
+        environment = proxy.environment(os.environ)
         self.sock, theirs = socket.socketpair()
         try:
             program_and_flags = (found, *proxy.argv[1:], *proxy.log_flags)
@@ -110,6 +116,11 @@ class ProxyProcess:
                 self._said = (self._said + chunk)[-_TAIL_BYTES:]
 
 
+def in_users_shell(command: str) -> tuple[str, ...]:
+    """Return the arguments that run a ProxyCommand as ssh does (``ssh_proxy_connect``)."""
+    return os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"
+
+
 def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> socket.socket:
     """Connect to ``host:port`` through a SOCKS5 proxy.
 
@@ -136,10 +147,15 @@ def _lifeline() -> int:
 
 
 def _last_words(stderr: bytes) -> str:
-    """Return the reason in a proxy's stderr: from cloudflared's JSON log line, else its end."""
+    """Return the reason in a proxy's stderr: that of cloudflared, else the last lines."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
+    plain = [line for line in lines if line and not line.startswith("{")]
+    return error_of_cloudflared(lines) or bounded(" / ".join(plain[-_LAST_LINES:]))
+
+
+def error_of_cloudflared(lines: Sequence[str]) -> str | None:
+    """Return the last error that cloudflared has logged as JSON; None: there is none."""
     for line in reversed(lines):
         with contextlib.suppress(AnswerError):
             return json_fields(line).text("error")
-    plain = [line for line in lines if line and not line.startswith("{")]
-    return bounded(" / ".join(plain[-_LAST_LINES:]))
+    return None

@@ -17,6 +17,10 @@ from .link import Link, SessionRefusedError
 __all__ = ["awaiting_over", "when_there_is_room"]
 
 _INTERVAL = 0.2  # seconds between checks whether the wait is over
+#: Seconds to repeat the request if no session is open: one may have just ended, and a busy host
+#: takes its time to notice.
+_LONELY_TIMEOUT = 2.0
+_LONELY_DELAY = 0.05
 
 Opened = TypeVar("Opened")
 
@@ -41,13 +45,21 @@ def when_there_is_room(
     :param deadline: by `time.monotonic`; None: no limit.
     :param host: its name, for the notice that it does not answer; None: no notice is given.
     :raises SessionRefusedError: the deadline passed, the wait was cancelled, or no session of the
-        link is open, so that waiting is of no use.
+        link has been open for a while, so that waiting is of no use.
     """
+    lonely_until: float | None = None
     while True:
         try:
             with awaiting_over(link, host):
                 return open_()
         except SessionRefusedError:
-            is_late = deadline is not None and time.monotonic() > deadline
-            if is_late or is_cancelled() or not link.await_session_end(_INTERVAL):
+            now = time.monotonic()
+            if (deadline is not None and now > deadline) or is_cancelled():
                 raise
+            if link.await_session_end(_INTERVAL):
+                lonely_until = None
+                continue
+            lonely_until = lonely_until or now + _LONELY_TIMEOUT
+            if now >= lonely_until:
+                raise
+            time.sleep(_LONELY_DELAY)

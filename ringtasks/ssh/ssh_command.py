@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
@@ -18,49 +18,33 @@ from ringtasks.inventory.state_files import known_hosts_file
 from .evaluated_config import file_arguments, settings_of
 from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name
-from .option_values import path_value, percent, token
+from .master.identity import MAX_HOPS, jump_config
+from .option_values import path_value, percent, quoted
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
 from .settings_files import is_configured
 
-__all__ = ["identity_file", "pin_options", "pins_file", "ssh_command"]
+__all__ = ["identity_file", "pin_options", "ssh_command"]
 
-#: The longest chain of jump hosts.
-_MAX_HOPS = 8
 #: ssh expands it to the address of the host behind a jump host (ssh_config(5), TOKENS).
 _HOST_BEHIND = "[%h]:%p"
 
-JumpOf = Callable[[SSHConfig], SSHConfig | None]
 
-
-def ssh_command(
-    config: SSHConfig,
-    route: Route,
-    known_hosts: Path,
-    jump_of: JumpOf,
-    *options: str,
-) -> list[str]:
+def ssh_command(config: SSHConfig, route: Route, *options: str) -> list[str]:
     """Return the arguments, from ``ssh`` to the host; a remote command may follow.
 
-    :param known_hosts: the file with the pins; their name in it is the host's.
-    :param jump_of: returns the jump host of a host.
     :param options: more options of ssh(1), such as ``-t``.
     :raises UsageError: ssh cannot be given a path, or cannot use its files.
     """
-    return _command(config, route, known_hosts, jump_of, options, _MAX_HOPS)
-
-
-def pins_file() -> Path:
-    """Return the file of the pins; its folder exists, or ssh would warn of it."""
-    file = known_hosts_file()
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return file
+    known_hosts = known_hosts_file()
+    with contextlib.suppress(OSError):  # without the file's folder ssh would warn of it
+        known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _command(config, route, known_hosts, options, MAX_HOPS)
 
 
 def pin_options(config: SSHConfig, known_hosts: Path) -> dict[str, str]:
     """Return the options by which ssh accepts the host's pinned key only.
 
-    :param known_hosts: as in `ssh_command`.
+    :param known_hosts: the file with the pins; their name in it is the host's.
     """
     options = {"HostKeyAlias": known_name(config.id), "UserKnownHostsFile": "/dev/null"}
     if config.ssh_host_key:  # the file lacks a key that the inventory pins
@@ -73,7 +57,7 @@ def pin_options(config: SSHConfig, known_hosts: Path) -> dict[str, str]:
         options["KnownHostsCommand"] = f"/bin/echo {percent(line)}"
         return {**options, "StrictHostKeyChecking": "yes"}
     if not config.is_ephemeral:
-        options["UserKnownHostsFile"] = token(path_value(known_hosts))
+        options["UserKnownHostsFile"] = quoted(path_value(known_hosts))
     # The user's setting could be to hash names, or to accept anything.
     return {**options, "StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no"}
 
@@ -90,7 +74,6 @@ def _command(
     config: SSHConfig,
     route: Route,
     known_hosts: Path,
-    jump_of: JumpOf,
     options: tuple[str, ...],
     hops: int,
 ) -> list[str]:
@@ -99,7 +82,7 @@ def _command(
     argv += [*_key_arguments(config), *home_arguments(config)]
     for name, value in pin_options(config, known_hosts).items():
         argv += ["-o", f"{name}={value}"]
-    carrier = _carrier(config, route, known_hosts, jump_of, hops)
+    carrier = _carrier(config, route, known_hosts, hops)
     if carrier is not None:
         argv += ["-o", f"ProxyCommand={carrier}", "-o", "ProxyUseFdpass=no"]
     elif route.name != "direct":
@@ -114,7 +97,7 @@ def _key_arguments(config: SSHConfig) -> list[str]:
     # -i looks for the file before the percent expansion, and uses it after that.
     if "%" not in str(key):
         return ["-i", str(key)]
-    return ["-o", f"IdentityFile={token(path_value(key))}"]
+    return ["-o", f"IdentityFile={quoted(path_value(key))}"]
 
 
 def _address(config: SSHConfig, route: Route) -> Iterator[str]:
@@ -130,20 +113,18 @@ def _address(config: SSHConfig, route: Route) -> Iterator[str]:
     yield f"{config.user}@{host}" if config.user else host
 
 
-def _carrier(
-    config: SSHConfig, route: Route, known_hosts: Path, jump_of: JumpOf, hops: int
-) -> str | None:
+def _carrier(config: SSHConfig, route: Route, known_hosts: Path, hops: int) -> str | None:
     """Return the ProxyCommand: a command line for a shell."""
     if isinstance(route.proxy, ProcessProxy):
         return shlex.join(percent(word) for word in route.proxy.argv)
     if isinstance(route.proxy, SocksProxy):
         return f"nc -X 5 -x {percent(shlex.quote(f'{route.proxy.host}:{route.proxy.port}'))} %h %p"
-    jump = jump_of(config) if route.name == "direct" and config.proxy_jump and hops else None
+    jump = jump_config(config) if route.name == "direct" and config.proxy_jump and hops else None
     if jump is None:
         return None
     # Not -J: the ssh that it starts does not check our pins.
     through = ("-W", _HOST_BEHIND)
-    words = _command(jump, hop_route(jump), known_hosts, jump_of, through, hops - 1)
+    words = _command(jump, hop_route(jump), known_hosts, through, hops - 1)
     return " ".join(_hop_words(words))
 
 

@@ -16,7 +16,7 @@ from ringtasks.common.cancellation import Cancellation
 
 from .race import Race
 
-__all__ = ["connect", "finish", "listen"]
+__all__ = ["connect", "finish", "listen", "listening_socket"]
 
 _STREAM = socket.SOCK_STREAM
 _AddressInfo = tuple[Any, ...]  # an entry of socket.getaddrinfo
@@ -70,21 +70,35 @@ def listen(host: str, port: int) -> list[socket.socket]:
     :raises OSError: another process uses the port, or the port is reserved for root.
     """
     listeners: list[socket.socket] = []
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=_STREAM):
-        listener = socket.socket(family, kind, protocol)
+    for family, *_, address in socket.getaddrinfo(host, port, type=_STREAM):
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen()
+            listeners.append(listening_socket(family, address))
         except OSError as error:
-            listener.close()
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
                 continue
             for opened in listeners:
                 opened.close()
             raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
-        listeners.append(listener)
     return listeners
+
+
+def listening_socket(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that listens at one address; one of IPv6 takes no connections of IPv4.
+
+    :raises OSError: another process uses the port, it is reserved for root, or there is no such
+        address.
+    """
+    listener = socket.socket(family, _STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _by_family(source: str) -> dict[int, Any]:

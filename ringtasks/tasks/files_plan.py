@@ -76,15 +76,14 @@ def copies(
     :param pulls: copy from the host; else to it.
     """
     from ringtasks.remote.paths import on_host
-    from ringtasks.ssh.master.identity import jump_config
-    from ringtasks.ssh.ssh_command import pins_file, ssh_command
+    from ringtasks.ssh.ssh_command import ssh_command
 
     if config.embedded:
         return []
     path = on_host(config, there).rstrip("/") + ("/" if there.endswith("/") else "")
     steps = []
     for route in planned_routes(config, transport):
-        *shell, login = ssh_command(config, route, pins_file(), jump_config)
+        *shell, login = ssh_command(config, route)
         user, at, host = login.rpartition("@")
         place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"
         argv = ["rsync", "-rlpt", *_flags(options), "-e", shlex.join(shell)]

@@ -49,16 +49,14 @@ class HostPlan:
 
         :raises UsageError: the host does not have the requested route.
         """
-        from ringtasks.ssh.master.identity import jump_config
-        from ringtasks.ssh.ssh_command import pins_file, ssh_command
+        from ringtasks.ssh.ssh_command import ssh_command
 
         if self.config.embedded or self.config.fault is not None:
             return []
-        pins = pins_file()
         return [
             (
                 f"{route.name} {route.address}",
-                shlex.join(ssh_command(self.config, route, pins, jump_config, *self.ssh_options)),
+                shlex.join(ssh_command(self.config, route, *self.ssh_options)),
             )
             for route in planned_routes(self.config, self.transport)
         ]

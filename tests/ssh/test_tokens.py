@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.errors import UsageError
-from ringtasks.ssh.tokens import expand, expand_path, expand_proxy_command, token_values
+from ringtasks.ssh.option_values import expand, expand_path, expand_proxy_command, token_values
 
 VALUES = token_values(
     name="box", address="192.0.2.1", port=2222, user="gpu", local_user="me", alias="pinned"

@@ -8,6 +8,7 @@ from typing import Any
 import paramiko
 
 from ringtasks.errors import UsageError
+from ringtasks.ssh.host_keys import signature_algorithms
 
 __all__ = ["apply", "is_accepted", "may_sign"]
 
@@ -66,10 +67,4 @@ def may_sign(key_type: str, ssh_config: Mapping[str, Any]) -> bool:
 def _is_listed(key_type: str, accepted: str | None) -> bool:
     if accepted is None:
         return True
-    # RFC 8332 section 3: the signatures that an RSA key makes.
-    signatures = (
-        [key_type.replace("ssh-rsa", f"rsa-sha2-{size}") for size in (512, 256)]
-        if key_type.startswith("ssh-rsa")
-        else [key_type]
-    )
-    return any(name in accepted.split(",") for name in signatures)
+    return any(name in accepted.split(",") for name in signature_algorithms(key_type))

@@ -42,8 +42,8 @@ from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.evaluated_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
+from ringtasks.ssh.option_values import expand_path, token_values
 from ringtasks.ssh.settings_files import ignored_by_paramiko
-from ringtasks.ssh.tokens import expand_path, token_values
 
 from .fabric_settings import NoFileError, ssh_file_of
 from .private_keys import key_of_file, key_of_text
@@ -204,7 +204,7 @@ def settle(
         user=ssh.user or ssh_config.get("user") or _user_of(settings),
         port=port,
         host=ssh.host and ssh_config.get("hostname", ssh.host),
-        ssh_config_host=ssh.ssh_config_host or ssh.host or ssh.id,
+        ssh_config_host=ssh.name_in_ssh_config,
         address_family=ssh_config.get("addressfamily", ssh.address_family),
         bind_address=ssh_config.get("bindaddress", ssh.bind_address),
         **limits,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from typing import Any
 
 import fabric
@@ -19,7 +18,7 @@ import paramiko
 from ringtasks.errors import UsageError
 from ringtasks.ssh import openssh
 from ringtasks.ssh.paramiko_private import rules_of
-from ringtasks.ssh.settings_files import NO_FILE, files_of
+from ringtasks.ssh.settings_files import NO_FILE, files_of, version_of
 
 from .fabric_private import mark_as_root, runtime_ssh_file
 
@@ -55,7 +54,7 @@ def shared_settings(file: str | None = None) -> fabric.Config:
     :param file: `SSHConfig.ssh_config_file`.
     :raises FileNotFoundError: the file does not exist.
     """
-    return _settings(file, tuple(_version(path) for path in files_of(file)))
+    return _settings(file, tuple((path, version_of(path)) for path in files_of(file)))
 
 
 def ssh_file_of(settings: fabric.Config, file: str | None) -> str | None:
@@ -101,11 +100,3 @@ def _unread(file: str | None, error: Exception) -> paramiko.SSHConfig:
             f"ssh's configuration cannot be read without ssh: {error}: install OpenSSH's client"
         ) from error
     return paramiko.SSHConfig.from_text(f"Host unread.invalid\n  HostName {file or 'usual'}\n")
-
-
-def _version(path: str) -> object:
-    try:
-        status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat, for each connection
-    except OSError:
-        return path
-    return path, status.st_ino, status.st_size, status.st_mtime_ns

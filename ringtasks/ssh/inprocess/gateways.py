@@ -6,10 +6,9 @@ its ProxyCommand (ssh_config(5); ``sshconnect.c``, ``ssh_proxy_connect``).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paramiko
 
@@ -18,9 +17,6 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.routes import ProcessProxy
 
 from .fabric_private import clone_of
-
-if TYPE_CHECKING:
-    from ringtasks.ssh.proxies import ProxyProcess
 
 __all__ = ["configured_gateway", "opener"]
 
@@ -70,24 +66,18 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
     if not gateway:
         return None
     if isinstance(gateway, str):
-        from ringtasks.ssh.tokens import expand_proxy_command, token_values
+        from ringtasks.ssh.option_values import expand_proxy_command, token_values
+        from ringtasks.ssh.proxies import ProxyProcess, in_users_shell  # few hosts have one
 
         name, user = connection.original_host, connection.user
         alias = connection.ssh_config.get("hostkeyalias", "")
 
         def start(host: str, port: int, _timeout: float) -> ProxyProcess:
             values = token_values(name=name, address=host, port=port, user=user, alias=alias)
-            return _started(expand_proxy_command(gateway, values))
+            return ProxyProcess(ProcessProxy(in_users_shell(expand_proxy_command(gateway, values))))
 
         return start
     return lambda host, port, timeout: _through(gateway, host, port, timeout)
-
-
-def _started(command: str) -> ProxyProcess:
-    from ringtasks.ssh.proxies import ProxyProcess  # few hosts have such a gateway
-
-    shell = os.environ.get("SHELL") or "/bin/sh"
-    return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
 
 
 def _through(gateway: Any, host: str, port: int, timeout: float) -> Any:

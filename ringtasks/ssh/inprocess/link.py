@@ -33,9 +33,6 @@ __all__ = ["InProcessLink"]
 #: Paramiko's exceptions for a lost link.
 _LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 _CHUNK_BYTES = 256 * 1024
-#: Seconds to repeat the request if no session is open any more: a busy host takes its time.
-_LONELY_TIMEOUT = 2.0
-_LONELY_DELAY = 0.05
 _LOOK_INTERVAL = 0.1  # seconds between checks of the link
 #: Seconds between checks for the exit status of a program that has closed its output and runs on.
 _STATUS_INTERVAL = 1.0
@@ -70,7 +67,6 @@ class InProcessLink:
         self.connection = connection
         self._sessions = 0
         self._has_ended = threading.Condition()
-        self._lonely_since: float | None = None
         connection.open()
 
     @property
@@ -100,13 +96,9 @@ class InProcessLink:
     def await_session_end(self, timeout: float) -> bool:
         with self._has_ended:
             if self._sessions:
-                self._lonely_since = None
                 self._has_ended.wait(timeout)
                 return True
-        # The last session may have just ended, before the host noticed it.
-        self._lonely_since = since = self._lonely_since or time.monotonic()
-        time.sleep(min(timeout, _LONELY_DELAY))
-        return time.monotonic() - since < _LONELY_TIMEOUT
+        return False
 
     def open_sftp(self) -> paramiko.SFTPClient:
         with _translated("no SFTP"), self._opened_channel() as channel:
@@ -149,7 +141,6 @@ class InProcessLink:
         channel = None
         try:
             channel = self._open_channel()
-            self._lonely_since = None
             yield channel
         except BaseException:
             if channel is not None:

@@ -30,7 +30,7 @@ from paramiko.common import (
 )
 
 from ringtasks.common.text import bounded
-from ringtasks.ssh.host_keys import Pins
+from ringtasks.ssh.host_keys import Pins, signature_algorithms
 from ringtasks.ssh.paramiko_private import (
     PublicSender,
     PublicTransport,
@@ -43,9 +43,6 @@ __all__ = ["Transport"]
 
 # Paramiko logs its exceptions too; without a handler Python would print all of that on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
-# The names of a known_hosts key type in the negotiation (RFC 8332 section 3).
-_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 # Paramiko prefers CTR with a MAC of its own, and compares that byte by byte in Python (for 32 bytes
 # 0.1 ms a packet). GCM does both at once, in C; OpenSSH prefers it too (ssh_config(5), Ciphers).
@@ -179,7 +176,7 @@ class Transport(PublicTransport):
         self.disconnect_text = bounded(message.get_string().decode("utf-8", "replace"))
 
     def _prefer(self, pins: Pins) -> None:
-        wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]
+        wanted = [name for pin in pins.keys for name in signature_algorithms(pin.type)]
         options = self.get_security_options()
         self.pinned_types = [name for name in wanted if name in options.key_types]
         options.key_types = _first(self.pinned_types, options.key_types)

@@ -17,8 +17,8 @@ from pathlib import Path
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
-from ringtasks.ssh.host_keys import HostKey, Pins
-from ringtasks.ssh.option_values import path_value, percent, token
+from ringtasks.ssh.host_keys import Pins, signature_algorithms
+from ringtasks.ssh.option_values import path_value, percent, quoted
 from ringtasks.ssh.routes import ProcessProxy, Route
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "trust_of",
 ]
 
-# readconf.c, HostKeyAlgorithms; RFC 8332 section 3: the signatures that an ssh-rsa key makes.
-_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CERTIFICATES = "*-cert-v01@openssh.com"
 _NO_QUESTIONS = ("-o", "BatchMode=yes")
 _PLAIN_ALIAS = r"[A-Za-z0-9_.:\[\]-]+\Z"
@@ -85,8 +83,9 @@ def trust_of(pins: Pins, known_hosts: Path, name: str) -> Trust:
     tells_keys = bool(pins.authorities or pins.revoked)
     if not pins.is_pinned:  # "no" would accept a revoked key too
         return Trust("accept-new", known_hosts, name, tells_keys=tells_keys)
-    algorithms = [*([_CERTIFICATES] if pins.authorities else ()), *_algorithms(pins.keys)]
-    return Trust("yes", known_hosts, name, tuple(algorithms), tells_keys)
+    of_keys = dict.fromkeys(name for pin in pins.keys for name in signature_algorithms(pin.type))
+    algorithms = (*([_CERTIFICATES] if pins.authorities else ()), *of_keys)
+    return Trust("yes", known_hosts, name, algorithms, tells_keys)
 
 
 def alias(config: SSHConfig) -> str:
@@ -154,7 +153,7 @@ def master_command(
 
 def control_path_option(control_path: Path) -> str:
     """Return the argument that identifies a master's process."""
-    return f"ControlPath={token(path_value(control_path))}"
+    return f"ControlPath={quoted(path_value(control_path))}"
 
 
 def _master_options(config: SSHConfig, control_path: Path) -> dict[str, str]:
@@ -300,16 +299,7 @@ def _environment(route: Route, environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"SHELL": "/bin/sh"}
 
 
-def _algorithms(pins: Sequence[HostKey]) -> Iterator[str]:
-    seen: set[str] = set()
-    for pin in pins:
-        for name in _ALGORITHMS.get(pin.type, (pin.type,)):
-            if name not in seen:
-                seen.add(name)
-                yield name
-
-
 def _flags(options: Mapping[str, str]) -> Iterator[str]:
     for name, value in options.items():
         # ssh takes the rest of a ProxyCommand's line verbatim.
-        yield from ("-o", f"{name}={value if name == 'ProxyCommand' else token(value)}")
+        yield from ("-o", f"{name}={value if name == 'ProxyCommand' else quoted(value)}")

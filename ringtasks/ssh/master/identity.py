@@ -11,9 +11,11 @@ from ringtasks.common import rehearsal
 from ringtasks.inventory.host_settings import SSHConfig, expand, secrets
 from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.routes import ProcessProxy, routes_of
-from ringtasks.ssh.settings_files import read_files
+from ringtasks.ssh.settings_files import read_files, version_of
 
-__all__ = ["control_name", "jump_config"]
+__all__ = ["MAX_HOPS", "control_name", "jump_config"]
+
+MAX_HOPS = 8  # ends the chain of a jump host that is its own jump host
 
 
 def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> str:
@@ -53,8 +55,8 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
     return [
         *(config.id, config.user, routes, transport, token, jump),
         *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),
-        *(key, key and _version(key), config.ssh_config_file),
-        *(_version(file) for file in read_files(config.ssh_config_file)),
+        *(key, key and version_of(key), config.ssh_config_file),
+        *(version_of(file) for file in read_files(config.ssh_config_file)),
         # A rehearsal neither uses another process's connection nor leaves one for it.
         *([rehearsed] if (rehearsed := rehearsal.token()) else []),
     ]
@@ -64,12 +66,3 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
 def _absolute(path: str) -> str:
     path = os.path.expanduser(path)  # noqa: PTH111
     return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
-
-
-def _version(path: str) -> tuple[int, int, int] | None:
-    """Return values that change when a file does; None if it does not exist."""
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

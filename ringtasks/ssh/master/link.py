@@ -30,10 +30,6 @@ __all__ = ["MuxLink"]
 
 #: Seconds between two requests for a session on a full host, growing from the first to the second.
 _ROOM_DELAYS = (0.005, 0.05)
-#: Seconds to repeat the request if no session is known to be open: one may have just ended, and a
-#: busy host takes its time to notice.
-_LONELY_TIMEOUT = 2.0
-_LONELY_DELAY = 0.05
 #: Seconds for a busy master to answer if it answered a moment ago.
 _PATIENCE = 4 * ANSWER_TIMEOUT
 #: Seconds for which a master that has answered is taken to be responsive.
@@ -64,7 +60,6 @@ class MuxLink:
         self._turn = SessionTurn(self.master.socket)
         self._may_ask = False
         self._refusals = 0
-        self._lonely_since: float | None = None
         self.login_is_silent: bool | None = None
 
     @property
@@ -113,7 +108,7 @@ class MuxLink:
         except BaseException:
             use.end()
             raise
-        self._refusals, self._lonely_since = 0, None
+        self._refusals = 0
 
     def _begin_use(self) -> MasterUse:
         """Mark the master as in use."""
@@ -126,11 +121,8 @@ class MuxLink:
     def await_session_end(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if not usage.count(self.master.socket):
-            self._lonely_since = since = self._lonely_since or time.monotonic()
-            time.sleep(min(timeout, _LONELY_DELAY))
             self._may_ask = True
-            return time.monotonic() - since < _LONELY_TIMEOUT
-        self._lonely_since = None
+            return False
         if self._turn.take(timeout):
             try:
                 shortest, longest = _ROOM_DELAYS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.inventory.host_settings import SSHConfig
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`
     from ringtasks.ssh.dialing import FindWay
 
 __all__ = ["fresh_link", "log_in", "open_link"]
+
+T = TypeVar("T")
 
 
 def open_link(
@@ -58,15 +60,7 @@ def log_in(
     """
     from .log_in import LogIn
 
-    try:
-        return LogIn(config, transport, note, recorder, find_way).run()
-    except UnreachableError:
-        raise
-    except StateFileError as error:  # e.g. an untrusted folder
-        _tell_why_not(config, error)
-    except OSError:  # a full disk
-        pass
-    return None
+    return _unless_impossible(config, LogIn(config, transport, note, recorder, find_way).run)
 
 
 @contextlib.contextmanager
@@ -84,15 +78,7 @@ def fresh_link(
     from .log_in import log_in_anew
     from .running_masters import retire
 
-    try:
-        master = log_in_anew(config, transport, find_way)
-    except UnreachableError:
-        raise
-    except StateFileError as error:
-        _tell_why_not(config, error)
-        master = None
-    except OSError:
-        master = None
+    master = _unless_impossible(config, lambda: log_in_anew(config, transport, find_way))
     if master is None:
         yield None
         return
@@ -108,8 +94,19 @@ def fresh_link(
         retire(master)
 
 
-def _tell_why_not(config: SSHConfig, error: OSError) -> None:
-    """Give one notice that connections are not shared, which is slower but works."""
-    from ringtasks.common.alarms import notify
+def _unless_impossible(config: SSHConfig, log_in: Callable[[], T | None]) -> T | None:
+    """Return the result of a log-in; None: the folder of the sockets cannot be used.
 
-    notify(config.id, f"no control master: {error}; connecting in process")
+    An untrusted folder is named in a notice: connections are not shared, which is slower but works.
+    """
+    try:
+        return log_in()
+    except UnreachableError:
+        raise
+    except StateFileError as error:
+        from ringtasks.common.alarms import notify
+
+        notify(config.id, f"no control master: {error}; connecting in process")
+    except OSError:  # a full disk
+        pass
+    return None

@@ -43,10 +43,10 @@ from .algorithms import preferred_algorithms
 from .command import Command, master_command
 from .control import Control, DeniedError, MasterGoneError
 from .folder import control_folder
-from .identity import jump_config
+from .identity import MAX_HOPS, jump_config
 from .records import Master
 from .stderr_errors import error_of, refused_methods, telling, told
-from .trust import MAX_HOPS, KeyPolicy, KnownHostsFiles, new_file
+from .trust import KeyPolicy, KnownHostsFiles, new_file
 
 __all__ = ["can_master", "start"]
 

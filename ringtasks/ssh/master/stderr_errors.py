@@ -5,14 +5,13 @@ ssh(1) exits with 255 for every failure, so its texts are the only evidence (`fa
 
 from __future__ import annotations
 
-import contextlib
 import re
 
 from ringtasks.common.text import bounded, printable
-from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Reason, RouteError
-from ringtasks.remote.answers import json_fields
+from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.ssh.failure_table import Classified, by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN, Pins
+from ringtasks.ssh.proxies import error_of_cloudflared
 from ringtasks.ssh.routes import Route
 
 __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
@@ -91,7 +90,8 @@ def _of_carrier(said: str, lines: list[str], route: Route) -> Classified:
     if re.search(_HOST_KEY, said):
         return Classified(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
     reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
-    return Classified(reason, _last_words(_telling(said) or lines), "")
+    words = _telling(said) or lines or ["it ended without output"]
+    return Classified(reason, error_of_cloudflared(words) or words[0], "")
 
 
 def _telling(said: str) -> list[str]:
@@ -111,12 +111,3 @@ def _of_host_key(said: str, pins: Pins) -> str:
     else:
         why = pins.demand if pins.is_pinned else "expected the pinned key"
     return f"{shown}, {why}: {IMPOSTOR}"
-
-
-def _last_words(lines: list[str]) -> str:
-    """Return the reason in a proxy's stderr: from cloudflared's JSON log line if there is one."""
-    for line in reversed(lines):
-        if line.startswith("{"):
-            with contextlib.suppress(AnswerError):
-                return json_fields(line).text("error")
-    return lines[0] if lines else "it ended without output"

@@ -22,12 +22,11 @@ from ringtasks.ssh.pins import KnownHosts, names_of_host
 from ringtasks.ssh.routes import Route, hop_route
 
 from .command import Hop, Trust, alias, is_plain, trust_of
-from .identity import jump_config
+from .identity import MAX_HOPS, jump_config
 from .stderr_errors import BAD_CERTIFICATE
 
-__all__ = ["MAX_HOPS", "FirstContact", "KeyPolicy", "KnownHostsFiles", "new_file"]
+__all__ = ["FirstContact", "KeyPolicy", "KnownHostsFiles", "new_file"]
 
-MAX_HOPS = 8  # ends the chain of a jump host that is its own jump host
 # sshkey.c, sshkey_cert_check_authority
 _OTHER_NAME = "name is not a listed principal"
 
@@ -43,7 +42,7 @@ class KeyPolicy:
                 name=config.id,
                 host=route.host,
                 port=route.port,
-                ssh_config_host=config.ssh_config_host or config.host or config.id,
+                ssh_config_host=config.name_in_ssh_config,
             )
         self.config = config
         known = KnownHosts().pins(config)

@@ -36,6 +36,7 @@ from ringtasks.ssh.master.identity import control_name
 from ringtasks.ssh.master.link import MuxLink
 from ringtasks.ssh.master.open import open_link
 from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.session_limit import when_there_is_room
 from tests.support.faulty import Silent, Wire
 from tests.support.fixtures import MakeSshd
 from tests.support.masters import Masters, finish, masters, output
@@ -195,12 +196,8 @@ def test_sessions_beyond_the_host_limit_wait_for_a_free_one(
 def in_time(link: MuxLink, command: str) -> bytes:
     """The output of a command that waits for room."""
     deadline = time.monotonic() + 10
-    while True:
-        try:
-            return finish(link.open_session(command))[1]
-        except SessionRefusedError:
-            assert time.monotonic() < deadline
-            assert link.await_session_end(5)
+    session = when_there_is_room(link, lambda: link.open_session(command), deadline=deadline)
+    return finish(session)[1]
 
 
 def test_link_detects_that_its_master_has_ended(link: MuxLink) -> None:
