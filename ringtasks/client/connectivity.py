@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import (
     OtherProgramError,
@@ -28,6 +27,7 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution, ExecutionOptions
+from ringtasks.ssh.failure_table import Classified
 from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
@@ -173,13 +173,7 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
     return Probe(config.id, link.route, link.master.address, latency_ms, is_old=True)
 
 
-class _Fault(NamedTuple):
-    reason: Reason
-    evidence: str
-    advice: str = ""
-
-
-def _fault(link: Link, config: SSHConfig) -> _Fault | None:
+def _fault(link: Link, config: SSHConfig) -> Classified | None:
     """Return the fault of a host that accepted the log-in; None if it runs ``true``.
 
     :raises LinkLostError: the link failed, or the host refuses to start the program.
@@ -190,13 +184,13 @@ def _fault(link: Link, config: SSHConfig) -> _Fault | None:
     if ending.unproven is not None:
         other = OtherProgramError("", bounded(ending.unproven), ending.status)
         advise_on_gateway(other, has_terminal=False)
-        return _Fault(Reason.OTHER_PROGRAM, other.evidence, other.advice)
+        return Classified(Reason.OTHER_PROGRAM, other.evidence, other.advice)
     if ending.lost is not None:
-        return _Fault(Reason.LINK_LOST, ending.lost)
+        return Classified(Reason.LINK_LOST, ending.lost)
     if ending.timed_out:
-        return _Fault(Reason.TIMED_OUT, "logged in, but 'true' did not end")
+        return Classified(Reason.TIMED_OUT, "logged in, but 'true' did not end")
     if ending.status:
-        return _Fault(Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
+        return Classified(Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
     return None
 
 
@@ -220,9 +214,9 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
         return Probe(config.id, route.name, address, None, failure)
     except NotStartedError as error:
         refused = NoChannelError(config.id, error.request, printable(str(error)))
-        fault = _Fault(Reason.OTHER_PROGRAM, refused.evidence, refused.advice)
+        fault = Classified(Reason.OTHER_PROGRAM, refused.evidence, refused.advice)
     except LinkLostError as error:
-        fault = _Fault(Reason.LINK_LOST, str(error))
+        fault = Classified(Reason.LINK_LOST, str(error))
     if fault is not None:
         failure = RouteError(
             config.id,

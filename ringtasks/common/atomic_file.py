@@ -12,14 +12,18 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def replace_file(
-    path: Path, content: bytes | str, *, mode: int = 0o600, draft: Path | None = None
+    path: Path,
+    content: bytes | str,
+    *,
+    mode: int = 0o600,
+    draft: Path | None = None,
+    is_synced: bool = False,
 ) -> None:
     """Give the file this content; a symbolic link in its place is replaced.
 
-    It is not synced to the disk: after a power failure it may be damaged.
-
     :param draft: a path in the same folder that one writer at a time uses: a draft that a killed
         writer left is overwritten. None: a random name, which no other writer has.
+    :param is_synced: write it to the disk first; else it may be damaged after a power failure.
     :raises OSError: it cannot be written; no draft is left.
     """
     flags = _FLAGS | (os.O_EXCL if draft is None else os.O_TRUNC)
@@ -28,6 +32,9 @@ def replace_file(
         with os.fdopen(os.open(draft, flags, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)  # for an existing draft, or an odd umask
             file.write(content.encode() if isinstance(content, str) else content)
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

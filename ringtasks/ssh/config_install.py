@@ -5,14 +5,13 @@ Each file is replaced atomically, and keeps its mode; a symbolic link stays one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
-import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import StateFileError
 
@@ -74,14 +73,15 @@ def write(change: FileChange) -> None:
     :raises StateFileError: the file cannot be written.
     """
     target = Path(os.path.realpath(change.file))
-    if target.exists() and not target.stat().st_mode & 0o200:  # also if we are root
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+    if not mode & 0o200:  # also if we are root
         raise StateFileError(str(target), f"is read-only; {change.summary}: do that by hand")
     try:
         if change.content is None:
             target.unlink(missing_ok=True)
             return
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(target, change.content)
+        replace_file(target, change.content, mode=mode, is_synced=True)
     except OSError as error:
         raise StateFileError(str(target), f"cannot be written: {error.strerror}") from error
 
@@ -143,18 +143,3 @@ def _read(file: Path) -> bytes:
         return b""
     except OSError as error:
         raise StateFileError(str(file), f"cannot be read: {error.strerror}") from error
-
-
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, draft = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).replace(target)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise

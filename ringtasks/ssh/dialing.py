@@ -26,7 +26,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 
 from . import rehearsal, tcp
 from .race import HEAD_START, Race
-from .routes import ProcessProxy, Route, SocksProxy
+from .routes import ProcessProxy, Route, RouteRefusedError, SocksProxy
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -265,9 +265,8 @@ class RouteAttempt:
         if isinstance(error, TimeoutError) and self._gateway is None:
             return self.out_of_time()
         from .failure_table import classify  # with the table of failures, for failures alone
-        from .proxies import ProxyRefusedError
 
-        if isinstance(error, ProxyRefusedError | rehearsal.RehearsedError):
+        if isinstance(error, RouteRefusedError):
             return self._failure(error.reason, error.evidence, error.advice)
         if self._proxy is not None:
             return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())

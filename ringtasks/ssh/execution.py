@@ -311,8 +311,10 @@ class Execution:
         """End the processes on the host, verify that they are gone, take their last output."""
         if self._options.is_stop:
             return StopOutcome(is_gone=None)
-        with contextlib.suppress(LinkLostError):
-            self._await_hello(session)
+        if self._answer.pid is None:  # the command may run before its first bytes arrive
+            limit = time.monotonic() + _HELLO_TIMEOUT
+            with contextlib.suppress(LinkLostError):
+                self._receive_until(session, limit, is_draining=True, is_until_mark=True)
         if self._answer.pid is None:
             return StopOutcome(is_gone=None)
         stopped = stop(
@@ -322,16 +324,6 @@ class Execution:
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
         return stopped
-
-    def _await_hello(self, session: Session) -> None:
-        """Wait for the process id to stop: the command may run before its first bytes arrive."""
-        deadline = time.monotonic() + _HELLO_TIMEOUT
-        while self._answer.pid is None and time.monotonic() < deadline:
-            happened = session.receive(_remaining(deadline))
-            if isinstance(happened, Exited):
-                return
-            if happened is not None:
-                self._take(happened.stream, happened.chunk)
 
 
 class _CancelledError(Exception):
@@ -360,27 +352,14 @@ def stop(
 
     text = stop_run_script(pid, run_id, grace, with_sudo=with_sudo)
     script = Script(text, run_id=f"stop-{run_id}", is_own=True)
-    try:
-        return _stop_over(link, script)
-    except SessionRefusedError:
-        return _stop_over_spare(spare_link, script)
-    except LinkLostError:
-        return StopOutcome(is_gone=None)
-
-
-def _stop_over_spare(spare_link: Callable[[], Link] | None, script: Script) -> StopOutcome:
-    if spare_link is None:
-        return StopOutcome(is_gone=None)
-    try:
-        link = spare_link()
-    except RingtasksError:
-        return StopOutcome(is_gone=None)
-    try:
-        return _stop_over(link, script)
-    except LinkLostError:
-        return StopOutcome(is_gone=None)
-    finally:
-        link.close()
+    with contextlib.suppress(LinkLostError, RingtasksError):
+        try:
+            return _stop_over(link, script)
+        except SessionRefusedError:
+            if spare_link is not None:
+                with contextlib.closing(spare_link()) as spare:
+                    return _stop_over(spare, script)
+    return StopOutcome(is_gone=None)
 
 
 def _stop_over(link: Link, script: Script) -> StopOutcome:

@@ -228,7 +228,7 @@ class Classified(NamedTuple):
 
     reason: Reason
     evidence: str
-    advice: str
+    advice: str = ""
 
 
 def classify(error: BaseException) -> Classified:

@@ -17,11 +17,10 @@ from ringtasks.errors import AnswerError, Reason
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.programs import Program
 
-from .routes import PROGRAMS, ProcessProxy, SocksProxy
+from .routes import PROGRAMS, ProcessProxy, RouteRefusedError, SocksProxy
 
 __all__ = [
     "ProxyProcess",
-    "ProxyRefusedError",
     "connect_socks",
     "error_of_cloudflared",
     "in_users_shell",
@@ -35,28 +34,20 @@ _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the co
 _TIED = Program(__file__, "proxy_program.sh")
 
 
-class ProxyRefusedError(OSError):
-    """The proxy could not be used: ``reason``, and ``advice`` if it differs from the usual."""
-
-    def __init__(self, reason: Reason, evidence: str, advice: str = "") -> None:
-        super().__init__(evidence)
-        self.reason, self.evidence, self.advice = reason, evidence, advice
-
-
 class ProxyProcess:
     """A running proxy program and our end (``sock``) of its stdin and stdout.
 
     It has a process group of its own, and `close` ends the whole group: cloudflared outlives ssh
     while it is still connecting.
 
-    :raises ProxyRefusedError: the program is not installed or does not start.
+    :raises RouteRefusedError: the program is not installed or does not start.
     """
 
     def __init__(self, proxy: ProcessProxy) -> None:
         program = proxy.argv[0]
         found = shutil.which(program)
         if found is None:
-            raise ProxyRefusedError(
+            raise RouteRefusedError(
                 Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
             )
         self._program = program
@@ -74,7 +65,7 @@ class ProxyProcess:
             )
         except OSError as error:
             self.sock.close()
-            raise ProxyRefusedError(Reason.PROXY_FAILED, f"{program}: {error.strerror}") from error
+            raise RouteRefusedError(Reason.PROXY_FAILED, f"{program}: {error.strerror}") from error
         finally:
             theirs.close()
         self._said = b""
@@ -124,7 +115,7 @@ def in_users_shell(command: str) -> tuple[str, ...]:
 def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> socket.socket:
     """Connect to ``host:port`` through a SOCKS5 proxy.
 
-    :raises ProxyRefusedError: the proxy cannot be reached, or refuses.
+    :raises RouteRefusedError: the proxy cannot be reached, or refuses.
     """
     from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
     from python_socks.sync import Proxy
@@ -133,7 +124,7 @@ def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> so
     try:
         connected: socket.socket = Proxy.from_url(at).connect(host, port, timeout=timeout)
     except (ProxyConnectionError, ProxyError, ProxyTimeoutError, OSError) as error:
-        raise ProxyRefusedError(
+        raise RouteRefusedError(
             Reason.PROXY_FAILED, f"{at}: {error}", "check RINGTASKS_TAILSCALE_PROXY"
         ) from error
     return connected

@@ -25,11 +25,11 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, UsageError
 
 from .host_keys import IMPOSTOR
-from .routes import ROUTE_NAMES
+from .routes import ROUTE_NAMES, RouteRefusedError
 from .stream import Stream
 
 __all__ = [
-    "RehearsedError", "announce", "check", "check_hosts", "cuts", "mark", "mark_of_loss", "oppose",
+    "announce", "check", "check_hosts", "cuts", "mark", "mark_of_loss", "oppose",
     "planned", "summary", "watch",
 ]  # fmt: skip
 
@@ -43,14 +43,6 @@ _EXPECTED = (
     f"FAILURE: {', '.join(_FINAL)}, slow:TIME (to connect), cut:TIME (after it has connected), "
     "such as slow:2s"
 )
-
-
-class RehearsedError(OSError):
-    """A route that fails on purpose."""
-
-    def __init__(self, reason: Reason, evidence: str) -> None:
-        super().__init__(evidence)
-        self.reason, self.evidence, self.advice = reason, evidence, ""
 
 
 class _RehearsedFault(NamedTuple):
@@ -83,7 +75,7 @@ def oppose(host: str, route: str, deadline: float, cancellation: Cancellation) -
     """Let a route fail, or be slow, before it is connected.
 
     :returns: a connection without an answer, for a silent host; None: connect the route.
-    :raises RehearsedError: the route fails at once.
+    :raises RouteRefusedError: the route fails at once.
     :raises TimeoutError: no answer by the (monotonic) deadline, or cancelled.
     """
     for fault in _faults_of(host, route):
@@ -100,10 +92,10 @@ def oppose(host: str, route: str, deadline: float, cancellation: Cancellation) -
         elif fault.failure == "silent":
             return _silence()
         elif fault.failure == "down":
-            raise RehearsedError(Reason.REFUSED, "Connection refused")
+            raise RouteRefusedError(Reason.REFUSED, "Connection refused")
         else:
             evidence = "host key changed: got a key of the rehearsal, expected the pinned key"
-            raise RehearsedError(Reason.HOST_KEY, f"{evidence}: {IMPOSTOR}")
+            raise RouteRefusedError(Reason.HOST_KEY, f"{evidence}: {IMPOSTOR}")
     return None
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.errors import UsageError
+from ringtasks.errors import Reason, UsageError
 from ringtasks.inventory.host_settings import SSHConfig, addresses, expand
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "ProxyProgram",
     "Route",
     "RouteKind",
+    "RouteRefusedError",
     "SocksProxy",
     "hop_route",
     "only",
@@ -100,6 +101,14 @@ class ProxyProgram(NamedTuple):
     needed_for: str
     if_missing: str
     """The advice if it is not installed."""
+
+
+class RouteRefusedError(OSError):
+    """A route cannot be used: ``reason``, and ``advice`` if it differs from the usual."""
+
+    def __init__(self, reason: Reason, evidence: str, advice: str = "") -> None:
+        super().__init__(evidence)
+        self.reason, self.evidence, self.advice = reason, evidence, advice
 
 
 class RouteKind(NamedTuple):

@@ -23,7 +23,7 @@ from .records import Master
 
 __all__ = [
     "client_control_path", "drop_link", "keep_link", "linked_hosts", "remove_dead_links",
-    "set_link", "sockets",
+    "sockets",
 ]  # fmt: skip
 
 _PREFIX = "h-"
@@ -41,24 +41,18 @@ def client_control_path(config: SSHConfig) -> str:
     return f"{folder}/{_beginning(config)}%r"
 
 
-def set_link(config: SSHConfig, master: Master) -> None:
+def keep_link(config: SSHConfig, master: Master) -> None:
     """Point the host's link to a master, if the user's name can be part of a file name."""
     link = _link(config, master.socket.parent)
     if link is None:
         return
+    with contextlib.suppress(OSError):
+        if os.readlink(link) == master.socket.name:  # noqa: PTH115  # fast
+            return
     draft = link.with_name(f"{link.name}.{os.urandom(3).hex()}")
     with contextlib.suppress(OSError):  # ssh then logs in by itself
         draft.symlink_to(master.socket.name)
         draft.replace(link)
-
-
-def keep_link(config: SSHConfig, master: Master) -> None:
-    """Point the host's link to a master, unless it does already."""
-    link = _link(config, master.socket.parent)
-    with contextlib.suppress(OSError):
-        if link is None or os.readlink(link) == master.socket.name:  # noqa: PTH115  # fast
-            return
-    set_link(config, master)
 
 
 def linked_hosts(configs: Iterable[SSHConfig]) -> list[SSHConfig]:

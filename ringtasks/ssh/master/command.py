@@ -15,11 +15,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.local_user import expanded_home
-from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 from ringtasks.ssh.host_keys import Pins, signature_algorithms
 from ringtasks.ssh.option_values import path_value, percent, quoted
 from ringtasks.ssh.routes import ProcessProxy, Route
+from ringtasks.ssh.ssh_command import identity_file
 
 __all__ = [
     "Command",
@@ -222,11 +222,9 @@ def _key_algorithms(trust: Trust) -> str:
 
 
 def _identity_options(config: SSHConfig) -> dict[str, str]:
-    if not config.key_path:
-        return {}
+    key = identity_file(config)
     # Not -i: it checks for the file before the percent expansion.
-    path = expanded_home(expand(config.key_path)).absolute()
-    return {"IdentityFile": path_value(path), "IdentitiesOnly": "yes"}
+    return {"IdentityFile": path_value(key), "IdentitiesOnly": "yes"} if key is not None else {}
 
 
 def _address(config: SSHConfig, route: Route, *, is_dialling: bool = True) -> Iterator[str]:

@@ -194,7 +194,7 @@ class Control:
             raise _unexpected(answer)
         if answer.request_id != self._last_request_id:
             raise _unexpected(answer)
-        if isinstance(answer, (wire.Denied, wire.FailureReply)):
+        if isinstance(answer, wire.Refused):
             raise DeniedError(answer.reason)
         if not isinstance(answer, kind):
             raise _unexpected(answer)

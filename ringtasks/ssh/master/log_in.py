@@ -36,7 +36,7 @@ from ringtasks.ssh.routes import Route
 from ringtasks.ssh.settings_files import is_configured
 
 from . import locks, records
-from .client_links import drop_link, set_link
+from .client_links import drop_link, keep_link
 from .folder import check_sockets, control_folder
 from .identity import control_name
 from .link import MuxLink
@@ -114,7 +114,7 @@ class LogIn:
         if master is None:
             return None
         if self._is_usual:
-            set_link(self._config, master)
+            keep_link(self._config, master)
         self._note(outcome(self._config.id, master.route, attempt.arrived()))
         return find(self._config, self._transport)
 

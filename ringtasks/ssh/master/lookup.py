@@ -6,6 +6,7 @@ used only if it answers, and only if the keys that it trusted are the pinned one
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
@@ -15,7 +16,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 
 from . import client_links, records
-from .control import answer_of
+from .control import answer_of, answers
 from .folder import control_folder
 from .identity import control_name
 from .link import MuxLink
@@ -50,18 +51,12 @@ def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
 
 def usable_master(config: SSHConfig) -> Master | None:
     """Return the master that `find` would use; unlike it, put none aside."""
-    try:
+    with contextlib.suppress(StateFileError, OSError):
         name = control_name(config, None, os.environ)
         master = records.last_started(control_folder(), name)
-        if master is None or not _is_trusted(master, config):
-            return None
-        control = answer_of(master)
-    except (StateFileError, OSError):
-        return None
-    if control is None:
-        return None
-    control.close()
-    return master
+        if master is not None and _is_trusted(master, config) and answers(master):
+            return master
+    return None
 
 
 def drop_stale_links(configs: Iterable[SSHConfig]) -> None:

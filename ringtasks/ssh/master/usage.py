@@ -21,7 +21,7 @@ from .control import answers
 from .locks import try_lock
 from .records import Master
 
-__all__ = ["MasterUse", "SessionTurn", "UsageMark", "count", "last_used"]
+__all__ = ["MasterUse", "SessionTurn", "count", "last_used"]
 
 _MARK = ".use-"
 _QUEUE = ".queue"
@@ -32,49 +32,8 @@ _QUEUE = ".queue"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class UsageMark:
-    """A session's use of the master behind ``socket``, until `release`."""
-
-    def __init__(self, socket: Path) -> None:
-        """Make the mark; on a full or read-only disk, go on without one.
-
-        :raises OSError: the folder is gone, or cannot be used.
-        """
-        self._socket = socket
-        self._descriptor: int | None = None
-        not_for_children(self)
-        try:
-            self._make()
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-
-    def _make(self) -> None:
-        while self._descriptor is None:
-            self._path = f"{self._socket}{_MARK}{os.urandom(6).hex()}"
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds the lock for a moment at most
-            if os.fstat(descriptor).st_nlink:
-                self._descriptor = descriptor
-            else:  # `count` came first and removed it as an ended process's mark
-                os.close(descriptor)
-
-    def descriptors(self) -> list[int]:
-        """Return the descriptor of the mark, if there is one."""
-        return [] if self._descriptor is None else [self._descriptor]
-
-    def release(self) -> None:
-        """Remove the mark: the session is over. Safe to repeat."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)  # noqa: PTH108  # hot
-            os.close(descriptor)
-            _touch(self._socket)
-
-
 class MasterUse:
-    """One session's use of a master, and the time limits of the session.
+    """One session's use of a master, of which a mark tells other processes.
 
     :param timeout: seconds for the host to open a channel.
     :param silence_timeout: seconds without a message after which the session checks that the master
@@ -91,8 +50,28 @@ class MasterUse:
         on_end: Callable[[], None],
     ) -> None:
         self._master, self.timeout, self.silence_timeout = master, timeout, silence_timeout
-        self._mark = UsageMark(master.socket)
+        self._descriptor: int | None = None
+        not_for_children(self)
+        try:
+            self._make_mark()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
         self._on_end: Callable[[], None] | None = on_end
+
+    def _make_mark(self) -> None:
+        while self._descriptor is None:
+            self._path = f"{self._master.socket}{_MARK}{os.urandom(6).hex()}"
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds the lock for a moment at most
+            if os.fstat(descriptor).st_nlink:
+                self._descriptor = descriptor
+            else:  # `count` came first and removed it as an ended process's mark
+                os.close(descriptor)
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptor of the mark, if there is one."""
+        return [] if self._descriptor is None else [self._descriptor]
 
     def is_master_alive(self) -> bool:
         """Return True if the master answers."""
@@ -105,8 +84,14 @@ class MasterUse:
             os.kill(self._master.pid, signal.SIGWINCH)
 
     def end(self) -> None:
-        """Release the master. Safe to repeat."""
-        self._mark.release()
+        """Release the master: the session is over. Safe to repeat."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108  # hot
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.utime(f"{self._master.socket}.json")  # see `last_used`
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
@@ -191,8 +176,3 @@ def _is_in_use(mark: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
-
-
-def _touch(socket: Path) -> None:
-    with contextlib.suppress(OSError):
-        os.utime(f"{socket}.json")

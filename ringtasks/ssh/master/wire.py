@@ -23,13 +23,12 @@ __all__ = [
     "VERSION",
     "Alive",
     "Answer",
-    "Denied",
     "ExitMessage",
-    "FailureReply",
     "Frames",
     "Hello",
     "NewSession",
     "Ok",
+    "Refused",
     "SessionOpened",
     "TtyAllocFail",
     "alive_check",
@@ -90,15 +89,8 @@ class Ok(NamedTuple):
     request_id: int
 
 
-class Denied(NamedTuple):
-    """The master's user refused the request (ssh_config(5), ``ControlMaster ask``)."""
-
-    request_id: int
-    reason: str
-
-
-class FailureReply(NamedTuple):
-    """The request failed."""
+class Refused(NamedTuple):
+    """The request failed, or the master's user has denied it (ssh_config(5), ControlMaster ask)."""
 
     request_id: int
     reason: str
@@ -131,7 +123,7 @@ class TtyAllocFail(NamedTuple):
     session_id: int
 
 
-Answer = Hello | Ok | Denied | FailureReply | ExitMessage | Alive | SessionOpened | TtyAllocFail
+Answer = Hello | Ok | Refused | ExitMessage | Alive | SessionOpened | TtyAllocFail
 
 
 def hello() -> bytes:
@@ -261,8 +253,8 @@ def _decode_hello(fields: _MessageReader) -> Hello:
 _DECODERS: dict[int, Callable[[_MessageReader], Answer]] = {
     _MSG_HELLO: _decode_hello,
     _S_OK: lambda fields: Ok(fields.u32()),
-    _S_PERMISSION_DENIED: lambda fields: Denied(fields.u32(), fields.text()),
-    _S_FAILURE: lambda fields: FailureReply(fields.u32(), fields.text()),
+    _S_PERMISSION_DENIED: lambda fields: Refused(fields.u32(), fields.text()),
+    _S_FAILURE: lambda fields: Refused(fields.u32(), fields.text()),
     _S_EXIT_MESSAGE: lambda fields: ExitMessage(fields.u32(), fields.u32()),
     _S_ALIVE: lambda fields: Alive(fields.u32(), fields.u32()),
     _S_SESSION_OPENED: lambda fields: SessionOpened(fields.u32(), fields.u32()),

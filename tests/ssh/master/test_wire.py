@@ -12,13 +12,12 @@ from ringtasks.errors import ProtocolError
 from ringtasks.ssh.master import wire
 from ringtasks.ssh.master.wire import (
     Alive,
-    Denied,
     ExitMessage,
-    FailureReply,
     Frames,
     Hello,
     NewSession,
     Ok,
+    Refused,
     SessionOpened,
     TtyAllocFail,
 )
@@ -80,11 +79,11 @@ def test_mux_request_bytes_equal_those_of_openssh(sent: bytes, expected: bytes) 
         ),
         pytest.param(b"\x80\x00\x00\x01\x00\x00\x00\x07", Ok(7), id="reply_ok"),
         pytest.param(
-            b"\x80\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00\x02no", Denied(7, "no"), id="denied"
+            b"\x80\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00\x02no", Refused(7, "no"), id="denied"
         ),
         pytest.param(
             b"\x80\x00\x00\x03\x00\x00\x00\x07\x00\x00\x00\x02no",
-            FailureReply(7, "no"),
+            Refused(7, "no"),
             id="failure",
         ),
         pytest.param(
