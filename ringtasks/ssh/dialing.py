@@ -40,15 +40,11 @@ Gateway = Callable[[str, int, float], Any]
 
 
 class KnownWay(NamedTuple):
-    """A host's address, and the gateway to it, by Fabric's settings and ``~/.ssh/config``.
-
-    ``is_open_to_ssh`` False: the way was not looked for, so no ssh can be told it.
-    """
+    """A host's address, and the gateway to it, by Fabric's settings and ``~/.ssh/config``."""
 
     config: SSHConfig
     gateway: Gateway | None = None
     close_gateway: Callable[[], None] = lambda: None
-    is_open_to_ssh: bool = True
 
 
 #: Returns the way to a host over any route, or over the named one.

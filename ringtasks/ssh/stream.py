@@ -47,11 +47,9 @@ class Stream:
     :param on_close: called once, after the socket is closed (for example to end a proxy process).
     """
 
-    def __init__(
-        self, sock: Any, *, early: bytes = b"", on_close: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, sock: Any, *, on_close: Callable[[], None] | None = None) -> None:
         self._sock = sock
-        self._early, self._taken = early, 0
+        self._early, self._taken = b"", 0
         self._on_close = on_close
         self._is_tcp = _is_tcp(sock)
         self._is_shared = False

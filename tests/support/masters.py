@@ -39,7 +39,7 @@ class Masters:
 
     def link(self, config: SSHConfig | None = None, transport: str | None = None) -> MuxLink:
         """Over the master for the host, started if there is none."""
-        link = open_link(config or self.config, transport, lambda _: None, find_way=find_way)
+        link = open_link(config or self.config, transport, lambda _: None, find_way)
         assert link is not None
         return link
 

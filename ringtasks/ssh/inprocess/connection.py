@@ -388,7 +388,7 @@ class Connection(DialledConnection):
             return None
         from ringtasks.ssh.master.open import open_link
 
-        return open_link(self._for_master, self._transport_name, self._report, find_way=find_way)
+        return open_link(self._for_master, self._transport_name, self._report, find_way)
 
     def _in_process(self) -> Connection:
         """Return this connection, or its twin, over Paramiko."""

@@ -60,7 +60,7 @@ class LogIn:
     :param note: receives the routes that failed, and the one that works.
     :param recorder: the health of the routes; None: the health file.
     :param find_way: finds the way to a host with a jump host, or one that ``~/.ssh/config`` may
-        know; None: such a host is left to a connection in process.
+        know.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class LogIn:
         config: SSHConfig,
         transport: str | None,
         note: Callable[[HostOutcome], None],
-        recorder: HealthRecorder | None = None,
-        find_way: FindWay | None = None,
+        recorder: HealthRecorder | None,
+        find_way: FindWay,
     ) -> None:
         self._config, self._transport, self._note = config, transport, note
         self._recorder, self._find_way = recorder, find_way
@@ -128,9 +128,7 @@ class LogIn:
         )
 
 
-def log_in_anew(
-    config: SSHConfig, transport: str | None, find_way: FindWay | None
-) -> Master | None:
+def log_in_anew(config: SSHConfig, transport: str | None, find_way: FindWay) -> Master | None:
     """Log in as `LogIn` does, for the caller alone; None: no control master can hold it.
 
     :raises UnreachableError: no route works.
@@ -149,17 +147,15 @@ def log_in_anew(
         way.close_gateway()
 
 
-def _way(config: SSHConfig, transport: str | None, find_way: FindWay | None) -> KnownWay:
+def _way(config: SSHConfig, transport: str | None, find_way: FindWay) -> KnownWay:
     if not (config.proxy_jump or is_configured(config.ssh_config_file)):
         return KnownWay(config)
-    if find_way is None:
-        return KnownWay(config, is_open_to_ssh=False)
     return find_way(config, transport)
 
 
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
-    known = with_jump_host(config) if way.is_open_to_ssh else None
+    known = with_jump_host(config)
     if known is not None and way.gateway is not None and (only := attempt.only_route):
         master = _started_by_ssh_alone(known, only, attempt, name)
         if master is not None:

@@ -31,32 +31,32 @@ def open_link(
     config: SSHConfig,
     transport: str | None,
     note: Callable[[HostOutcome], None],
-    recorder: HealthRecorder | None = None,
-    find_way: FindWay | None = None,
+    find_way: FindWay,
 ) -> MuxLink | None:
     """Open the link; None: no control master can hold this connection: keep it in process.
 
     :param note: if a master was started, receives the routes that failed, and the one that works.
-    :param recorder: the health of the routes; None: the health file.
     :param find_way: see `LogIn`.
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
     if why_no_master(config) is not None:
         return None
-    return find(config, transport) or log_in(config, transport, note, recorder, find_way)
+    return find(config, transport) or log_in(config, transport, note, None, find_way)
 
 
 def log_in(
     config: SSHConfig,
     transport: str | None,
     note: Callable[[HostOutcome], None],
-    recorder: HealthRecorder | None = None,
-    find_way: FindWay | None = None,
+    recorder: HealthRecorder | None,
+    find_way: FindWay,
 ) -> MuxLink | None:
     """Open a link over a new control master; None: no master can hold this connection.
 
-    The parameters and errors are those of `open_link`.
+    The other parameters and the errors are those of `open_link`.
+
+    :param recorder: the health of the routes; None: the health file.
     """
     from .log_in import LogIn
 
@@ -65,7 +65,7 @@ def log_in(
 
 @contextlib.contextmanager
 def fresh_link(
-    config: SSHConfig, transport: str | None, find_way: FindWay | None = None
+    config: SSHConfig, transport: str | None, find_way: FindWay
 ) -> Iterator[MuxLink | None]:
     """Log in anew, as `open_link` does; the master ends with the block.
 

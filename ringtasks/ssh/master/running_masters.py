@@ -55,12 +55,13 @@ def retire(master: Master) -> bool:
     """
     records.withdraw(master)
     if not processes.is_stopped(master.pid):
-        with contextlib.suppress(OSError, ProtocolError, DeniedError):
-            control = Control.connect(master.socket, min(END_TIMEOUT, ANSWER_TIMEOUT))
-            with contextlib.closing(control):
-                control.terminate(min(END_TIMEOUT, ANSWER_TIMEOUT))
+        with (
+            contextlib.suppress(OSError, ProtocolError, DeniedError),
+            contextlib.closing(Control.connect(master.socket, ANSWER_TIMEOUT)) as control,
+        ):
+            control.terminate(ANSWER_TIMEOUT)
         processes.await_no_master(master.pid, master.socket, END_TIMEOUT)
-    is_gone = _end(master.pid, master.socket, END_TIMEOUT)
+    is_gone = _end(master.pid, master.socket)
     if is_gone:
         records.discard(master.socket)
         remove_dead_links(master.socket.parent)
@@ -86,11 +87,10 @@ def cap(limit: int = DEFAULT_LIMIT) -> int:
     """
     known = listing()
     idle = sorted((m for m in known if not m.sessions), key=lambda m: m.last_used)
-    ended = 0
-    for candidate in idle[: max(0, len(known) - limit)]:
+    surplus = idle[: max(0, len(known) - limit)]
+    for candidate in surplus:
         put_aside(candidate.master)
-        ended += 1
-    return ended
+    return len(surplus)
 
 
 def put_aside(master: Master) -> None:
@@ -120,18 +120,18 @@ def _end_unless_used(pid: int, socket: Path) -> None:
     is_master = processes.is_master(pid, socket)
     if is_master and usage.count(socket) and not processes.is_stopped(pid):
         return  # it ends by itself after its last session (ControlPersist)
-    if not is_master or _end(pid, socket, END_TIMEOUT):
+    if not is_master or _end(pid, socket):
         records.discard(socket)
 
 
-def _end(pid: int, socket: Path, timeout: float) -> bool:
+def _end(pid: int, socket: Path) -> bool:
     """Return True if it is gone, or was not a master of ours."""
     processes.kill(pid, socket, signal.SIGTERM)
     # A stopped process ends only on SIGKILL.
-    if not processes.is_stopped(pid) and processes.await_no_master(pid, socket, timeout):
+    if not processes.is_stopped(pid) and processes.await_no_master(pid, socket, END_TIMEOUT):
         return True
     processes.kill(pid, socket, signal.SIGKILL)
-    return processes.await_no_master(pid, socket, timeout)
+    return processes.await_no_master(pid, socket, END_TIMEOUT)
 
 
 def _live(folder: Path) -> Iterator[Master]:

@@ -22,6 +22,7 @@ from ringtasks import SSHConfig
 from ringtasks.errors import Reason, StateFileError, UnreachableError
 from ringtasks.inventory.state_files import state_folder
 from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.inprocess.connection import find_way
 from ringtasks.ssh.link import (
     STDERR,
     STDOUT,
@@ -254,9 +255,11 @@ def test_processes_that_start_concurrently_share_one_master(
     server = make_sshd()  # whose MaxStartups is the usual one
     program = (
         "import sys; from ringtasks import SSHConfig; "
+        "from ringtasks.ssh.dialing import KnownWay; "
         "from ringtasks.ssh.master.open import open_link; "
         "config = SSHConfig(*sys.argv[1:2], int(sys.argv[2]), sys.argv[3], sys.argv[4]); "
-        "print(open_link(config, None, lambda _: None).master.pid)"
+        "find_way = lambda config, _: KnownWay(config); "
+        "print(open_link(config, None, lambda _: None, find_way).master.pid)"
     )
     arguments = (server.address, str(server.port), server.user, str(client_key))
 
@@ -457,7 +460,7 @@ def test_encrypted_key_is_reported_without_a_passphrase_prompt(
     config = replace(masters.config, host=server.address, port=server.port, key_path=str(key))
 
     with pytest.raises(UnreachableError, match="ssh-add"):
-        open_link(config, None, lambda _: None)
+        open_link(config, None, lambda _: None, find_way)
 
 
 def test_failed_master_reports_its_reason_and_leaves_no_file(
@@ -467,7 +470,7 @@ def test_failed_master_reports_its_reason_and_leaves_no_file(
     config = replace(masters.config, host=server.address, port=server.port)
 
     with pytest.raises(UnreachableError) as caught:
-        open_link(config, None, lambda _: None)
+        open_link(config, None, lambda _: None, find_way)
 
     assert [failure.reason for failure in caught.value.failures] == [Reason.AUTHENTICATION]
     assert masters.running() == []
@@ -490,7 +493,7 @@ def test_master_refuses_an_impostor(masters: Masters, sshd: Sshd) -> None:
     KnownHosts().pin(masters.config, HostKey.parse(pinned))
 
     with pytest.raises(UnreachableError) as caught:
-        open_link(masters.config, None, lambda _: None)
+        open_link(masters.config, None, lambda _: None, find_way)
 
     (failure,) = caught.value.failures
     assert failure.reason is Reason.HOST_KEY
@@ -503,7 +506,7 @@ def test_server_that_falls_silent_during_login_times_out(masters: Masters, sshd:
         config = replace(masters.config, port=wire.port, connect_timeout=1)
         wire.freeze_after(100)  # the client's banner, and part of its first message
         with pytest.raises(UnreachableError) as caught:
-            open_link(config, None, lambda _: None)
+            open_link(config, None, lambda _: None, find_way)
         wire.thaw()
 
     assert caught.value.failures[0].reason is Reason.TIMED_OUT
@@ -516,7 +519,7 @@ def test_processes_waiting_for_a_failed_login_share_its_error(masters: Masters) 
 
         def fail(_: int) -> None:
             with pytest.raises(UnreachableError):
-                open_link(config, None, lambda _: None)
+                open_link(config, None, lambda _: None, find_way)
 
         list(threads.map(fail, range(5)))
 
