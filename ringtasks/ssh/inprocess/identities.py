@@ -26,11 +26,10 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.ssh.paramiko_private import connect_agent
 
-from .private_keys import key_of_file, key_with_passphrase
+from .private_keys import key_of_file, parsed_key
 
 __all__ = ["Identities"]
 
-_KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 _USUAL_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
 _ADD_TIMEOUT = 5.0  # seconds for ssh-add
 _AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
@@ -134,7 +133,7 @@ class Identities:
     def _in_file(self, file: str) -> Iterator[paramiko.PKey]:
         path = expanded_home(file.removesuffix("-cert.pub"))
         try:
-            key = key_of_file(path) or self._parsed(path)
+            key = key_of_file(path) or parsed_key(path.read_bytes(), self.passphrase)
         except (paramiko.SSHException, ValueError, OSError) as error:
             fault = f"{file}: {getattr(error, 'strerror', None) or error}"
             if fault not in self.faults:
@@ -146,24 +145,6 @@ class Identities:
             with contextlib.suppress(ValueError, OSError):
                 yield _with_certificate(key, str(certificate))
         yield key
-
-    def _parsed(self, path: Path) -> paramiko.PKey:
-        """Read a key that may have a passphrase.
-
-        :raises PasswordRequiredException: it has one, and none is given.
-        :raises SSHException: it cannot be read.
-        """
-        key = key_with_passphrase(path, self.passphrase)
-        if key is not None:
-            return key
-        for kind in _KINDS:
-            try:
-                return kind.from_private_key_file(str(path), self.passphrase)
-            except paramiko.PasswordRequiredException:
-                raise
-            except (paramiko.SSHException, ValueError) as error:
-                last = error
-        raise paramiko.SSHException(str(last))
 
     def _with_certificates(self, files: Sequence[str]) -> Iterator[Any]:
         """Yield the keys with certificates: OpenSSH offers these before all others."""

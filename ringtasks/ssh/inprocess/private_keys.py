@@ -17,7 +17,7 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
 
-__all__ = ["key_of_file", "key_of_text", "key_with_passphrase"]
+__all__ = ["key_of_file", "key_of_text", "parsed_key"]
 
 _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
@@ -38,59 +38,10 @@ def key_of_file(path: Path) -> paramiko.PKey | None:
 
 @functools.lru_cache(maxsize=64)
 def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
-    for kind in _KINDS:
-        try:
-            return kind.from_private_key_file(str(path))
-        except paramiko.PasswordRequiredException:
-            return None
-        except (paramiko.SSHException, ValueError, OSError):
-            continue
     try:
-        return _pkcs8(path.read_bytes())
-    except (OSError, ValueError, TypeError):  # TypeError: it has a passphrase
+        return parsed_key(path.read_bytes())
+    except (paramiko.SSHException, OSError):
         return None
-
-
-def key_with_passphrase(path: Path, passphrase: str | None) -> paramiko.PKey | None:
-    """Return an encrypted key in PKCS #8; None for a file that is left to Paramiko.
-
-    :raises PasswordRequiredException: there is no passphrase, or it is wrong.
-    """
-    try:
-        return _pkcs8(path.read_bytes(), passphrase)
-    except TypeError:
-        raise paramiko.PasswordRequiredException("Private key file is encrypted") from None
-    except OSError:
-        return None
-    except ValueError as error:
-        raise paramiko.PasswordRequiredException(str(error)) from None
-
-
-def _pkcs8(text: bytes, passphrase: str | None = None) -> paramiko.PKey | None:
-    """Return a key in PKCS #8 (RFC 5958), which Paramiko does not read; None: it is no such key.
-
-    :raises ValueError: it is damaged, or the passphrase is wrong.
-    :raises TypeError: it has a passphrase, and none is given.
-    """
-    is_encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in text
-    if not is_encrypted and b"-----BEGIN PRIVATE KEY-----" not in text:
-        return None
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
-    password = passphrase.encode() if passphrase and is_encrypted else None
-    key: Any = load_pem_private_key(text, password=password)
-    openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    for kind in _KINDS:
-        try:
-            return kind.from_private_key(io.StringIO(openssh.decode()))
-        except (paramiko.SSHException, ValueError):
-            continue
-    return None
 
 
 @functools.lru_cache(maxsize=8)
@@ -99,30 +50,57 @@ def key_of_text(text: str) -> paramiko.PKey:
 
     :raises UsageError: it is not a private key, or has a passphrase.
     """
+    try:
+        return parsed_key(f"{text.strip()}\n".encode())
+    except paramiko.PasswordRequiredException:
+        raise UsageError(
+            f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
+        ) from None
+    except paramiko.SSHException:
+        expected = f"expected the text of a private key (OpenSSH or PEM){_hint(text)}"
+        raise UsageError(f"{PRIVATE_KEY_VARIABLE}: {expected}") from None
+
+
+def parsed_key(text: bytes, passphrase: str | None = None) -> paramiko.PKey:
+    """Return the key that is the content of a file.
+
+    :raises PasswordRequiredException: it has a passphrase, and none is given, or a wrong one.
+    :raises SSHException: it cannot be read.
+    """
+    lines = text.decode("utf-8", "replace")
+    if "BEGIN PRIVATE KEY" in lines or "BEGIN ENCRYPTED PRIVATE KEY" in lines:
+        lines, passphrase = _as_openssh(text, passphrase), None
     for kind in _KINDS:
         try:
-            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
+            return kind.from_private_key(io.StringIO(lines), passphrase)
         except paramiko.PasswordRequiredException:
-            raise _encrypted() from None
-        except (paramiko.SSHException, ValueError):
-            continue
+            raise
+        except (paramiko.SSHException, ValueError) as error:
+            last = error
+    raise paramiko.SSHException(str(last))
+
+
+def _as_openssh(pkcs8: bytes, passphrase: str | None) -> str:
+    """Return a key in PKCS #8 (RFC 5958), which Paramiko cannot read, in OpenSSH's format."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
+    is_encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in pkcs8
+    password = passphrase.encode() if passphrase and is_encrypted else None
     try:
-        key = _pkcs8(text.encode())
+        key: Any = load_pem_private_key(pkcs8, password=password)
+        openssh: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     except TypeError:
-        raise _encrypted() from None
-    except ValueError:
-        key = None
-    if key is not None:
-        return key
-    raise UsageError(
-        f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM){_hint(text)}"
-    )
-
-
-def _encrypted() -> UsageError:
-    return UsageError(
-        f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
-    )
+        raise paramiko.PasswordRequiredException("Private key file is encrypted") from None
+    except (ValueError, UnsupportedAlgorithm) as error:
+        kind = paramiko.PasswordRequiredException if is_encrypted else paramiko.SSHException
+        raise kind(str(error)) from None
+    return openssh.decode()
 
 
 def _hint(text: str) -> str:
