@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from ringtasks.common.capture import MAX_OUTPUT_BYTES, CapturedOutput
-from ringtasks.errors import Reason, UnreachableError
+from ringtasks.errors import UnreachableError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution, ExecutionOptions
@@ -425,9 +425,9 @@ class SSHClient:
                 return False, f"alive only through an old connection: new log-ins fail: {error}"
             return False, str(error)
         except LinkLostError as error:
-            report.lost(link.route)
-            self._pool.record(report, success=False, reason=str(Reason.LINK_LOST))
-            return False, f"{self.config.id}: a new log-in was lost: {error}"
+            failure = self._pool.lost_before_start(link, report, error)
+            self._pool.record_unreachable(report, UnreachableError(self.config.id, (failure,)))
+            return False, f"{self.config.id}: a new log-in was lost: {failure.evidence}"
         if not result.success:
             return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
         return True, f"{self.config.id}: a new log-in works over {link.route}"
