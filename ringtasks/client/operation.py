@@ -130,7 +130,8 @@ class Operation:
     ) -> None:
         self.work, self._command, self.limit = work, command, limit
         self._kind, self._output, self._before_start = kind, output, before_start
-        self._report = RouteReport()
+        self.report = RouteReport()
+        """The outcomes of routes that its record in the health file will have."""
         self._started = time.monotonic()
         self._is_cancelled = False
         self.is_interrupted = False
@@ -150,7 +151,7 @@ class Operation:
             for _ in range(_LINK_ATTEMPTS):
                 try:
                     with translated(pool.config.id):
-                        link = pool.link(self._report)
+                        link = pool.link(self.report)
                 except UnreachableError as error:
                     return self._unreachable(pool, error)
                 if self._before_start is not None:
@@ -161,7 +162,7 @@ class Operation:
                 except LinkLostError as error:  # nothing can have started: another link may work
                     if isinstance(error, NotStartedError) and error.request:
                         return self._no_channel(pool, link, error)
-                    failures.append(pool.lost_before_start(link, self._report, error))
+                    failures.append(pool.lost_before_start(link, self.report, error))
                     continue
                 return self.ended(pool, link, ending)
         except MemoryError:
@@ -178,8 +179,8 @@ class Operation:
         """Record that the work has ended over ``link``, and return its result."""
         if ending.lost is not None:
             return self._lost(pool, link, ending.lost)
-        self._report.served(link.route)
-        pool.record(self._report, success=True)
+        self.report.served(link.route)
+        pool.record(self.report, success=True)
         self.is_interrupted = ending.interrupted
         host, route = pool.config.id, link.route
         if ending.interrupted:
@@ -200,8 +201,8 @@ class Operation:
         """Return the result if the host has no channel for the work, but was reached."""
         from .refused_channel import NoChannelError
 
-        self._report.served(link.route)
-        pool.record(self._report, success=True)
+        self.report.served(link.route)
+        pool.record(self.report, success=True)
         error = NoChannelError(pool.config.id, refused.request, printable(str(refused)))
         result = self._result(pool.config.id, UNREACHABLE, link.route, str(error))
         return replace(result, is_other_program=True)
@@ -210,15 +211,15 @@ class Operation:
         from ringtasks.ssh.rehearsal import mark_of_loss
 
         pool.drop(link)
-        self._report.lost(link.route)
-        pool.record(self._report, success=False, reason="link lost")
+        self.report.lost(link.route)
+        pool.record(self.report, success=False, reason="link lost")
         marked = printable(evidence) + mark_of_loss(pool.config.id, link.route)
         unknown = OutcomeUnknownError(pool.config.id, link.route, marked)
         result = self._result(pool.config.id, UNREACHABLE, link.route, str(unknown))
         return replace(result, is_unknown=True)
 
     def _unreachable(self, pool: LinkPool, error: UnreachableError) -> SSHResult:
-        pool.record_unreachable(self._report, error)
+        pool.record_unreachable(self.report, error)
         return self._result(pool.config.id, UNREACHABLE, None, str(error))
 
     def _passed(self, pool: LinkPool, ending: Ending) -> str:

@@ -413,8 +413,8 @@ class SSHClient:
 
     def _check_fresh(self) -> tuple[bool, str]:
         was_alive = self._pool.has_old_link()
-        report = RouteReport()
         operation = self._operation(Ask("true", cwd="/"))
+        report = operation.report
         try:
             with self._pool.fresh_link(report) as link:
                 ending = operation.work.run(link, operation.limit)
