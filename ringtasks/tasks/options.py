@@ -85,6 +85,10 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
+            with hints_of_task(inventory=kwargs.get("inventory")):  # also in its errors
+                return run(*args, **kwargs)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
             words = kwargs.pop(FLAG, None) if connects else None
             try:
                 with (
@@ -94,7 +98,6 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                     interruption.guarded(),
                     _signal_statuses(),
                     rehearsed(words),
-                    hints_of_task(inventory=kwargs.get("inventory")),
                 ):
                     return body(*args, **kwargs)
             except (UsageError, ValueError) as error:

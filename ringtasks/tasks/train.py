@@ -187,8 +187,10 @@ def _supervised(
         curves.new_attempt()
     view = for_terminal(curves, record.id)
     with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
+        # Made now, while the flags of the task are known: the text is made in another thread.
+        hints = _hints(record)
         try:
-            with interruption.said_as(lambda: _left_text(supervisor, record)):
+            with interruption.said_as(lambda: _left_text(supervisor, *hints)):
                 outcome = supervisor.run()
         except KeyboardInterrupt as interrupt:
             if interrupt.args:  # while a job was being started
@@ -239,15 +241,20 @@ def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
     return ended(c, outcome, outcome.status)
 
 
-def _left_text(supervisor: Supervisor, record: RunRecord) -> str | None:
+def _hints(record: RunRecord) -> tuple[str, str, str]:
+    """Return the commands to reattach to the run, to follow its log and to stop it."""
+    return (
+        record.hint(f"train --attach {record.id}"),
+        record.hint(f"logs {record.id} -f"),
+        record.hint(f"stop {record.id}"),
+    )
+
+
+def _left_text(supervisor: Supervisor, attach: str, logs: str, stop: str) -> str | None:
     """Return the text for Ctrl-C, with the commands to follow and stop the run, which continues."""
     if not supervisor.jobs:
         # A job that is being started just now is reported by what becomes of it.
         return None if supervisor.is_starting else "interrupted: no run was started"
-    attach, logs, stop = (
-        record.hint(command)
-        for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
-    )
     return (
         f"interrupted; the run keeps running; reattach with '{attach}', "
         f"follow its log with '{logs}', stop it with '{stop}'"

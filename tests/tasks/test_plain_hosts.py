@@ -164,3 +164,6 @@ def test_hints_repeat_the_flags_that_name_the_hosts(
         followed = inv(*shlex.split(hint))
 
         assert (followed.returncode, followed.stdout) == (0, b"hi\n"), hint + str(followed.stderr)
+
+    unknown = inv("logs", "no-such", "--inventory", str(elsewhere))
+    assert f"inv jobs --inventory '{elsewhere}' --all" in unknown.stderr.decode()
