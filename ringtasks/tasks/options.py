@@ -85,35 +85,32 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
-            with hints_of_task(inventory=kwargs.get("inventory")):  # also in its errors
-                return run(*args, **kwargs)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
             words = kwargs.pop(FLAG, None) if connects else None
-            try:
-                with (
-                    written(),
-                    translated(),
-                    _silence_told(is_json=bool(kwargs.get("json"))),
-                    interruption.guarded(),
-                    _signal_statuses(),
-                    rehearsed(words),
-                ):
-                    return body(*args, **kwargs)
-            except (UsageError, ValueError) as error:
-                raise Exit(_told(error), code=USAGE) from error
-            except RingtasksError as error:
-                raise Exit(_told(error), code=UNREACHABLE) from error
-            except MemoryError:
-                raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
-            except OSError as error:
-                if not isinstance(error.filename, str):
-                    raise  # it may be of our own doing
-                raise Exit(_told_of_file(error), code=1) from error
-            finally:
-                # All objects loaded by now live until the exit: without this the interpreter visits
-                # all of them once more on its way out (20 ms).
-                gc.freeze()
+            with hints_of_task(inventory=kwargs.get("inventory")):  # also in its errors
+                try:
+                    with (
+                        written(),
+                        translated(),
+                        _silence_told(is_json=bool(kwargs.get("json"))),
+                        interruption.guarded(),
+                        _signal_statuses(),
+                        rehearsed(words),
+                    ):
+                        return body(*args, **kwargs)
+                except (UsageError, ValueError) as error:
+                    raise Exit(_told(error), code=USAGE) from error
+                except RingtasksError as error:
+                    raise Exit(_told(error), code=UNREACHABLE) from error
+                except MemoryError:
+                    raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
+                except OSError as error:
+                    if not isinstance(error.filename, str):
+                        raise  # it may be of our own doing
+                    raise Exit(_told_of_file(error), code=1) from error
+                finally:
+                    # All objects loaded by now live until the exit: without this the interpreter
+                    # visits all of them once more on its way out (20 ms).
+                    gc.freeze()
 
         if connects:
             vars(told)["__signature__"] = signature_with_flag(body)
