@@ -84,6 +84,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return write
 
 
+@pytest.mark.matrix(8)
 @pytest.mark.parametrize("line", LINES)
 def test_fish_completion_offers_the_expected_words(
     folder: Path, script: Callable[[str], Path], line: str
