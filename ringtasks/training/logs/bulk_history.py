@@ -151,6 +151,8 @@ def _show_bars(history: History, columns: Sequence[Columns], segment: Segment | 
     after = of_run[done[of_run] != 0]
     measured = segment.measured_before(lines[after]) if segment else np.zeros(len(after), int)
     serials, first = np.unique(measured, return_index=True)
-    for serial, shown in zip(serials.tolist(), done[after[first]].tolist(), strict=True):
-        history.show_bar(history.serial + serial, position._replace(done=shown))
+    shown = dict(zip((serials + history.serial).tolist(), done[after[first]].tolist(), strict=True))
+    if history.serial in history.bar_after:  # the first count after a metric stays
+        shown.pop(history.serial, None)
+    history.bar_after.update(shown)
     history.bar = position

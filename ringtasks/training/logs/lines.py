@@ -21,7 +21,6 @@ _ESCAPE = re.compile(
     rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC (a title, a link), DCS, SOS, PM, APC
     rb"|[ -/]*[0-~])"
 )
-_EMPTY_LINES = re.compile(rb"\n\n+")
 #: The filled part of a bar tells no more than the count beside it; without it, the bars of a run
 #: are of a few templates.
 _FILL = re.compile(rb"%\|[^|\[\]\r\n]{1,600}\| ")
@@ -59,7 +58,10 @@ def _clean(block: bytes) -> bytes:
         block = block.replace(b"\x08", b"\n")
     if b"%|" in block:
         block = _FILL.sub(b"%|| ", block)
-    return _EMPTY_LINES.sub(b"\n", block.replace(b"\r", b"\n")).strip(b"\n")
+    block = block.replace(b"\r", b"\n")
+    while b"\n\n" in block:  # each time half of them: faster than a pattern
+        block = block.replace(b"\n\n", b"\n")
+    return block.strip(b"\n")
 
 
 def _without_escapes(block: bytes) -> bytes:

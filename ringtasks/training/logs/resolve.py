@@ -5,6 +5,7 @@ A step is filled in only if all parts of the log agree on it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from .hugging_face_steps import steps_of_epochs
 from .records import Point
 
 __all__ = ["Resolved", "resolved"]
+
+_EPOCH = Point._fields.index("epoch")  # before the step
 
 
 class Resolved(NamedTuple):
@@ -36,9 +39,7 @@ def resolved(history: History) -> Resolved:
     epochs = {serial: epoch for serial, (_, epoch) in exact.items() if epoch is not None}
     found = {
         name: [
-            point._replace(
-                step=steps.get(point.serial), epoch=epochs.get(point.serial, point.epoch)
-            )
+            _placed(point, steps.get(point.serial), epochs.get(point.serial, point.epoch))
             if point.step is None
             else point
             for point in of_metric
@@ -46,6 +47,11 @@ def resolved(history: History) -> Resolved:
         for name, of_metric in points.items()
     }
     return Resolved(_apart(found), totals)
+
+
+def _placed(point: Point, step: float | None, epoch: float | None) -> Point:
+    """Return a point at a step and an epoch."""
+    return Point._make((*point[:_EPOCH], epoch, step, *point[_EPOCH + 2 :]))
 
 
 # --- metrics of whole epochs -----------------------------------------------------------------
@@ -60,22 +66,19 @@ def _apart(points: dict[str, list[Point]]) -> dict[str, list[Point]]:
     highest = max((p.step or 0.0 for of_metric in points.values() for p in of_metric), default=0.0)
     for name, of_metric in points.items():
         of_metric = _without_epochs_as_steps(of_metric, highest)
-        means = [point for point in of_metric if _is_of_whole_epoch(point)]
-        if 0 < len(means) < len(of_metric) and f"epoch_{name}" not in points:
-            inner = [point for point in of_metric if not _is_of_whole_epoch(point)]
+        is_mean = [
+            point.step is None and point.batch is None and point.sample is None
+            and point.epoch is not None and point.kind != "bar"
+            for point in of_metric
+        ]  # fmt: skip
+        if any(is_mean) and not all(is_mean) and f"epoch_{name}" not in points:
+            means = [*itertools.compress(of_metric, is_mean)]
+            inner = [point for point, is_it in zip(of_metric, is_mean, strict=True) if not is_it]
             if _follow_their_epochs(means, inner):
                 found[name], found[f"epoch_{name}"] = inner, means
                 continue
         found[name] = of_metric
     return found
-
-
-def _is_of_whole_epoch(point: Point) -> bool:
-    return (
-        point.kind != "bar"
-        and point.epoch is not None
-        and not any(count is not None for count in (point.step, point.batch, point.sample))
-    )
 
 
 def _follow_their_epochs(means: Sequence[Point], inner: Sequence[Point]) -> bool:

@@ -41,8 +41,8 @@ class Series:
         self._extremes_of_windows = extremes_of_windows
 
     def __iter__(self) -> Iterator[Point]:
-        yield from map(_made, self._kept)
-        yield from map(_made, (self._window[n] for n in extremes(self._window_values)))
+        window = [self._window[n] for n in extremes(self._window_values)]
+        yield from map(_made, _all_made([*self._kept, *window]))
         if self._last is not None:
             yield self._last
 
