@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ringtasks.training.logs import History, LogReader
+from ringtasks.training.logs.line_reader import LineReader
 from ringtasks.training.logs.number_columns import NumberColumns, TextBlock
+from ringtasks.training.logs.patterns import find_pattern
 from ringtasks.training.logs.template_cache import masked
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
@@ -95,6 +97,12 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
             + ["Run: 9%|#| {n}/999 [00:01<00:01, 3epoch/s, loss=0.{n}]"],
             id="dict twice, then a bar",
         ),
+        pytest.param(["{{", " 9%|#| {n}/999 [00:01<00:01, 3it/s, loss=0.{n}]"], id="bar, cut dict"),
+        pytest.param(["{{", "{n}/9 - 0s - loss: 0.{n}", "Epoch {n}/9"], id="Keras, cut dict"),
+        pytest.param(
+            ["Fold 1", " 0%|  | 0/9 [00:00<?, ?it/s, loss=0.{n}]", "CV", "step {n} acc: 0.{n}"],
+            id="fold ends before its bar counts",
+        ),
         pytest.param(["[{n}] step 1 loss: 0.{n}", "[0] step 1 loss: 1", "note"], id="prefixes"),
         pytest.param(
             ["epoch 1 step {n} loss: 1", "epoch 1 loss: 0.{n}", "acc: 0.{n}"], id="whole epochs"
@@ -113,6 +121,21 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
     for log in (in_order, mixed):
         assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
         assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
+
+
+def test_more_names_than_are_told_apart_by_their_digits_are_read_one_by_one() -> None:
+    log = "".join(f"step {n} f{n % 400}: 0.{n % 89}\n" for n in range(2000)).encode()
+
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+
+
+@pytest.mark.parametrize("line", [b"trial 3 loss: 0.5", b"Fold 2", b"trial 3: {'loss': 0.5}"])
+def test_line_whose_digits_tell_more_than_numbers_has_no_pattern(line: bytes) -> None:
+    mode = LineReader().mode
+    assert mode is not None
+
+    assert find_pattern(mode, [line]) is None
+    assert find_pattern(mode, [b"step 3 loss: 0.5"]) is not None
 
 
 @pytest.mark.parametrize(
