@@ -250,7 +250,10 @@ def _read_head(head: str) -> _BarHead:
 
 
 def _shown(text: str, start: int, end: int) -> tuple[Value, ...]:
-    found = parse_fields(text[start:end])
+    piece = text[start:end]
+    if "=" not in piece and ":" not in piece:
+        piece = piece.replace(" - ", " = ")  # segmentation_models: "dice_loss - 0.5"
+    found = parse_fields(piece)
     return tuple(
         Value(value.name, (value.span[0] + start, value.span[1] + start))
         for value in found

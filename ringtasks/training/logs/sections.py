@@ -39,11 +39,15 @@ _EVALUATION = {"eval": "eval", "evaluation": "evaluation", "evaluating": "eval",
 
 
 class DataSection(NamedTuple):
-    """``left``: the number of lines that may still come before its first metric."""
+    """``left``: the number of lines that may still come before its first metric.
+
+    ``has_steps``: its lines count its batches.
+    """
 
     split: str = ""
     is_indented: bool = False
     left: int = 0
+    has_steps: bool = False
 
 
 NO_SECTION = DataSection()
@@ -70,7 +74,9 @@ def section_after(
     """Return the part of the data that a line belongs to, and the section of the next line."""
     if heading:
         is_held_out = not heading.startswith("tr")
-        return "", DataSection(heading, left=_LINES_BEFORE) if is_held_out else NO_SECTION
+        has_steps = text.startswith("Eval begin")  # Paddle: then "step 10/157 - loss: 0.5"
+        section = DataSection(heading, left=_LINES_BEFORE, has_steps=has_steps)
+        return "", section if is_held_out else NO_SECTION
     if not section.split:
         return "", section
     is_indented = text[:1].isspace()
@@ -78,7 +84,9 @@ def section_after(
         return "", section._replace(left=section.left - 1) if section.left > 1 else NO_SECTION
     if section.left:
         section = section._replace(is_indented=is_indented, left=0)
-    goes_on = is_indented if section.is_indented else bool(parsed.values) and not parsed.positions
+    of_steps = section.has_steps and all(p.unit in ("step", "batch") for p in parsed.positions)
+    goes_on = bool(parsed.values) and (not parsed.positions or of_steps)
+    goes_on = is_indented if section.is_indented else goes_on
     return (section.split, section) if goes_on else ("", NO_SECTION)
 
 

@@ -74,6 +74,7 @@ _PREFIX = re.compile(
     | [\[(][\w./<>-]+\.(?:py|cc|cpp|rs|go):\d+(?::[\w<>]+)?[\])]
     | [\w./-]+\.py:\d+\b
     | [\w.]+:[\w<>.]+:\d+(?=\s-)
+    | [a-z_]\w*(?:\.[a-z_]\w*)+:\d+(?=\s-\s)
     | \([a-z_]\w*:\d+\)
     | \((?:[\w.]+\s)?pid=\d+(?:,\sip=[\d.]+)?\)
     | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
@@ -111,6 +112,7 @@ _PAIR = re.compile(
 _SOURCE_FILE = re.compile(r"\.(?:py|cc|cpp|cu|rs|go)\Z", re.ASCII)
 _BARE_NAME = (
     r"(?:(?:acc|prec|err|top)@\d+|loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
+    r"|bpb|psnr|ssim|lpips|dice"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(

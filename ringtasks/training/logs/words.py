@@ -83,6 +83,7 @@ _UNRECORDED = frozenset(
     seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
     remaining_time elapsed_time s h min gb mb gib mib instances labels images jobs data_cost
+    time_taken time_ms
     """.split()
 )
 #: Measures of the machine, not of the model: rates, sizes, memory.
@@ -111,7 +112,7 @@ _POSITIONS = {
         "train_num_updates", "num_update", "total_timesteps", "num_timesteps", "timesteps_total",
         "timesteps", "timestep", "env_step", "env_steps", "num_env_steps", "iteration",
         "training_iteration", "iter", "iters", "itr", "it", "n_iter", "cur_iter", "current_iter",
-        "update", "updates", "n_updates",
+        "update", "updates", "n_updates", "policy_step",
     ),
     "round": ("round", "boosting_round", "tree", "stage"),
     "episode": ("episode", "i_episode", "episodes"),
