@@ -24,9 +24,11 @@ from ringtasks.jobs.names import pick_all
 from ringtasks.training import rendezvous_probe
 from ringtasks.training.rendezvous import Node, Rendezvous, find_rendezvous
 from ringtasks.training.torchrun import commands
-from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.fixtures import Inv, MakeSshd, Start, WriteHosts
 from tests.support.sshd import Sshd
-from tests.support.training import WriteSettings, await_job, run_of, start_train
+from tests.support.training import WriteSettings, await_job, run_of
+
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 RENDEZVOUS = Rendezvous(
     "100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", ""))
@@ -298,10 +300,10 @@ def test_failure_of_one_node_stops_the_other(
 
 
 def test_stop_by_run_name_frees_every_host(
-    inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path
+    inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path, start: Start
 ) -> None:
     two_nodes("stay")
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     await_job(tmp_path)
 
     stopped = inv("stop", run_of(tmp_path)[1]["id"], "--grace", "1")

@@ -13,7 +13,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -23,14 +22,15 @@ import pytest
 
 from ringtasks.training.records import LogCopy
 from tests.support.faulty import Wire
-from tests.support.fixtures import ROOT, Inv, MakeSshd, WriteHosts
+from tests.support.fixtures import ROOT, Inv, MakeSshd, Start, WriteHosts
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
-from tests.support.training import WriteSettings, await_job, run_of, start_train
+from tests.support.training import WriteSettings, await_job, run_of
 from tests.support.waiting import eventually
 
 TIMEOUT = 20.0
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 @pytest.fixture
@@ -94,12 +94,12 @@ def test_flags_of_the_training_tasks_match_the_docs(inv: Inv) -> None:
 
 
 def test_terminal_shows_progress_and_a_plot_below_the_log(
-    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+    start: Start, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(box={})
     write_settings(command="printf 'epoch 1/2 loss=4\\nepoch 2/2 loss=2 \\033[2J\\n'", fetch=[])
 
-    shown = in_terminal(tmp_path)
+    shown = in_terminal(start)
 
     assert "epoch 2/2 loss 2" in shown
     assert "4▕" in shown
@@ -107,17 +107,16 @@ def test_terminal_shows_progress_and_a_plot_below_the_log(
     assert "box: chosen: " in shown
 
 
-def in_terminal(folder: Path) -> str:
+def in_terminal(start: Start) -> str:
     """What ``inv train`` shows on a terminal of 100 x 30."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "train"],
-        cwd=folder,
+    process = start(
+        "train",
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
+        env={**os.environ, "TERM": "xterm"},  # a forked process writes UTF-8
     )
     os.close(theirs)
     shown = b""
@@ -343,6 +342,7 @@ def test_no_host_takes_over_from_an_unreachable_one_unless_a_split_is_allowed(
     write_settings: WriteSettings,
     tmp_path: Path,
     allow_split: bool,
+    start: Start,
 ) -> None:
     write_settings(
         command='[ "$RINGTASKS_ATTEMPT" = 2 ] || sleep 20; echo done',
@@ -351,7 +351,7 @@ def test_no_host_takes_over_from_an_unreachable_one_unless_a_split_is_allowed(
         lost_after=1,
         allow_split=allow_split,
     )
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     await_job(tmp_path)
     two_hosts["a"].stop()
     out, err = process.communicate(timeout=60)
@@ -371,11 +371,11 @@ def test_no_host_takes_over_from_an_unreachable_one_unless_a_split_is_allowed(
 
 
 def test_ctrl_c_keeps_the_run_and_shows_how_to_reattach(
-    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, start: Start
 ) -> None:
     write_hosts(box={})
     write_settings(command="echo loss=0.5; sleep 30; echo end", fetch=[])
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     job = await_job(tmp_path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
@@ -394,11 +394,11 @@ def test_ctrl_c_keeps_the_run_and_shows_how_to_reattach(
 
 
 def test_reattached_run_shows_its_log_from_the_beginning(
-    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, start: Start
 ) -> None:
     write_hosts(box={})
     write_settings(command="echo one; sleep 3; echo two; echo three >model")
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     await_job(tmp_path)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=TIMEOUT)
@@ -416,7 +416,7 @@ def test_reattached_run_shows_its_log_from_the_beginning(
 
 
 def test_run_started_by_flags_is_resumed_by_the_hinted_command(
-    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path, start: Start
 ) -> None:
     servers = {"a": make_sshd(), "b": make_sshd()}
     hosts = write_hosts(**{name: {"ssh_port": own.port} for name, own in servers.items()})
@@ -425,13 +425,13 @@ def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     (tmp_path / "sent").write_text("sent")
     shutil.copy(ROOT / "tasks.py", tmp_path)
     own = "mkdir -p ckpt; echo 7 >ckpt/epoch; "
-    process = start_train(
-        tmp_path,
-        *("--host", "a,b", "--inventory", str(elsewhere), "--name", "flags", "--cwd", "~/run"),
+    process = start(
+        "train", *("--host", "a,b", "--inventory", str(elsewhere), "--name", "flags"),
+        *("--cwd", "~/run"),
         *("--cmd", own + 'sleep 4; echo "$SECRET $RINGTASKS_ATTEMPT $(cat sent ckpt/epoch)" | '
           'tee made; [ "$RINGTASKS_ATTEMPT" = 2 ] || kill -KILL $$'),
         *("--env", "SECRET=s3cret", "--sync-up", "sent", "--fetch", "made", "--retries", "1"),
-        *("--checkpoint", "ckpt", "--checkpoint-interval", "0.3", "--no-preflight"),
+        *("--checkpoint", "ckpt", "--checkpoint-interval", "0.3", "--no-preflight"), **PIPES,
     )  # fmt: skip
     await_job(tmp_path)
     eventually(lambda: list(tmp_path.glob("runs/*/checkpoint/epoch")))
@@ -453,11 +453,15 @@ def test_run_started_by_flags_is_resumed_by_the_hinted_command(
 
 
 def test_second_process_does_not_follow_a_run_of_which_another_host_may_take_over(
-    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+    inv: Inv,
+    two_hosts: dict[str, Sshd],
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    start: Start,
 ) -> None:
     own = "echo attempt $RINGTASKS_ATTEMPT; [ $RINGTASKS_ATTEMPT = 2 ] || { sleep 60; }"
     write_settings(command=own, retries=1, fetch=[])
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     job = await_job(tmp_path)
 
     second = inv("train", "--attach", "last")
@@ -478,11 +482,11 @@ def test_second_process_does_not_follow_a_run_of_which_another_host_may_take_ove
 
 
 def test_reattaching_to_an_unreachable_host_keeps_the_local_log(
-    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, start: Start
 ) -> None:
     write_hosts(box={})
     write_settings(command="echo step 1 loss=0.5; sleep 60", fetch=["model"])
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     job = await_job(tmp_path)
     log = run_of(tmp_path)[0] / "attempt-1.log"
     eventually(lambda: log.exists() and log.stat().st_size)
@@ -653,7 +657,12 @@ def test_revision_of_the_sent_files_is_recorded_and_reported(
 
 
 def test_repeated_disconnects_lose_neither_the_run_nor_any_log_byte(
-    sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, inv: Inv
+    sshd: Sshd,
+    write_hosts: WriteHosts,
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    inv: Inv,
+    start: Start,
 ) -> None:
     with Wire(sshd.address, sshd.port) as wire:
         write_hosts(box={"ssh_port": wire.port})
@@ -661,7 +670,7 @@ def test_repeated_disconnects_lose_neither_the_run_nor_any_log_byte(
             command='n=0; while [ $n -lt 60 ]; do n=$((n + 1)); echo "line $n"; sleep 0.05; done',
             fetch=[],
         )
-        process = start_train(tmp_path)
+        process = start("train", **PIPES)
         await_job(tmp_path)
         for _ in range(4):
             time.sleep(0.5)  # not for luck: the cuts are to fall into different moments
@@ -780,14 +789,18 @@ def test_host_with_a_hanging_gpu_driver_is_not_chosen(
 
 
 def test_another_host_takes_over_from_a_rebooted_one(
-    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+    inv: Inv,
+    two_hosts: dict[str, Sshd],
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    start: Start,
 ) -> None:
     write_settings(
         command='[ "$RINGTASKS_ATTEMPT" = 2 ] || sleep 30; echo "attempt $RINGTASKS_ATTEMPT"',
         retries=1,
         fetch=[],
     )
-    process = start_train(tmp_path)
+    process = start("train", **PIPES)
     job = await_job(tmp_path)
     for pid in marked(job):
         os.kill(pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ from ringtasks.training.ray import commands, guard
 from ringtasks.training.ray.prepare import ray_python
 from ringtasks.training.rendezvous import Node, Rendezvous
 from tests.support.fake_ray import FakeRay
-from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.fixtures import Inv, MakeSshd, Start, WriteHosts
 from tests.support.processes import proc_files
 from tests.support.ray_hosts import RayHosts, command_line
 from tests.support.waiting import eventually
@@ -361,16 +361,9 @@ def test_node_that_fails_to_start_leaves_no_process(
         assert cluster.files(host) == []
 
 
-def test_ctrl_c_during_cluster_start_leaves_no_process(
-    inv: Inv, cluster: RayHosts, tmp_path: Path
-) -> None:
+def test_ctrl_c_during_cluster_start_leaves_no_process(start: Start, cluster: RayHosts) -> None:
     (cluster.servers["b"].home / ".ringtasks").mkdir()
-    inv("hosts")  # what it needs is in the test's folder
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "ray.up", "--host", "a,b"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-    )
+    process = start("ray.up", "--host", "a,b", stderr=subprocess.PIPE)
     eventually(lambda: cluster.processes("a", "ray start"))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,20 +13,12 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.training.ray.upload import LIMIT_BYTES, plan_upload
-from tests.support.fixtures import Inv
+from tests.support.fixtures import Inv, Start
 from tests.support.ray_hosts import RayHosts
 from tests.support.waiting import eventually
 
 TIMEOUT = 30.0
-
-
-def start_submit(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "invoke", "ray.submit", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 def test_submitted_command_is_one_string_and_its_status_comes_from_ray(
@@ -47,11 +38,11 @@ def test_submitted_command_is_one_string_and_its_status_comes_from_ray(
 
 
 def test_output_of_a_ray_job_is_shown_as_it_is_printed(
-    inv: Inv, cluster: RayHosts, tmp_path: Path
+    inv: Inv, start: Start, cluster: RayHosts
 ) -> None:
     inv("ray.up", "--host", "a")
     program = "import time; [(print(n), time.sleep(1)) for n in range(9)]"
-    process = start_submit(tmp_path, "--cmd", f'python3 -c "{program}"')
+    process = start("ray.submit", "--cmd", f'python3 -c "{program}"', **PIPES)
     assert process.stdout is not None
     times = []
     for _ in process.stdout:
@@ -63,17 +54,18 @@ def test_output_of_a_ray_job_is_shown_as_it_is_printed(
 
 
 def test_ctrl_c_keeps_the_ray_job_and_shows_how_to_reattach_and_stop(
-    inv: Inv, cluster: RayHosts, tmp_path: Path
+    inv: Inv, start: Start, cluster: RayHosts
 ) -> None:
     inv("ray.up", "--host", "a,b", "--name", "mine")
-    process = start_submit(tmp_path, "--name", "mine", "--cmd", "echo one; sleep 300; echo two")
+    command = ("--name", "mine", "--cmd", "echo one; sleep 300; echo two")
+    process = start("ray.submit", *command, **PIPES)
     assert process.stdout is not None
     assert process.stdout.readline() == b"one\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
     attach, stop = (found.split() for found in re.findall(r"'inv (ray\.[^']*)'", err.decode())[-2:])
 
-    again = start_submit(tmp_path, *attach[1:])
+    again = start("ray.submit", *attach[1:], **PIPES)
     assert again.stdout is not None
     first = again.stdout.readline()
     stopped = inv(*stop)
