@@ -13,6 +13,7 @@ from invoke import Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import visible
 from ringtasks.exit_status import USAGE
 
@@ -24,7 +25,8 @@ from .invoke_private import PublicConfig
 __all__ = ["main"]
 
 
-_UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!", re.DOTALL)  # Invoke's text
+_MISSING = "did not receive required positional arguments"  # Invoke's text
+_UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!", re.DOTALL)  # the same
 
 
 class _Config(PublicConfig):
@@ -61,7 +63,11 @@ class _InvokeProgram(Program):
 
 
 def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
-    """Return the error, that of an unknown word with the near tasks or flags."""
+    """Return the error; for an unknown word with the near tasks or flags."""
+    if error.context is not None and _MISSING in str(error):
+        task = error.context.name or ""
+        usage = " ".join([task, *(each.name.upper() for each in error.context.positional_args)])
+        return f"{error}: '{as_typed(usage)}'; '{as_typed(task)} --help' explains them"
     unknown = _UNKNOWN.fullmatch(str(error))
     if unknown is None:
         return str(error)

@@ -124,7 +124,8 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(
         (["put", "--hots", "m", "a", "b"], "--hots is not a flag of put; did you mean --host"),
         (["stop", "--alll"], "--alll is not a flag of stop; 'ringtasks stop --help' lists"),
         (["put", "--list", "a", "b"], "'--list' cannot follow a task"),
-        (["stop", "--dry"], "'stop' did not receive required positional arguments: 'job'"),
+        (["stop", "--dry"], "positional arguments: 'job': 'ringtasks stop JOB'; "),
+        (["put", "a"], "'dst': 'ringtasks put SRC DST'; 'ringtasks put --help' explains them"),
         (["\x1b[2J"], "is not a task; 'ringtasks --list' lists the tasks"),
     ],
 )

@@ -260,7 +260,8 @@ class _Attempt:
 
     def _too_late(self, errors: Path) -> RouteError:
         said = told(_end_of(errors))
-        evidence = f"no answer in {self._patience.elapsed():.1f} s"
+        silent = "no answer" if self._dialled is None else "the log-in was not answered"
+        evidence = f"{silent} in {self._patience.elapsed():.1f} s"
         if self._route.name == "direct" and (jump := jump_config(self._config)):
             evidence += f" through the jump host {jump.id}"
         return self.failed(Reason.TIMED_OUT, evidence + (f"; it said: {said}" if said else ""))
