@@ -66,7 +66,9 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
     """Return the error; for an unknown word with the near tasks or flags."""
     if error.context is not None and _MISSING in str(error):
         task = error.context.name or ""
-        usage = " ".join([task, *(each.name.upper() for each in error.context.positional_args)])
+        usage = " ".join(
+            [task, *(str(each.name).upper() for each in error.context.positional_args)]
+        )
         return f"{error}: '{as_typed(usage)}'; '{as_typed(task)} --help' explains them"
     unknown = _UNKNOWN.fullmatch(str(error))
     if unknown is None:
