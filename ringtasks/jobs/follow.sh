@@ -21,16 +21,22 @@
 # The bytes at the end of the log in which the last lines are searched.
 window=4194304
 
-cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || exit "$no_log"
+# A folder that cannot be entered may have a log.
+cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || {
+  cd "$HOME/$rt_folder" || exit 1
+  [ -e "$rt_id" ] || exit "$no_log"
+  cd "./$rt_id" || exit 1
+}
 [ -e log ] || {
   [ ! -L log ] || echo "ringtasks-gone:$(readlink log)" >&2
   exit "$no_log"
 }
 
-# Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it.
+# Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it. GNU ls counts
+# in the unit of BLOCK_SIZE, unless LS_BLOCK_SIZE is set.
 measure() {
   # shellcheck disable=SC2012  # stat(1) is not in POSIX
-  size=$(ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
+  size=$(LS_BLOCK_SIZE=1 ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
   [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
 }
 

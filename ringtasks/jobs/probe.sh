@@ -1,9 +1,9 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the files of jobs, as grep(1) does ("FOLDER/FILE:LINE"), the processes that they name, this
-# machine and the clock.
+# machine and the clock.  "FOLDER/unread:" means that a job has files that cannot be read.
 #
-# For any number of jobs, two programs run: grep(1) reads the process table and then the jobs' files,
-# date(1) prints the host's clock.
+# Two programs run: grep(1) reads the process table and then the jobs' files, once for some hundred
+# jobs; date(1) prints the host's clock.
 #
 # parameters: rt_folder rt_wanted
 #   rt_wanted  ids of jobs, or *
@@ -16,14 +16,26 @@ echo "ringtasks-boot:$rt_boot"
 rt_machine
 echo "ringtasks-machine:$rt_machine"
 echo "ringtasks-now:$(date +%s)"
-cd "$HOME/$rt_folder" 2>/dev/null || exit 0
+# If a folder cannot be entered, nothing is known of the next one in it.
+cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {
+  cd "$HOME" || exit 1
+  [ -e "${rt_folder%/*}" ] || exit 0
+  cd "./${rt_folder%/*}" || exit 1
+  [ -e "${rt_folder##*/}" ] || exit 0
+  echo "ringtasks: $HOME/$rt_folder cannot be read" >&2
+  exit 1
+}
 
 # The processes come first: a job that ends meanwhile has then written its exit status to its files,
 # and one that begins meanwhile has a process that was not asked about. The monitor matters only if
 # the process is gone; "read" reads a file byte by byte, so the longer monitor file is read only then.
 set --
 for rt_job in $rt_wanted; do
-  [ ! -s "$rt_job/exit_status" ] || continue
+  [ -s "$rt_job/exit_status" ] && [ -r "$rt_job/exit_status" ] && continue
+  for rt_file in "" /process /monitor /exit_status; do
+    [ -r "$rt_job$rt_file" ] || [ ! -e "$rt_job$rt_file" ] || echo "$rt_job/unread:"
+  done
+  [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
   read -r rt_pid 2>/dev/null <"$rt_job/pid" && set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
     { read -r rt_pid _ 2>/dev/null <"$rt_job/monitor" && set -- "$@" "$rt_pid"; }
 done
@@ -33,8 +45,15 @@ if [ -r /proc/self/stat ]; then
 else
   for rt_pid; do shift; rt_start "$rt_pid"; echo "/proc/$rt_pid/start:$rt_start"; done
 fi
-# All of a job's files but the log, its limits and its times. /dev/null makes grep print the file's
-# name before every line.
-for rt_job in $rt_wanted; do set -- "$@" "$rt_job"/[!lt]*; done
-LC_ALL=C grep -s "" "$@" /dev/null
-exit 0
+# /dev/null makes grep print the file's name before every line. Status 2: a file has gone meanwhile.
+rt_print() {
+  LC_ALL=C grep -s "" "$@" /dev/null
+  [ $? -le 2 ] || { echo "ringtasks: grep(1) cannot read the files of the jobs" >&2; exit 1; }
+}
+# All of a job's files but the log, its limits and its times. A command takes a limited number of
+# arguments (execve(2), ARG_MAX).
+for rt_job in $rt_wanted; do
+  set -- "$@" "$rt_job"/[!lt]*
+  [ $# -lt 1000 ] || { rt_print "$@"; set --; }
+done
+rt_print "$@"

@@ -178,6 +178,8 @@ def status_of(
     :param starts: start times of the processes that were asked about; "": the process is gone.
     :raises AnswerError: a file that decides about the state has an unexpected format.
     """
+    if "unread" in files:
+        return unknown(job_id, host_id, None, "its files cannot be read on the host")
     process, monitor = (Identity.parse(files.get(name, "")) for name in ("process", "monitor"))
 
     def runs(identity: Identity | None, *, unasked: bool) -> bool:

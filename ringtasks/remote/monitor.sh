@@ -56,7 +56,7 @@ rt_watch() {
   do
     [ -e "$2/log" ] || continue
     # shellcheck disable=SC2012  # wc(1) may read the file, and stat(1) is not in POSIX
-    set -- "$1" "$2" "$(ls -lnL "$2/log" | { read -r _ _ _ _ rt_now _ && echo "$rt_now"; })" "$4"
+    set -- "$1" "$2" "$(LS_BLOCK_SIZE=1 ls -lnL "$2/log" | { read -r _ _ _ _ rt_now _ && echo "$rt_now"; })" "$4"
     [ "$3" = "$rt_size" ] && continue
     rt_size=$3
     echo "$(date +%s) $rt_size" >>"$2/times"

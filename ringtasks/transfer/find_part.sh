@@ -32,5 +32,5 @@ if [ -z "$name" ]; then
 fi
 enter || exit 1
 printf '%s %s\n' "$check" "$name"
-[ -f part ] && ls -ln part
+[ -f part ] && LS_BLOCK_SIZE=1 ls -ln part
 true

@@ -1,0 +1,112 @@
+"""The programs that read jobs, in the shells that hosts have: what cannot be read is not absent."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks.jobs import JobState
+from ringtasks.jobs.logs import GOES_ON, NO_LOG, follow_script
+from ringtasks.jobs.probe import parse_probe, probe_script
+from ringtasks.remote.launcher import JOBS_FOLDER
+from tests.support.shells import SHELLS, run_in
+
+#: Root without the right to ignore modes, as any other user.
+AS_USER = "setpriv --bounding-set=-dac_override,-dac_read_search"
+
+Found = subprocess.CompletedProcess[bytes]
+
+
+class Home:
+    """A home with one job that has ended, and one whose process is gone."""
+
+    def __init__(self, shell: str, home: Path) -> None:
+        self.shell, self.path = shell, home
+        self.jobs = home / JOBS_FOLDER
+        for name in ("one", "two"):
+            (self.jobs / name).mkdir(parents=True)
+            (self.jobs / name / "monitor").write_text("4000000 another-boot 5 -\n")
+            (self.jobs / name / "process").write_text("4000001 another-boot 6\n")
+        (self.jobs / "one" / "exit_status").write_text("0\n")
+        (self.jobs / "one" / "log").write_bytes(b"line\n" * 3000)
+
+    def run(self, script: str, prefix: str = "") -> Found:
+        return run_in(self.shell, f"{prefix}\n{script}", self.path)
+
+    def states(self, prefix: str = "") -> dict[str, JobState]:
+        found = self.run(probe_script(), prefix)
+        assert found.returncode == 0, found
+        return {job.id: job.state for job in parse_probe(found.stdout.decode(), "box").values()}
+
+
+@pytest.fixture(params=SHELLS)
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    return Home(request.param, tmp_path)
+
+
+def test_thousands_of_jobs_are_read(home: Home) -> None:
+    for number in range(700):
+        folder = home.jobs / f"{number:080}"
+        folder.mkdir()
+        for file in ("exit_status", "about", "command"):
+            (folder / file).write_text("0\n")
+
+    assert len(home.states("ulimit -s 512")) == 702  # execve(2): 128 KiB of arguments
+
+
+def _unreadable_folder(home: Home) -> None:
+    home.jobs.chmod(0)
+
+
+def _unreadable_home(home: Home) -> None:
+    home.path.chmod(0)
+
+
+def _failing_grep(home: Home) -> None:
+    (home.path / "bin").mkdir()
+    (home.path / "bin" / "grep").write_text("#!/bin/sh\nexit 137\n")
+    (home.path / "bin" / "grep").chmod(0o755)
+
+
+@pytest.mark.parametrize("damage", [_unreadable_folder, _unreadable_home, _failing_grep])
+def test_jobs_that_cannot_be_read_are_not_reported_as_gone(
+    home: Home, damage: Callable[[Home], None]
+) -> None:
+    damage(home)
+    home.shell = f"{AS_USER} {home.shell}"
+
+    found = home.run(probe_script(), 'PATH="$HOME/bin:$PATH"')
+
+    home.path.chmod(0o700)
+    assert found.returncode != 0, found
+
+
+def test_job_whose_files_cannot_be_read_is_unknown(home: Home) -> None:
+    (home.jobs / "two").chmod(0)
+    (home.jobs / "one" / "exit_status").chmod(0)
+    home.shell = f"{AS_USER} {home.shell}"
+
+    # "test" of BusyBox does not ask the kernel what root may read.
+    one = JobState.LOST if "busybox" in home.shell else JobState.UNKNOWN
+    assert home.states() == {"one": one, "two": JobState.UNKNOWN}
+
+
+def test_log_is_complete_whatever_unit_ls_counts_in(home: Home) -> None:
+    found = home.run(follow_script("one"), "export BLOCK_SIZE=1K")
+
+    assert (found.returncode, len(found.stdout)) == (0, 15000 + len("ringtasks-offset:0\n")), found
+
+
+def test_log_that_cannot_be_seen_is_not_reported_as_missing(home: Home) -> None:
+    missing = home.run(follow_script("three"))
+    (home.jobs / "one").chmod(0)
+    home.shell = f"{AS_USER} {home.shell}"
+
+    found = home.run(follow_script("one"))
+
+    assert (missing.returncode, found.returncode) == (NO_LOG, 1), found
+    assert found.stderr
+    assert GOES_ON not in (missing.returncode, found.returncode)
