@@ -189,8 +189,9 @@ def _fault(link: Link, config: SSHConfig) -> Classified | None:
         return Classified(Reason.LINK_LOST, ending.lost)
     if ending.timed_out:
         return Classified(Reason.TIMED_OUT, "logged in, but 'true' did not end")
-    if ending.status:
-        return Classified(Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
+    if ending.status != 0:
+        told = ending.unknown or f"'true' ended with {ending.status}"
+        return Classified(Reason.OTHER_PROGRAM, told)
     return None
 
 

@@ -23,6 +23,8 @@ FOLLOW_SECONDS = 30
 #: Exit statuses of the script: job ended and log complete; job still running; no log.
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
+#: More than the line with the offset has.
+_MAX_OFFSET_BYTES = 64
 #: The end of stderr that is kept: its last line tells where the log ended.
 _MAX_TOLD_BYTES = 4200
 
@@ -56,9 +58,10 @@ def follow_script(
 def parse_offset(printed: bytes) -> tuple[int, bytes] | None:
     """Return the offset at which the rest begins, and the rest; None: the line is incomplete."""
     line, newline, rest = printed.partition(b"\n")
-    if not newline:
+    if not newline and len(printed) <= _MAX_OFFSET_BYTES:
         return None
-    offset = or_none(whole, line.decode("ascii", "replace").removeprefix("ringtasks-offset:"))
+    told = line[:_MAX_OFFSET_BYTES].decode("ascii", "replace")
+    offset = or_none(whole, told.removeprefix("ringtasks-offset:"))
     return (0, printed) if offset is None else (offset, rest)
 
 

@@ -56,6 +56,8 @@ _GIVE_UP_DELAY = 2.0
 _PROMPT_TIMEOUT = 8.0
 _EVIDENCE_BYTES = 4096
 _MAX_EARLY_BYTES = 1024 * 1024
+#: The process ids that a host names as still running.
+_MAX_STOP_ANSWER_BYTES = 1024 * 1024
 
 OnOutput = Callable[[int, bytes], None]
 
@@ -313,14 +315,14 @@ class Execution:
             return StopOutcome(is_gone=None)
         if self._answer.pid is None:  # the command may run before its first bytes arrive
             limit = time.monotonic() + _HELLO_TIMEOUT
-            with contextlib.suppress(LinkLostError):
+            with contextlib.suppress(LinkLostError, _ExcessError):
                 self._receive_until(session, limit, is_draining=True, is_until_mark=True)
         if self._answer.pid is None:
             return StopOutcome(is_gone=None)
         stopped = stop(
             self._link, self._answer.pid, self._script.run_id, spare_link=self._options.spare_link
         )
-        with contextlib.suppress(LinkLostError, BrokenPipeError):
+        with contextlib.suppress(LinkLostError, BrokenPipeError, _ExcessError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
         return stopped
@@ -367,7 +369,7 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
     looking = Execution(
         script,
         lambda stream, chunk: listed.append(chunk) if stream == STDOUT else None,
-        ExecutionOptions(is_stop=True),
+        ExecutionOptions(is_stop=True, max_output_bytes=_MAX_STOP_ANSWER_BYTES),
     )
     ending = looking.run(link, _STOP_TIMEOUT)
     if ending.status != 0 or ending.unproven is not None:

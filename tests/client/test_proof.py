@@ -106,6 +106,17 @@ def test_unexpected_remote_program_does_not_count_as_connectivity(client: SSHCli
         assert "the host ran something else: " in said
 
 
+def test_answer_that_is_cut_short_does_not_count_as_connectivity(
+    make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv
+) -> None:
+    server = make_sshd(**forced('sh -c "$SSH_ORIGINAL_COMMAND" | head -n 1'))
+    write_hosts(a={"ssh_port": server.port})
+
+    checked = inv("check", "--fresh")
+
+    assert (checked.returncode, b"cut short" in checked.stdout) == (255, True), checked
+
+
 @pytest.mark.matrix(4)
 def test_unexpected_remote_program_is_sent_no_file_and_returns_none(
     client: SSHClient, tmp_path: Path

@@ -259,6 +259,7 @@ def test_resumed_log_following_reports_the_missing_bytes(host: JobHost) -> None:
         (b"ringtasks-offset:12", None),
         (b"ringtasks-offset:12\n", (12, b"")),
         (b"ringtasks-offset:12\nab\nc", (12, b"ab\nc")),
+        (b"no end " * 10, (0, b"no end " * 10)),
     ],
 )
 def test_log_offset_is_parsed_from_the_start_of_the_output(
