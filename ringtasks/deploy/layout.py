@@ -103,7 +103,7 @@ def switch(release: Release, why: str = "") -> str:
 
 
 def revert(release: Release, link: str | None, why: str) -> str:
-    """Return a script that undoes the switch, if there was one.
+    """Return a script that undoes the switch, if there was one, and prints the state.
 
     :param link: the earlier target of ``current``, which is restored; None: there was none.
     """
@@ -113,9 +113,10 @@ def revert(release: Release, link: str | None, why: str) -> str:
     undone = note(EventKind.SWITCHED, old, f"back from {release.id}")
     lines = [
         note(EventKind.FAILED, release, why),
-        f'[ "$(readlink current)" = releases/{release.id} ] || exit 0\n',
+        f'read_current\nif [ "$target" = releases/{release.id} ]; then\n',
         f"{back}\n",
         undone if is_release(previous) else "",
+        f"fi\n{call('state')}",
     ]
     return "".join(lines)
 

@@ -13,6 +13,13 @@ is_ours() {
   return 1
 }
 
+# Sets $target to the target of the link "current"; empty: there is none. Ends the script if it cannot
+# be read.
+read_current() {
+  target=$(readlink current)
+  [ "$target" ] || [ ! -L current ] || { echo "current: readlink(1) prints nothing" >&2; exit 1; }
+}
+
 # rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. If mv has neither, perl
 # or python3 renames: plain mv would move the new link into the folder that the old one points to.
 replace() {
@@ -56,7 +63,8 @@ record() {
 
 # Prints the state of the deploy path.
 state() {
-  echo "current $(readlink current 2>/dev/null)"
+  read_current
+  echo "current $target"
   for folder in releases/*; do
     [ ! -f "$folder/$mark" ] || echo "release ${folder#releases/}"
   done
@@ -126,13 +134,14 @@ copy_source() {
   folder=$1
   discard "$folder" && mkdir -p releases shared || exit 1
   # The search runs while the copy is made.
-  [ "$3" != 1 ] || find source -newer "$content" 2>&1 | head -n 1 > .source-changes &
+  [ "$3" != 1 ] || { find source -newer "$content" 2>&1 && echo unchanged; } |
+    head -n 1 > .source-changes &
   looking=$!
   if [ "$2" = 1 ]; then cp -a source "$folder"; else cp -al source "$folder" 2>/dev/null; fi ||
     { rm -rf "$folder"; cp -pR source "$folder"; } || exit 1
-  mkdir -p .files && (cd source && find . -type f) > ".files/${folder##*/}" || exit 1
+  mkdir -p .files && (cd ./source && find . -type f) > ".files/${folder##*/}" || exit 1
   wait "$looking"
-  if [ "$3" = 1 ] && [ -s .source-changes ]; then
+  if [ "$3" = 1 ] && [ "$(cat .source-changes)" != unchanged ]; then
     rm -rf "$folder"
     echo changed
     exit 0
@@ -161,7 +170,7 @@ share() {
 
 # command_in FOLDER COMMAND: runs a user's command; its output goes to stderr.
 command_in() {
-  (cd "$1" && exec sh -ec "$2") </dev/null 1>&2 || exit $?
+  (cd "./$1" && exec sh -ec "$2") </dev/null 1>&2 || exit $?
 }
 
 # mark_whole FOLDER LINE...: marks a release as whole, and describes it.
@@ -175,7 +184,8 @@ mark_whole() {
 # switch_to FOLDER: makes a release the current one; returns 1 if it is so already.
 switch_to() {
   [ -f "$1/$mark" ] || { echo "$1: is not there, or not whole" >&2; exit 1; }
-  [ "$(readlink current)" != "$1" ] || return 1
+  read_current
+  [ "$target" != "$1" ] || return 1
   lead_to "$1" || exit 1
 }
 
@@ -183,7 +193,7 @@ switch_to() {
 # the command leaves running would otherwise keep the SSH session open.
 restart() {
   : > restart.log
-  (cd current && exec sh -ec "$1") </dev/null >> restart.log 2>&1
+  (cd ./current && exec sh -ec "$1") </dev/null >> restart.log 2>&1
   status=$?
   tail -c 8192 restart.log >&2
   [ $status -eq 0 ] || exit $status
@@ -204,7 +214,7 @@ check() {
 }
 
 try() {
-  [ -z "$check_command" ] || (cd current && exec sh -ec "$check_command") || return
+  [ -z "$check_command" ] || (cd ./current && exec sh -ec "$check_command") || return
   [ -z "$url" ] || fetch "$@"
 }
 
@@ -245,7 +255,8 @@ except urllib.error.HTTPError as answer: print(answer.code)
 # removal has ended. A longer removal goes on by itself.
 prune() {
   for name; do
-    [ "$(readlink current)" != "releases/$name" ] || continue
+    read_current
+    [ "$target" != "releases/$name" ] || continue
     [ ! -d "releases/$name" ] || mv "releases/$name" ".trash-$$-$name" || {
       echo "left releases/$name: cannot be moved"
       continue
@@ -286,7 +297,9 @@ probe() {
   done
   [ "$needs_url" != 1 ] || command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
     command -v python3 >/dev/null 2>&1 || echo "problem check_url: no curl, wget or python3 is there"
-  cd "$root" 2>/dev/null || exit 0
+  # A path that cannot be entered is not one without releases.
+  [ -d "$root" ] || { [ -d "$place" ] && [ ! -x "$place" ]; } || exit 0
+  cd "$root" || exit 1
   [ ! -e current ] || [ -L current ] || echo "problem current: is in the way, and no symbolic link"
   state
 }

@@ -155,7 +155,7 @@ class Target:
         outcome = self._run(undo)
         if not outcome:
             return outcome
-        self.report.current, self.report.is_current_known = HostState(link).stands_on, True
+        self._learn_current(parse_state(outcome.said))
         for step in confirmation if self._has_switched else ():
             if not self._run(step):
                 break  # the link is restored all the same; the report has the error

@@ -357,6 +357,70 @@ def test_file_that_cannot_be_removed_is_reported_with_its_path(run: Run, tmp_pat
     assert done.returncode == 0
 
 
+#: The script of each step that decides by the target of "current".
+_BY_CURRENT = {
+    "the state": call("state"),
+    "a switch": layout.switch(_OLD),
+    "a revert": layout.revert(_NEW, f"releases/{_OLD.id}", "why"),
+    "a removal": call("prune", _NEW.id),
+}
+
+
+def test_link_that_cannot_be_read_is_not_a_missing_one(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    _released(run, app, _OLD, "one")
+    _released(run, app, _NEW, "two")
+
+    # A function comes before programs on the PATH, in BusyBox too.
+    done = [run("readlink() { return 1; }\n" + script) for script in _BY_CURRENT.values()]
+
+    assert [step.returncode for step in done] == [1] * len(done)
+    assert _state(run).current == _NEW.id
+
+
+def test_revert_reports_a_release_that_another_user_made_current(
+    run: Run, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    _released(run, app, _OLD, "one")
+    _released(run, app, _NEW, "two")
+    (app / "current").unlink()
+    (app / "current").symlink_to("elsewhere")
+
+    done = run(layout.revert(_NEW, f"releases/{_OLD.id}", "why"))
+
+    assert (done.returncode, parse_state(done.stdout).link) == (0, "elsewhere")
+
+
+def test_cdpath_of_the_host_changes_no_folder(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    other = tmp_path / "other"
+    for name in ("current", "source", f"releases/{_OLD.id}"):
+        (other / name).mkdir(parents=True)
+    _released(run, app, _OLD, "one")
+    exported = f"export CDPATH={other}\n"
+
+    run(exported + call("restart", "pwd -P >~/restarted"))
+    run(exported + call("command_in", f"releases/{_OLD.id}", "pwd -P >~/built"))
+    run(exported + layout.build(_NEW, [], [], is_old=False))
+
+    folder = str(app / "releases" / _OLD.id)
+    assert (tmp_path / "restarted").read_text().strip() == folder
+    assert (tmp_path / "built").read_text().strip() == folder
+    assert (app / ".files" / _NEW.id).read_text() == "./file\n"
+
+
+def test_search_for_changed_files_that_fails_finds_no_unchanged_ones(
+    run: Run, tmp_path: Path
+) -> None:
+    _released(run, tmp_path / "app", _OLD, "one")
+    (tmp_path / "app" / ".source-content").write_text("c")
+
+    done = run("head() { return 1; }\n" + layout.build(_NEW, [], [], is_old=True))
+
+    assert done.stdout == "changed\n"
+
+
 #: The folder is a mount point, say.
 _RM_OF_A_BUSY_FOLDER = """#!/bin/sh
 case $2 in
