@@ -18,10 +18,10 @@ set_until() {
   until=$((until + $1))
 }
 
-# Sets the time at which this deploy's lock expires.
+# Sets the time at which this deploy's lock expires. A step and a renewal may do so at the same time.
 renew() {
-  sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new" &&
-    mv -f ".locks/$token.new" ".locks/$token"
+  sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new.$$" &&
+    mv -f ".locks/$token.new.$$" ".locks/$token"
 }
 
 # Removes the lock of a token. The folder is a lock of its own: of two that find a lock expired,
@@ -31,7 +31,7 @@ drop() {
   [ -z "$(find ".locks/$1.end" -prune -mmin +1 2>/dev/null)" ] || rmdir ".locks/$1.end"
   mkdir ".locks/$1.end" 2>/dev/null || return 0
   [ "$(holder)" != "$1" ] || rm -f lock
-  rm -f ".locks/$1"
+  rm -f ".locks/$1" ".locks/$1".new.*
   rmdir ".locks/$1.end"
 }
 

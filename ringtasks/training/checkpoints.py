@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
@@ -32,6 +33,8 @@ __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 _PULL_ATTEMPTS = 3
 _CLAIM, _LIST = (Program(__file__, name) for name in ("claim_checkpoint.sh", "list_checkpoint.sh"))
 _INCOMPLETE = "incomplete "
+#: The exit status if there is none.
+_NO_CHECKPOINT = 66
 
 
 def claim(
@@ -57,7 +60,7 @@ def claim(
         label=run_id if attempt == 1 else f"{run_id}-{attempt}",
         keeps_own="true" if keeps_own else "false",
     )
-    result = client.run(script, cwd="~")
+    result = client.ask(Ask(script))
     if (why := why_failed(result)) is not None:
         raise FileCopyError(f"{client.config.id}: {checkpoint} cannot be set aside: {why}")
     return printable(result.stdout.strip()) or None
@@ -76,11 +79,16 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
     """Look at a checkpoint folder; None: it has no file, or no complete checkpoint.
 
     :param done: the file that is written last; None: all files count as complete.
+    :raises FileCopyError: the host could not look.
     """
-    script = _LIST.render(folder=Word(quoted_path(folder)), last_file=done or "")
-    result = client.run(script, cwd="~")
-    if not result.success:
+    script = _LIST.render(
+        folder=Word(quoted_path(folder)), last_file=done or "", no_checkpoint=_NO_CHECKPOINT
+    )
+    result = client.ask(Ask(script))
+    if result.error is None and result.returncode == _NO_CHECKPOINT:
         return None
+    if (why := why_failed(result)) is not None:
+        raise FileCopyError(f"{client.config.id}: {folder} cannot be listed: {why}")
     lines = result.stdout.split("\n")
     incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
     files = "\n".join(line for line in lines if line and not line.startswith(_INCOMPLETE))

@@ -14,13 +14,16 @@ owner=
 if "$keeps_own" && [ "$owner" = "$run" ]; then exit 0; fi
 # A link to a folder stays a link: its target is moved, on its own disk, and made anew.
 if [ -L "$name" ] && [ -d "$name/" ]; then
-  place=$(cd -P "$name/" && pwd -P)
+  place=$(cd -P "./$name/" && pwd -P) || exit
 elif [ -e "$name" ] || [ -L "$name" ]; then
   place=$(pwd -P)/$name
 else
   place=
 fi
-if [ -d "$place" ] && [ ! "$(ls -A "$place")" ]; then place=; fi
+if [ -d "$place" ]; then
+  held=$(ls -A "$place") || exit
+  [ "$held" ] || place=
+fi
 if [ "$place" ]; then
   # Hidden, so that a program that looks for "checkpoint*" does not find it.
   aside=${place%/*}/.${place##*/}.before-$label

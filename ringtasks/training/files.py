@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringtasks import transfer
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
@@ -145,6 +146,6 @@ def make_folder(client: SSHClient, folder: str) -> None:
 
     :raises FileCopyError: it does not exist afterwards.
     """
-    result = client.run(f"mkdir -p {quoted_path(folder)}", cwd="~")
+    result = client.ask(Ask(f"mkdir -p {quoted_path(folder)}"))
     if (why := why_failed(result)) is not None:
         raise FileCopyError(f"{client.config.id}: {folder}: {why}")

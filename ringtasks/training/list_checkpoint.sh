@@ -2,16 +2,22 @@
 # Prints the files of the complete checkpoints in a folder, each with its identity, size and time;
 # and "incomplete NAME" for a folder in it that lacks its last file.
 #
-# parameters: folder last_file
-#   last_file  the file that is written last; empty: all files count as complete
+# parameters: folder last_file no_checkpoint
+#   last_file      the file that is written last; empty: all files count as complete
+#   no_checkpoint  the exit status if there is none
 
-cd "$folder" 2>/dev/null || exit 1
+[ -e "$folder" ] || exit "$no_checkpoint"
+cd "$folder" || exit 1
 
 # For GNU and BusyBox, for macOS. Whole seconds are too coarse: checkpoints of one size may follow
-# each other quickly.
+# each other quickly. find(1) also fails for a file that has gone meanwhile.
+if stat -c %i . >/dev/null 2>&1; then format='-c%i %s %y %n'; else format='-f%i %z %Fm %N'; fi
 list() {
-  find "$@" -type f -exec stat -c '%i %s %y %n' {} + 2>/dev/null | sort | grep . ||
-    find "$@" -type f -exec stat -f '%i %z %Fm %N' {} + 2>/dev/null | sort
+  found=$(find "$@" -type f -exec stat "$format" {} + 2>/dev/null)
+  status=$?
+  [ "$found$status" != 0 ] || exit "$no_checkpoint"
+  [ "$found" ] && [ $status -lt 126 ] || { echo "find(1) cannot list $folder" >&2; exit 1; }
+  printf '%s\n' "$found" | sort
 }
 
 if [ -z "$last_file" ] || [ -s "$last_file" ]; then
@@ -26,6 +32,6 @@ for inner in */ .[!.]*/; do
     echo "incomplete ${inner%/}"
   fi
 done
-[ $# -gt 0 ] || exit 1
+[ $# -gt 0 ] || exit "$no_checkpoint"
 for file in * .[!.]*; do [ ! -f "$file" ] || set -- "$@" "./$file"; done
 list "$@"

@@ -9,5 +9,6 @@
 
 mkdir -p "${list%/*}" || exit 1
 for item; do
-  for found in $item; do print_files "$found" || :; done
+  # find(1) also fails for a file that has gone meanwhile.
+  for found in $item; do print_files "$found" || [ $? -lt 126 ] || exit 1; done
 done >"$list.new" && mv -f "$list.new" "$list"

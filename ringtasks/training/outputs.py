@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RingtasksError
@@ -57,7 +58,7 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     :param key: the attempt's key.
     :raises FileCopyError: it could not be written.
     """
-    result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
+    result = client.ask(Ask(_script(_NOTE, cwd, items, key)))
     if (why := why_failed(result)) is not None:
         raise FileCopyError(f"{client.config.id}: the files there could not be listed: {why}")
 
@@ -66,7 +67,7 @@ def fetch_written(
     client: SSHClient, cwd: str, items: Sequence[str], key: str, folder: Path
 ) -> Iterator[Fetched]:
     """Fetch the items' files that were written since `note_files` into ``folder``."""
-    result = client.run(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST), cwd="~")
+    result = client.ask(Ask(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST)))
     if (why := why_failed(result)) is not None:
         if result.returncode == _NO_LIST:
             why = "the host has no list of the files that were there before"

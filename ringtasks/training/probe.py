@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ringtasks.client.dialogue import Ask
 from ringtasks.common.text import one_line, printable
 from ringtasks.remote.gpus import Gpu, parse_tool
 from ringtasks.remote.programs import Program, Word
@@ -64,11 +65,8 @@ def probe_host(
 ) -> HostProbe:
     """Ask one host; never raises for failures on the host."""
     asked_at = time.time()
-    result = client.run(
-        script(cwd or client.config.work_dir, imports, driver_timeout),
-        timeout=_SCRIPT_TIMEOUT + driver_timeout,
-        cwd="~",
-    )
+    asked = script(cwd or client.config.work_dir, imports, driver_timeout)
+    result = client.ask(Ask(asked, _SCRIPT_TIMEOUT + driver_timeout, in_venv=True))
     answered_at = time.time()
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"

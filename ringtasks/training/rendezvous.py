@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import BinaryIO, NamedTuple
 
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
@@ -67,9 +68,10 @@ def find_rendezvous(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
     with _Listener(first, word, port) as listener:
         addresses = _addresses(first.config, listener.own_address)
         command = _python("connect", word, str(listener.port), *addresses)
+        asked = Ask(command, _TIMEOUT, in_venv=True)
         met = {
             client.config.id: _reached(result.stdout) if result else {}
-            for client, result in each(others, lambda c: c.run(command, timeout=_TIMEOUT, cwd="~"))
+            for client, result in each(others, lambda c: c.ask(asked))
         }
         for address in addresses:
             if all(address in found for found in met.values()):
@@ -171,9 +173,10 @@ class _Listener:
     def _run(self) -> None:
         try:
             with self._stdin as stdin:
-                self._result = self._client.run(
-                    self._command, timeout=_TIMEOUT, cwd="~", stdin=stdin, on_output=self._take
+                asked = Ask(
+                    self._command, _TIMEOUT, in_venv=True, stdin=stdin, on_output=self._take
                 )
+                self._result = self._client.ask(asked)
         finally:
             with self._changed:
                 self._has_ended = True

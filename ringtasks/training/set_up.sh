@@ -50,5 +50,6 @@ rt_before=$(rt_sum_of_folder)
 if (eval "$rt_activate") >/dev/null 2>&1; then eval "$rt_activate"; fi
 sh -ec "$rt_commands" </dev/null 9>&- || exit 1
 rt_folder=anywhere
-[ "$(rt_sum_of_folder)" = "$rt_before" ] || rt_folder=$PWD
+rt_after=$(rt_sum_of_folder)
+[ "$rt_before" ] && [ "$rt_after" = "$rt_before" ] || rt_folder=$PWD
 printf '%s\n' "$rt_folder" >"$rt_stamp"

@@ -23,6 +23,7 @@ from ringtasks.deploy.release import Release
 from ringtasks.remote.programs import call
 from tests.support.fixtures import Require
 from tests.support.shells import SHELLS
+from tests.support.waiting import eventually
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -378,9 +379,7 @@ def test_link_that_cannot_be_read_is_not_a_missing_one(run: Run, tmp_path: Path)
     assert _state(run).current == _NEW.id
 
 
-def test_revert_reports_a_release_that_another_user_made_current(
-    run: Run, tmp_path: Path
-) -> None:
+def test_revert_reports_a_release_that_another_user_made_current(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _released(run, app, _OLD, "one")
     _released(run, app, _NEW, "two")
@@ -419,6 +418,22 @@ def test_search_for_changed_files_that_fails_finds_no_unchanged_ones(
     done = run("head() { return 1; }\n" + layout.build(_NEW, [], [], is_old=True))
 
     assert done.stdout == "changed\n"
+
+
+def test_lock_can_be_renewed_twice_at_the_same_time(run: Run, tmp_path: Path) -> None:
+    holder = LockState("0123456789abcdef", "ann@laptop", "laptop", "abc")
+    assert run(locking.acquire(holder, 60)).returncode == 0
+    renewal = call("hold", holder.token, 60)
+    waits = 'sed() { : >~/at; until [ -e ~/go ]; do sleep 0.05; done; command sed "$@"; }\n'
+
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(run, waits + renewal)
+        eventually(lambda: (tmp_path / "at").exists())
+        quick = run(renewal)
+        (tmp_path / "go").touch()
+
+    assert (quick.returncode, slow.result().returncode) == (0, 0), (quick, slow.result())
+    assert [file.name for file in (tmp_path / "app" / ".locks").iterdir()] == [holder.token]
 
 
 #: The folder is a mount point, say.

@@ -12,7 +12,10 @@ import pytest
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
-from ringtasks.training.files import FileCopyError
+from ringtasks.training.files import FileCopyError, make_folder
+from ringtasks.training.outputs import note_files
+from ringtasks.training.probe import probe_host
+from tests.support.fixtures import MakeSshd
 
 
 @pytest.fixture
@@ -255,3 +258,34 @@ def test_folder_without_a_last_file_is_left_out_whatever_its_name(
 
     assert puller(client, there, tmp_path / "kept", told, "done").pull(), told
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("ask", ["claim", "inspect", "note_files", "make_folder", "probe_host"])
+def test_answer_that_is_cut_short_is_a_failure(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, ask: str
+) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model").write_text("of another run")
+    cut = 'ForceCommand sh -c "$SSH_ORIGINAL_COMMAND" | head -n 1'
+    server = make_sshd(config=[cut])
+    folder = str(tmp_path)
+    asks = {
+        "claim": lambda client: claim(client, folder, "checkpoint", "run"),
+        "inspect": lambda client: inspect(client, f"{folder}/checkpoint"),
+        "note_files": lambda client: note_files(client, folder, ["*"], "key"),
+        "make_folder": lambda client: make_folder(client, f"{folder}/made"),
+        "probe_host": lambda client: _raised(probe_host(client).error),
+    }
+
+    with (
+        SSHClient(
+            SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+        ) as client,
+        pytest.raises(FileCopyError, match="cut short"),
+    ):
+        asks[ask](client)
+
+
+def _raised(error: str | None) -> None:
+    if error is not None:
+        raise FileCopyError(error)

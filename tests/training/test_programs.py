@@ -61,7 +61,9 @@ def test_complete_checkpoints_are_listed(host: Host) -> None:
     (host.cwd / "step 1" / "done").write_text("x")
 
     said = {
-        last: host.said("list_checkpoint.sh", folder=str(host.cwd), last_file=last)
+        last: host.said(
+            "list_checkpoint.sh", folder=str(host.cwd), last_file=last, no_checkpoint=66
+        )
         for last in ("done", "")
     }
 
@@ -103,3 +105,35 @@ def test_setup_is_repeated_when_an_input_changes(host: Host) -> None:
 def test_failed_setup_is_not_recorded(host: Host) -> None:
     host.set_up(status=1, commands="false\ntrue")
     host.set_up(status=1, commands="false\ntrue")
+
+
+def test_cdpath_of_the_host_does_not_replace_a_linked_checkpoint(host: Host) -> None:
+    for folder in (host.home / "other" / "model", host.home / "disk"):
+        folder.mkdir(parents=True)
+        (folder / "weights").touch()
+    (host.cwd / "model").symlink_to(host.home / "disk")
+    text = Program(training.__file__, "claim_checkpoint.sh").render(
+        parent=str(host.cwd), name="model", run="two", label="two", keeps_own="true"
+    )
+
+    run_in(host.shell, f"export CDPATH={host.home}/other\n{text}", host.home)
+
+    assert (host.home / "other" / "model" / "weights").exists()
+    assert (host.home / ".disk.before-two" / "weights").exists()
+
+
+@pytest.mark.parametrize("tool", ["ls", "find"])
+def test_failed_look_at_checkpoints_is_not_an_empty_folder(host: Host, tool: str) -> None:
+    (host.cwd / "model").mkdir()
+    (host.cwd / "model" / "weights").touch()
+    known = {"parent": str(host.cwd), "name": "model", "run": "two", "label": "two"}
+    listing = {"folder": f"{host.cwd}/model", "last_file": "", "no_checkpoint": 66}
+    program, given = {
+        "ls": ("claim_checkpoint.sh", {**known, "keeps_own": "true"}),
+        "find": ("list_checkpoint.sh", listing),
+    }[tool]
+    text = Program(training.__file__, program).render(**given)
+
+    found = run_in(host.shell, f"{tool}() {{ return 127; }}\n{text}", host.home)
+
+    assert found.returncode not in (0, 66), found

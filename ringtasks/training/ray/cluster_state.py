@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ringtasks import jobs
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import SSHResult, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
@@ -29,7 +30,7 @@ __all__ = ["ClusterState", "Member", "look"]
 #: Seconds for a request to the head. Loading Ray from a cold disk is slow.
 _ASK_TIMEOUT = 60.0
 
-_LIST = f'cd "$HOME/{FOLDER}" 2>/dev/null || exit 0; ls'
+_LIST = f'[ -e "$HOME/{FOLDER}" ] || exit 0; cd "$HOME/{FOLDER}" && ls'
 
 
 class Member(NamedTuple):
@@ -152,7 +153,7 @@ def ask(head: Member) -> SSHResult:
     except AnswerError as error:
         raise ClusterError(head.host, str(error)) from error
     command = f"{ray(head.cluster_id)} status --address {quote(f'{host}:{port}')}"
-    return head.client.run(guarded(command, port, head.job.id), timeout=_ASK_TIMEOUT, cwd="~")
+    return head.client.ask(Ask(guarded(command, port, head.job.id), _ASK_TIMEOUT, in_venv=True))
 
 
 def look(clients: Sequence[SSHClient], name: str) -> ClusterState:
@@ -196,7 +197,7 @@ def _look(client: SSHClient, name: str) -> _Look:
         why = _why(client, known.error)
         last = (own._replace(job=replace(own.job, reason=why)) for own in members if own.job)
         return _Look(client, tuple(last), error=why)
-    answer = client.run(_LIST, cwd="~")
+    answer = client.ask(Ask(_LIST))
     if (failure := why_failed(answer)) is not None:
         return _Look(client, tuple(members), error=_why(client, failure))
     own = rf"{re.escape(name)}-[0-9a-f]{{8}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
@@ -52,7 +53,7 @@ def _end(member: Member) -> Ended:
         if not stopped.is_gone:
             return Ended(member.host, said, UNREACHABLE if stopped.error else 1)
     remove = _REMOVE.render(folder=Word(folder_of(member.cluster_id)))
-    removed = member.client.run(remove, cwd="~")
+    removed = member.client.ask(Ask(remove))
     if (why := why_failed(removed)) is None:
         return Ended(member.host, said)
     status = UNREACHABLE if removed.error else 1

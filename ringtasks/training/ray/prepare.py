@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
 
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
@@ -71,7 +72,7 @@ def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Pre
         wanted["dashboard"] = (dashboard_port or DASHBOARD_PORT, dashboard_port is not None)
         wanted["client"] = (likely_free_port(), False)
     program = resources.files(__package__).joinpath("port_probe.py").read_text()
-    answer = client.run(ray_python(program, json.dumps(wanted)), timeout=_TIMEOUT, cwd="~")
+    answer = client.ask(Ask(ray_python(program, json.dumps(wanted)), _TIMEOUT, in_venv=True))
     if answer.error is not None:
         raise ClusterError(host, answer.error)
     if not answer.success:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from ringtasks import jobs
+from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
@@ -133,7 +134,7 @@ class _Rising:
             name=REAPER,
         )
         for client, result in each(
-            self.clients, lambda client: client.run(script, cwd="~", env={"TOKEN": token})
+            self.clients, lambda client: client.ask(Ask(script, env={"TOKEN": token}))
         ):
             if (why := why_failed(result)) is not None:
                 raise ClusterError(

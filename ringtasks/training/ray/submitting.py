@@ -72,7 +72,7 @@ def submit(
         _hand_over(head, job_id, command, there)
     finally:
         if there is not None:
-            gone = head.client.run(f'rm -rf "$HOME/{there}"', cwd="~")
+            gone = head.client.ask(Ask(f'rm -rf "$HOME/{there}"'))
             if (why := why_failed(gone)) is not None:
                 tell(f"{head.host}: ~/{there} was not removed: {why}")
 
@@ -114,7 +114,7 @@ def follow(head: Member, job_id: str, on_output: OnOutput, timeout: float = 0) -
 def stop(head: Member, job_id: str) -> SSHResult:
     """Let Ray stop the job, and wait until it has ended: the exit status is then 0."""
     asked = _question(head, "stop", job_id)
-    return _judged(head.client.run(asked, timeout=_STOP_TIMEOUT, cwd="~"), job_id)
+    return _judged(head.client.ask(Ask(asked, _STOP_TIMEOUT, in_venv=True)), job_id)
 
 
 def submit_command(cluster_id: str, command: str, port: int, there: str | None) -> str:
@@ -138,7 +138,7 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
     asked = _question(head, "submit", job_id, command=command, working_dir=there)
     is_unknown = False
     for _ in range(_ATTEMPTS):
-        result = head.client.run(asked, timeout=_SUBMIT_TIMEOUT, cwd="~")
+        result = head.client.ask(Ask(asked, _SUBMIT_TIMEOUT, in_venv=True))
         if result.success:
             return
         # What no later attempt refutes: one that did not arrive says nothing of those before.
