@@ -104,7 +104,9 @@ def test_missing_checkpoint_is_no_error_and_an_unreadable_one_is_reported(
 
     assert puller(client, there, tmp_path / "kept", told).pull() is False
     assert puller(client, there / "not" / "there", tmp_path / "kept", told).pull() is False
-    assert inspect(away, str(there)) is None
+    with pytest.raises(FileCopyError, match="cannot be listed: away: unreachable"):
+        inspect(away, str(there))
+    assert told == []
     assert not (tmp_path / "kept").exists()
 
 
