@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringtasks import transfer
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home

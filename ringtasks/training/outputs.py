@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RingtasksError

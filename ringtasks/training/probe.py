@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.common.text import one_line, printable
 from ringtasks.remote.gpus import Gpu, parse_tool
 from ringtasks.remote.programs import Program, Word

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import BinaryIO, NamedTuple
 
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each

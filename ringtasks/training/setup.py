@@ -11,7 +11,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RunNotStartedError

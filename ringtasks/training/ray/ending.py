@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed

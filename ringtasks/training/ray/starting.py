@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 
 from ringtasks import jobs
-from ringtasks.client.dialogue import Ask
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
