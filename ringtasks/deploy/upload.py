@@ -8,7 +8,7 @@ from ringtasks.errors import UsageError
 from ringtasks.remote.paths import joined
 from ringtasks.transfer.host_transfer import HostCopy, HostTransferError
 from ringtasks.transfer.options import Options
-from ringtasks.transfer.tree_copy import put_tree
+from ringtasks.transfer.tree_copy import RemoteTree, put_tree
 
 from . import layout
 from .settings import DeploySettings
@@ -40,8 +40,8 @@ def upload(host_copy: HostCopy, place: AppFolder, source: ReleaseSource) -> None
     :raises HostTransferError: not all files arrived.
     :raises UsageError: git or tar fails.
     """
-    target = joined(place.root, "source")
-    put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
+    target = RemoteTree(joined(place.root, "source"), None, follow_outside=False, verify=False)
+    put_tree(host_copy, source.folder(), target)
 
 
 def changes_of(

@@ -65,24 +65,10 @@ def put_file(
         host_copy.add(Change("sent", name_of(target), before.size))
         return
     host_copy.total_bytes = before.size
-    part = RemotePart(host_copy.client, target, repr(tuple(before)))
+    sending = _Sending(host_copy, source, target, known, before)
     for attempt in range(_ATTEMPTS):
-        summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_cancelled))
-        size_bytes = before.size
-        if send is None or attempt > 0 or not _is_sent(host_copy, part, send):
-            size_bytes = _push(host_copy, source, part, known)
-        with host_copy.local(source):
-            expected = summing.result()
-            has_changed = _Stamp.of(source) != before
-        if has_changed:
-            host_copy.ask(part.remove_script(), time_for(0))
-            raise HostTransferError(f"{source} changed while it was being sent; send it again")
-        stamp = before._replace(size=size_bytes)
-        said = _finish(host_copy, part, target, stamp, expected, known)
+        said = sending.attempt(send if attempt == 0 else None, hashing)
         if said == "done":
-            host_copy.add(
-                Change("sent", name_of(target), size_bytes), is_checked=bool(known.hasher)
-            )
             return
         why = _OTHER_WRITER if said == "gone" else "the SHA-256 differed"
         host_copy.notes.append(f"attempt {attempt + 1}: {why}")
@@ -91,6 +77,125 @@ def put_file(
     raise HostTransferError(
         f"{target}: its SHA-256 on the host differs from the file's: look at disks"
     )
+
+
+class _Stamp(NamedTuple):
+    """The properties that change when a file changes."""
+
+    size: int
+    modified_ns: int = 0
+    inode: int = 0
+    mode: int = 0o600
+
+    @classmethod
+    def of(cls, path: Path) -> _Stamp:
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, stat.S_IMODE(status.st_mode))
+
+
+class _Sending:
+    """One file on its way to ``target``, a name on the host."""
+
+    def __init__(
+        self, host_copy: HostCopy, source: Path, target: str, known: PathProbe, before: _Stamp
+    ) -> None:
+        self._host_copy, self._known = host_copy, known
+        self._source, self._target = source, target
+        self._before = before
+        self._part = RemotePart(host_copy.client, target, repr(tuple(before)))
+
+    def attempt(self, send: Callable[[RemotePart], bool] | None, hashing: Hashing | None) -> str:
+        """Send the missing bytes; give the part its final name if its sum is right.
+
+        :returns: ``done``; or ``differs`` or ``gone``: the part has been removed.
+        :raises HostTransferError: it cannot be sent, or the source has changed.
+        """
+        host_copy, source = self._host_copy, self._source
+        summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_cancelled))
+        size_bytes = self._before.size
+        if send is None or not self._is_sent(send):
+            size_bytes = self._push()
+        with host_copy.local(source):
+            expected = summing.result()
+            has_changed = _Stamp.of(source) != self._before
+        if has_changed:
+            host_copy.ask(self._part.remove_script(), time_for(0))
+            raise HostTransferError(f"{source} changed while it was being sent; send it again")
+        said = self._finish(size_bytes, expected)
+        if said == "done":
+            change = Change("sent", name_of(self._target), size_bytes)
+            host_copy.add(change, is_checked=bool(self._known.hasher))
+        return said
+
+    def _is_sent(self, send: Callable[[RemotePart], bool]) -> bool:
+        self._host_copy.retry_on_lost_link(self._part.look)
+        return send(self._part)
+
+    def _push(self) -> int:
+        """Send the missing bytes of the part; return the number of bytes that the file has.
+
+        It is not the size of a file of /proc or /sys.
+
+        :raises HostTransferError: they could not be sent.
+        """
+        end = 0
+
+        def attempt() -> SSHResult:
+            nonlocal end
+            result, end = self._push_once()
+            return result
+
+        try:
+            with self._host_copy.local(self._source):
+                self._host_copy.retry_on_lost_link(attempt)
+        except HostTransferError as error:
+            if error.returncode == 1:  # it cannot become whole: free its disk space
+                with contextlib.suppress(HostTransferError):
+                    self._host_copy.ask(self._part.remove_script(), time_for(0))
+            raise
+        return end
+
+    def _push_once(self) -> tuple[SSHResult, int]:
+        """Make one attempt to send the missing bytes; return the position in the file, too."""
+        part, host_copy = self._part, self._host_copy
+        looked = part.look()
+        if not looked.success:
+            return looked, 0
+        if not host_copy.has_sent:
+            missing_bytes = (host_copy.total_bytes or 0) - part.size_bytes
+            _check_free(f"{part.folder} (on the host)", missing_bytes, self._known.free_bytes)
+        blocks = part.size_bytes // _BLOCK_BYTES
+        script = part.program(
+            _WRITE, block_bytes=_BLOCK_BYTES, blocks=blocks, refusal=_OTHER_WRITER
+        )
+        with self._source.open("rb", buffering=0) as file:
+            result = host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
+            return result, file.tell()
+
+    def _finish(self, size_bytes: int, expected: str) -> str:
+        """Give the part its final name, if its sum is right; it is removed if not.
+
+        :returns: ``done``, ``differs`` or ``gone``.
+        :raises HostTransferError: it cannot be renamed.
+        """
+        modified = time.gmtime(self._before.modified_ns // 10**9)
+        hasher = self._known.hasher
+        finish = self._part.program(
+            _FINISH,
+            final=name_of(self._target),
+            mode=f"{self._before.mode:o}",
+            modified=time.strftime("%Y%m%d%H%M.%S", modified),
+            hash_command=HASHERS[hasher] if hasher else "",
+            sum=expected,
+            size_bytes=size_bytes,
+        )
+        result = self._host_copy.ask(finish, time_for(self._host_copy.total_bytes or 0))
+        said = result.stdout.strip()
+        if said == "folder":
+            raise HostTransferError(f"{self._target} is a folder: it cannot become a file")
+        if said == "special":
+            raise HostTransferError(f"{self._target} {SPECIAL}")
+        return said
 
 
 def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathProbe) -> None:
@@ -152,63 +257,6 @@ def _received(
     )
 
 
-class _Stamp(NamedTuple):
-    """The properties that change when a file changes."""
-
-    size: int
-    modified_ns: int = 0
-    inode: int = 0
-    mode: int = 0o600
-
-    @classmethod
-    def of(cls, path: Path) -> _Stamp:
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, stat.S_IMODE(status.st_mode))
-
-
-def _is_sent(host_copy: HostCopy, part: RemotePart, send: Callable[[RemotePart], bool]) -> bool:
-    host_copy.retry_on_lost_link(part.look)
-    return send(part)
-
-
-def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe) -> int:
-    """Send the missing bytes of the part; return the number of bytes that the file has.
-
-    It is not the size of a file of /proc or /sys.
-
-    :raises HostTransferError: they could not be sent.
-    """
-
-    end = 0
-
-    def attempt() -> SSHResult:
-        nonlocal end
-        looked = part.look()
-        if not looked.success:
-            return looked
-        if not host_copy.has_sent:
-            place = f"{part.folder} (on the host)"
-            _check_free(place, (host_copy.total_bytes or 0) - part.size_bytes, known.free_bytes)
-        blocks = part.size_bytes // _BLOCK_BYTES
-        script = part.program(
-            _WRITE, block_bytes=_BLOCK_BYTES, blocks=blocks, refusal=_OTHER_WRITER
-        )
-        with source.open("rb", buffering=0) as file:
-            result = host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
-            end = file.tell()
-            return result
-
-    try:
-        with host_copy.local(source):
-            host_copy.retry_on_lost_link(attempt)
-    except HostTransferError as error:
-        if error.returncode == 1:  # it cannot become whole: free its disk space
-            with contextlib.suppress(HostTransferError):
-                host_copy.ask(part.remove_script(), time_for(0))
-        raise
-    return end
-
-
 def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path) -> SSHResult:
     """Make one attempt to receive the missing bytes of the part, which is in ``folder``."""
     offset = part.measure()
@@ -226,37 +274,6 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
         if result.error is None and (is_short or not result.success):
             _check_room(file, f"{folder} (here)", source.size_bytes, result.returncode)
         return result
-
-
-def _finish(
-    host_copy: HostCopy,
-    part: RemotePart,
-    target: str,
-    stamp: _Stamp,
-    expected: str,
-    known: PathProbe,
-) -> str:
-    """Give the part its final name, if its sum is right; it is removed if not.
-
-    :returns: ``done``, ``differs`` or ``gone``.
-    :raises HostTransferError: it cannot be renamed.
-    """
-    finish = part.program(
-        _FINISH,
-        final=name_of(target),
-        mode=f"{stamp.mode:o}",
-        modified=time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9)),
-        hash_command=HASHERS[known.hasher] if known.hasher else "",
-        sum=expected,
-        size_bytes=stamp.size,
-    )
-    result = host_copy.ask(finish, time_for(host_copy.total_bytes or 0))
-    said = result.stdout.strip()
-    if said == "folder":
-        raise HostTransferError(f"{target} is a folder: it cannot become a file")
-    if said == "special":
-        raise HostTransferError(f"{target} {SPECIAL}")
-    return said
 
 
 def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> str:

@@ -15,7 +15,7 @@ from ringtasks.remote.script import quoted_path
 from .checksums import time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
-from .tree_copy import get_tree, put_tree
+from .tree_copy import RemoteTree, get_tree, put_tree
 
 __all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
 
@@ -46,9 +46,8 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
             if known.kind == FOLDER or target.endswith("/"):
                 place = joined(place, given.name)
         verify = host_copy.options.verify is not False
-        put_tree(
-            host_copy, given, place, known, ignored=ignored, follow_outside=True, verify=verify
-        )
+        tree = RemoteTree(place, known, follow_outside=True, verify=verify, ignored=ignored)
+        put_tree(host_copy, given, tree)
 
     return work
 
@@ -71,13 +70,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
     elif not into and known.parent_kind != FOLDER:
         advice = ""
         if known.parent_kind == NOTHING:
-            folder = above(place)
-            is_plain = re.fullmatch(r"~(/[\w./-]*)?", folder)
-            quoted = folder if is_plain else quoted_path(folder)
-            # In the folder "/": work_dir may be the one that is missing.
-            run = f"run --host {shlex.quote(host_copy.host)} --cwd / --cmd "
-            command = as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
-            advice = _to_make(target, source.name, command)
+            advice = _to_make(target, source.name, _mkdir(host_copy.host, above(place)))
         raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}{advice}")
     return joined(place, source.name) if into else place, known
 
@@ -88,10 +81,9 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
     def work(host_copy: HostCopy) -> None:
         place = on_host(host_copy.client.config, target).rstrip("/") or "/"
         verify = bool(host_copy.options.verify)
+        tree = RemoteTree(place, None, follow_outside=False, verify=verify, ignored=ignored)
         try:
-            put_tree(
-                host_copy, source, place, None, ignored=ignored, follow_outside=False, verify=verify
-            )
+            put_tree(host_copy, source, tree)
         except HostTransferError as error:  # asking first would cost every sync a round trip
             if error.returncode == 1 and host_copy.path_probe(target=place).kind not in (
                 FOLDER,
@@ -121,37 +113,23 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
             if into and not host_copy.options.dry_run:
                 folder.mkdir(parents=True, exist_ok=True)
         verify = host_copy.options.verify is not False
+        tree = RemoteTree(place, known, follow_outside=True, verify=verify)
         if is_glob(place):
             _check_distinct(known.found)
-            get_tree(
-                host_copy,
-                place,
-                folder,
-                known,
-                matched=known.found,
-                follow_outside=True,
-                verify=verify,
-            )
+            get_tree(host_copy, tree._replace(matched=known.found), folder)
             return
+        final = folder / _own_name(place) if into else folder
         item = known.found[0]._replace(path=place)
-        if item.kind not in (FILE, FOLDER):
-            raise HostTransferError(f"{place}: is neither a file nor a folder")
-        name = name_of(place)
-        if into and not name:
-            raise HostTransferError(
-                f"{place}: has no name of its own; name the folder, or use sync"
-            )
-        final = folder / name if into else folder
-        if item.kind == FILE:
-            from .file_copy import get_file
+        if item.kind == FOLDER:
+            get_tree(host_copy, tree, final)
+        elif item.kind == FILE:
+            from .file_copy import get_file  # loaded only for single files
 
-            if not final.parent.exists() and not into:
-                make = f"mkdir -p {shlex.quote(str(final.parent))}"
-                advice = _to_make(target, name, make)
-                raise HostTransferError(f"{final.parent} (here): no such folder{advice}")
+            if not into:
+                _check_parent(final, target, name_of(place))
             get_file(host_copy, item, final, known)
         else:
-            get_tree(host_copy, place, final, known, follow_outside=True, verify=verify)
+            raise HostTransferError(f"{place}: is neither a file nor a folder")
 
     return work
 
@@ -164,7 +142,9 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
         folder = _folder(host_copy, target, by_host=by_host)
         verify = bool(host_copy.options.verify)
         try:
-            get_tree(host_copy, place, folder, None, follow_outside=False, verify=verify)
+            get_tree(
+                host_copy, RemoteTree(place, None, follow_outside=False, verify=verify), folder
+            )
         except HostTransferError as error:
             kind = host_copy.path_probe(target=place).kind if error.returncode == 1 else FOLDER
             if kind != FOLDER:
@@ -187,8 +167,38 @@ def _to_make(target: str, name: str, command: str) -> str:
     return f"; make it: {command}"
 
 
+def _mkdir(host: str, folder: str) -> str:
+    """Return the command of ringtasks that makes a folder on the host."""
+    quoted = folder if re.fullmatch(r"~(/[\w./-]*)?", folder) else quoted_path(folder)
+    # In the folder "/": work_dir may be the one that is missing.
+    run = f"run --host {shlex.quote(host)} --cwd / --cmd "
+    return as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
+
+
 def _no_folder(kind: str) -> str:
     return "no such folder on the host" if kind == NOTHING else "is not a folder"
+
+
+def _own_name(place: str) -> str:
+    """Return the last part of a path on the host.
+
+    :raises HostTransferError: it has none, as "/".
+    """
+    name = name_of(place)
+    if not name:
+        raise HostTransferError(f"{place}: has no name of its own; name the folder, or use sync")
+    return name
+
+
+def _check_parent(final: Path, target: str, name: str) -> None:
+    """Check that the local folder for a file exists.
+
+    :param target: the path as the user gave it.
+    :raises HostTransferError: it does not.
+    """
+    if not final.parent.exists():
+        advice = _to_make(target, name, f"mkdir -p {shlex.quote(str(final.parent))}")
+        raise HostTransferError(f"{final.parent} (here): no such folder{advice}")
 
 
 def _check_answer(place: str, found: Sequence[RemotePath]) -> None:

@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
@@ -56,6 +57,38 @@ _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
 OnChange = Callable[[Change], None]
+
+
+class _Run(NamedTuple):
+    """One run of the local rsync.
+
+    :param command: returns the script for the host, from the arguments with which rsync starts its
+        remote shell.
+    :param pulls: from the host.
+    """
+
+    rules: Rules
+    places: list[str]
+    command: Callable[[list[str]], str]
+    reading: RsyncOutput
+    timeout: float | None
+    pulls: bool = False
+    more_flags: Sequence[str] = ()
+
+    def arguments(self) -> list[str]:
+        """Return the command line; its flags suit any version on the host.
+
+        :raises UsageError: there is no rsync here.
+        """
+        here = local_rsync()
+        if here is None:
+            raise UsageError("rsync: is not on PATH: install it")
+        program, version = here
+        tells_progress = self.reading.on_meter is not None
+        chosen = flags(self.rules, version, pulls=self.pulls, tells_progress=tells_progress)
+        if any(flag.startswith("--files-from=") for flag in self.more_flags):
+            chosen[0] = "-lpt"  # only what is listed; of a folder, not its content
+        return [program, *chosen, *self.more_flags, "-e", REMOTE_SHELL, "--", *self.places]
 
 
 class Rsync:
@@ -106,7 +139,7 @@ class Rsync:
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
         with _arguments(given, rules) as arguments:
-            return self._run(rules, [*arguments, "host:."], command, reading, timeout)
+            return self._run(_Run(rules, [*arguments, "host:."], command, reading, timeout))
 
     def pull(
         self,
@@ -139,7 +172,7 @@ class Rsync:
         ) -> RsyncResult:
             places = ["host:.", place]
             return self._run(
-                rules, places, command, reading, timeout, pulls=True, more_flags=more_flags
+                _Run(rules, places, command, reading, timeout, pulls=True, more_flags=more_flags)
             )
 
         if rules.dry_run:
@@ -153,45 +186,26 @@ class Rsync:
         ):
             return pull_into(staging, rules, run, reading, can_list=names is None)
 
-    def _run(
-        self,
-        rules: Rules,
-        places: list[str],
-        command: Callable[[list[str]], str],
-        reading: RsyncOutput,
-        timeout: float | None,
-        *,
-        pulls: bool = False,
-        more_flags: Sequence[str] = (),
-    ) -> RsyncResult:
-        here = local_rsync()
-        if here is None:
-            raise UsageError("rsync: is not on PATH: install it")
-        program, version = here
-        # All of these flags suit any version on the host.
-        tells_progress = reading.on_meter is not None
-        chosen = flags(rules, version, pulls=pulls, tells_progress=tells_progress)
-        if any(flag.startswith("--files-from=") for flag in more_flags):
-            chosen[0] = "-lpt"  # only what is listed; of a folder, not its content
+    def _run(self, run: _Run) -> RsyncResult:
+        arguments, reading = run.arguments(), run.reading
         piped = Piped(
-            [program, *chosen, *more_flags, "-e", REMOTE_SHELL, "--", *places],
-            command,
+            arguments,
+            run.command,
             self._client.config.shell,
             reading.line,
-            stdin=encoded(filter_rules(rules)),
+            stdin=encoded(filter_rules(run.rules)),
             environ=_environment(),
         )
         with self._stop.calling(piped.cancel):
-            result = self._client.perform(piped, Path(program).name, timeout, piped.output)
+            result = self._client.perform(piped, Path(arguments[0]).name, run.timeout, piped.output)
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
         links, stderr = split(self._mark, result.stderr_bytes)
         if links:
             text = stderr.decode("utf-8", "replace")
             result = dataclasses.replace(result, stderr=text, stderr_bytes=stderr)
         changes = (*reading.changes, *replaced(links, reading.changes), *reading.skipped)
-        return RsyncResult(
-            _told(result, pulls=pulls), changes, reading.stats, is_missing, piped.was_killed
-        )
+        told = _told(result, pulls=run.pulls)
+        return RsyncResult(told, changes, reading.stats, is_missing, piped.was_killed)
 
     def _enter(self, place: str, mode: str, folders: Sequence[str] = ()) -> str:
         return _ENTER.render(

@@ -4,75 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ringtasks.remote.paths import name_of, quoted_pattern
 
-from .checksums import HASHERS
+from .checksums import HASHERS, hashes_on_host, sha256_of
 from .full_disk import told_here, told_on_host
 from .host_transfer import HostCopy, HostTransferError
 from .probe import FILE, PathProbe, RemotePath
-from .rsync import Rsync, RsyncResult, can_pull, local_rsync
+from .rsync import Rsync, RsyncResult, Rules, can_pull, local_rsync
 from .watch import Watch, here
 
 if TYPE_CHECKING:
     from .sftp_tree import TreeCopy
 
-__all__ = ["get_tree", "put_tree"]
+__all__ = ["RemoteTree", "get_tree", "put_tree"]
 
 _NAMED = 3  # names in a message
 _NO_HASHER = f"no SHA-256: the host has none of {', '.join(HASHERS)}: install one"
 
 
-def put_tree(
-    host_copy: HostCopy,
-    source: Path | Sequence[Path],
-    target: str,
-    known: PathProbe | None,
-    *,
-    ignored: tuple[str, ...] = (),
-    follow_outside: bool,
-    verify: bool,
-) -> None:
-    """Make ``target``, a folder on the host, hold the content of ``source``.
+class RemoteTree(NamedTuple):
+    """A folder on the host that is copied, or into which is copied.
+
+    :param known: None: the host was asked nothing yet.
+    :param follow_outside: as in `Rules`.
+    :param verify: compare each file that was copied by SHA-256.
+    :param ignored: as in `Rules`; to send only.
+    :param matched: the matches of ``path``, if it is a pattern; to receive only.
+    """
+
+    path: str
+    known: PathProbe | None
+    follow_outside: bool
+    verify: bool
+    ignored: tuple[str, ...] = ()
+    matched: Sequence[RemotePath] = ()
+
+    def hasher(self, host_copy: HostCopy) -> str:
+        """Return the host's program for a SHA-256; empty if it has none."""
+        return (self.known or host_copy.path_probe()).hasher
+
+
+def put_tree(host_copy: HostCopy, source: Path | Sequence[Path], target: RemoteTree) -> None:
+    """Make ``target`` hold the content of ``source``.
 
     :param source: a folder, whose content is copied; or several files and folders.
-    :param known: None: the host was asked nothing yet.
-    :param ignored: as in `Rules`.
-    :param verify: compare each file that was sent by SHA-256.
     :raises HostTransferError: not all of it could be copied, or something changed meanwhile.
     """
-    rules = host_copy.rules(ignored=ignored, follow_outside=follow_outside)
+    rules = host_copy.rules(ignored=target.ignored, follow_outside=target.follow_outside)
     watch = Watch(source)
 
     def push(rsync: Rsync, rate: float | None) -> RsyncResult:
         return rsync.push(
             source,
-            target,
+            target.path,
             replace(rules, rate=rate),
             on_meter=host_copy.meter(),
             on_change=None if rules.dry_run else watch.begun,
             timeout=host_copy.remaining,
         )
 
-    def over_sftp() -> TreeCopy:
-        from .sftp_tree import TreeCopy
-
-        several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
-        roots = several or [("", str(source))]
-        return TreeCopy("put", roots, target, rules, hashes=hashes)
-
-    def hashes(names: Sequence[str], size_bytes: int) -> list[str] | str:
-        from .checksums import hashes_on_host
-
-        hasher = (known or host_copy.path_probe()).hasher
-        if not hasher:
-            return _NO_HASHER
-        return hashes_on_host(host_copy.ask_once, target, names, hasher, size_bytes)
-
+    over_sftp = partial(_put_over_sftp, host_copy, source, target, rules)
     read = source if isinstance(source, Path) else "the sources"
-    with told_on_host(host_copy, source, target), host_copy.local(read):
+    with told_on_host(host_copy, source, target.path), host_copy.local(read):
         host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:
         return
@@ -81,42 +78,47 @@ def put_tree(
         raise HostTransferError(
             f"changed while it was being sent: {_listed(changed)}; send it again"
         )
-    if verify:
-        _verify(host_copy, source, target, known)
+    if target.verify:
+        _verify(host_copy, source, target)
 
 
-def get_tree(
-    host_copy: HostCopy,
-    source: str,
-    target: Path,
-    known: PathProbe | None,
-    *,
-    matched: Sequence[RemotePath] = (),
-    follow_outside: bool,
-    verify: bool,
-) -> None:
-    """Make ``target``, a local folder, hold the content of ``source`` on the host.
+def _put_over_sftp(
+    host_copy: HostCopy, source: Path | Sequence[Path], target: RemoteTree, rules: Rules
+) -> TreeCopy:
+    from .sftp_tree import TreeCopy
 
-    :param matched: the matches of ``source``, if it is a pattern: these go into ``target``.
+    def hashes(names: Sequence[str], size_bytes: int) -> list[str] | str:
+        hasher = target.hasher(host_copy)
+        if not hasher:
+            return _NO_HASHER
+        return hashes_on_host(host_copy.ask_once, target.path, names, hasher, size_bytes)
+
+    several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
+    return TreeCopy("put", several or [("", str(source))], target.path, rules, hashes=hashes)
+
+
+def get_tree(host_copy: HostCopy, source: RemoteTree, target: Path) -> None:
+    """Make ``target``, a local folder, hold the content of ``source``.
+
     :raises HostTransferError: not all of it could be copied.
     """
-    # rsync would keep a link that matches, although its target may not match.
-    follow_all = bool(matched) and all(item.kind == FILE for item in matched)
-    rules = host_copy.rules(follow_outside=follow_outside, follow_all=follow_all)
     if not host_copy.options.dry_run:
         with host_copy.local(target):
             target.mkdir(parents=True, exist_ok=True)
-
-    # The shell expands a pattern again, from the root: a command may not hold all the names.
-    folder, names = ("/", quoted_pattern(source)) if matched else (source, None)
+    matched = source.matched
+    # rsync would keep a link that matches, although its target may not match.
+    follow_all = bool(matched) and all(item.kind == FILE for item in matched)
+    rules = host_copy.rules(follow_outside=source.follow_outside, follow_all=follow_all)
+    several = [(name_of(item.path), item.path) for item in matched]
 
     def pull(rsync: Rsync, rate: float | None) -> RsyncResult:
         return rsync.pull(
-            folder,
+            # The shell expands a pattern again, from the root: a command may not hold all names.
+            "/" if several else source.path,
             target,
             replace(rules, rate=rate),
-            names=names,
-            only=[name_of(item.path) for item in matched] if matched else None,
+            names=quoted_pattern(source.path) if several else None,
+            only=[name for name, _ in several] or None,
             on_meter=host_copy.meter(),
             timeout=host_copy.remaining,
         )
@@ -124,38 +126,31 @@ def get_tree(
     def over_sftp() -> TreeCopy:
         from .sftp_tree import TreeCopy
 
-        several = [(name_of(item.path), item.path) for item in matched]
-        return TreeCopy("get", several or [("", source)], str(target), rules)
+        return TreeCopy("get", several or [("", source.path)], str(target), rules)
 
-    with told_here(host_copy, source, target), host_copy.local(target):
+    with told_here(host_copy, source.path, target), host_copy.local(target):
         host_copy.move(pull if can_pull() else None, over_sftp)
-    if verify and not host_copy.options.dry_run:
-        _verify(host_copy, target, source, known, matched)
+    if source.verify and not host_copy.options.dry_run:
+        _verify(host_copy, target, source)
 
 
-def _verify(
-    host_copy: HostCopy,
-    local: Path | Sequence[Path],
-    there: str,
-    known: PathProbe | None,
-    matched: Sequence[RemotePath] = (),
-) -> None:
+def _verify(host_copy: HostCopy, local: Path | Sequence[Path], remote: RemoteTree) -> None:
     """Compare the copied files one by one.
 
     :raises HostTransferError: a file differs.
     """
     sent = host_copy.sent
-    from .checksums import hashes_on_host, sha256_of
-
     if not sent:
         return
-    hasher = (known or host_copy.path_probe()).hasher
+    hasher = remote.hasher(host_copy)
     if not hasher:
         if host_copy.options.verify:
             raise HostTransferError(_NO_HASHER)
         return
     names = [change.name for change in sent]
-    folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)
+    folder, paths = remote.path, names
+    if remote.matched:
+        folder, paths = "/", [_there(remote.matched, name) for name in names]
     size_bytes = sum(change.size_bytes for change in sent)
     sums = hashes_on_host(host_copy.ask_once, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
