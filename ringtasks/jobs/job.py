@@ -304,28 +304,32 @@ class Job:
             answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
             missed = place.restart()
             now = time.monotonic()
-            is_awaited = follow or place.offset is not None  # else the host was never reached
-            if answer.error is None:
-                heard = now
-                if answer.returncode == NO_LOG:
-                    why = f": {missed}" if missed else ""
-                    return f"{self.host}: job {self.id} has no log{why}"
-                is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
-                if is_read and (answer.returncode == ENDED or not follow):
-                    return None
-                failures = 0 if is_read else failures + 1
-                if failures >= _MAX_FAILURES or (failures and not follow):
-                    return (
-                        f"{self.host}: the log of job {self.id} cannot be read: "
-                        f"{missed or last_words(answer)}; try: "
-                        f"{as_typed(f'jobs --host {self.host}')}"
-                    )
-                if failures or now - began < _LEAST_INTERVAL:
-                    yield Pause(_LEAST_INTERVAL * 2**failures)
-            elif answer.is_other_program or now - heard >= (patience if is_awaited else 0):
-                return answer.error
-            else:
+            if answer.error is not None:
+                is_awaited = follow or place.offset is not None  # else the host was never reached
+                if answer.is_other_program or now - heard >= (patience if is_awaited else 0):
+                    return answer.error
                 yield Pause(_RETRY_DELAY)
+                continue
+            heard = now
+            if answer.returncode == NO_LOG:
+                return self._no_log(missed)
+            is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
+            if is_read and (answer.returncode == ENDED or not follow):
+                return None
+            failures = 0 if is_read else failures + 1
+            if failures >= _MAX_FAILURES or (failures and not follow):
+                return self._unreadable_log(missed or last_words(answer))
+            if failures or now - began < _LEAST_INTERVAL:
+                yield Pause(_LEAST_INTERVAL * 2**failures)
+
+    def _no_log(self, missed: str | None) -> str:
+        return f"{self.host}: job {self.id} has no log{f': {missed}' if missed else ''}"
+
+    def _unreadable_log(self, why: str) -> str:
+        return (
+            f"{self.host}: the log of job {self.id} cannot be read: {why}; try: "
+            f"{as_typed(f'jobs --host {self.host}')}"
+        )
 
 
 def _elsewhere(status: JobStatus) -> str:

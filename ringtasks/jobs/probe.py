@@ -9,7 +9,8 @@ from ringtasks.remote.answers import AnswerError, or_none, process_id, unix_time
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
-from .states import JobStatus, status_of, unknown
+from .machine import Machine
+from .states import HostSnapshot, JobStatus, status_of, unknown
 
 __all__ = ["parse_probe", "probe_script", "wait_script"]
 
@@ -37,6 +38,26 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
 
     :raises AnswerError: the answer lacks the host's clock, which the script always prints.
     """
+    facts, starts, files = _sorted_lines(printed)
+    machine = Machine.parse(
+        facts.get("ringtasks-boot", ""), facts.get("ringtasks-machine", ""), host_id
+    )
+    host = HostSnapshot(machine, unix_time(facts.get("ringtasks-now", ""), "clock"), starts)
+    found = []
+    for job_id, own in sorted(files.items(), key=lambda item: _ticks(item[1])):
+        try:
+            found.append(status_of(job_id, own, host))
+        except AnswerError as error:
+            found.append(unknown(job_id, host_id, None, str(error)))
+    # Stable: jobs of one second of the clock stay in the order of their ticks.
+    found.sort(key=lambda job: job.started_at or float("inf"))
+    return {job.id: job for job in found}
+
+
+def _sorted_lines(
+    printed: str,
+) -> tuple[dict[str, str], dict[int, str], dict[str, dict[str, str]]]:
+    """Return the facts about the host, the start times of processes, and the files of each job."""
     facts: dict[str, str] = {}
     starts: dict[int, str] = {}
     files: dict[str, dict[str, str]] = {}
@@ -56,19 +77,7 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
     for word in facts.get("ringtasks-asked", "").split():
         if (pid := or_none(process_id, word)) is not None:
             starts.setdefault(pid, "")
-    boot, now = facts.get("ringtasks-boot", ""), unix_time(facts.get("ringtasks-now", ""), "clock")
-    machine = facts.get("ringtasks-machine", "")
-    found = []
-    for job_id, own in sorted(files.items(), key=lambda item: _ticks(item[1])):
-        try:
-            found.append(
-                status_of(job_id, host_id, own, boot=boot, now=now, starts=starts, machine=machine)
-            )
-        except AnswerError as error:
-            found.append(unknown(job_id, host_id, None, str(error)))
-    # Stable: jobs of one second of the clock stay in the order of their ticks.
-    found.sort(key=lambda job: job.started_at or float("inf"))
-    return {job.id: job for job in found}
+    return facts, starts, files
 
 
 def _ticks(files: Mapping[str, str]) -> int:

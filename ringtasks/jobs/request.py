@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ringtasks.errors import UsageError
-from ringtasks.remote.launcher import LOG_LIMIT_BYTES, launch_script
+from ringtasks.remote.launcher import LOG_LIMIT_BYTES, JobOptions, launch_script
 from ringtasks.remote.script import Script
 
 from .gpu_queue import turn
@@ -60,11 +60,7 @@ class JobRequest:
             "cwd": self.cwd,
             "log_file": self.log_file,
         }
-        return launch_script(
-            job_id,
-            self.command,
-            self.log_file,
-            shell,
+        options = JobOptions(
             about=json.dumps({key: value for key, value in about.items() if value is not None}),
             turn=turn(
                 job_id,
@@ -75,6 +71,7 @@ class JobRequest:
             ),
             log_limit_bytes=self.log_limit_bytes,
         )
+        return launch_script(job_id, self.command, self.log_file, shell, options)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -33,7 +33,7 @@ from ringtasks.remote.answers import (
 
 from .machine import Machine, Origin
 
-__all__ = ["Identity", "JobState", "JobStatus", "status_of", "unknown"]
+__all__ = ["HostSnapshot", "Identity", "JobState", "JobStatus", "status_of", "unknown"]
 
 
 #: The largest index of a GPU.
@@ -160,63 +160,100 @@ class Identity(NamedTuple):
         return cls(process_id(pid), boot, start, or_none(unix_time, at)) if pid else None
 
 
-def status_of(
-    job_id: str,
-    host_id: str,
-    files: Mapping[str, str],
-    *,
-    boot: str,
-    now: float | None,
-    starts: Mapping[int, str],
-    machine: str = "",
-) -> JobStatus:
+class HostSnapshot(NamedTuple):
+    """A host when the folders of its jobs were read.
+
+    :param now: its clock.
+    :param starts: start times of the processes that were asked about; "": the process is gone.
+    """
+
+    machine: Machine
+    now: float | None
+    starts: Mapping[int, str]
+
+    def runs(self, identity: Identity | None, *, unasked: bool) -> bool:
+        """Return whether the process runs; ``unasked`` if its id was not asked about."""
+        if identity is None or identity.boot != self.machine.boot:
+            return False
+        if identity.pid not in self.starts:
+            return unasked
+        return self.starts[identity.pid] == identity.start
+
+
+class _Folder:
+    """The files of a job's folder, by name.
+
+    :raises AnswerError: a file that decides about the state has an unexpected format.
+    """
+
+    def __init__(self, files: Mapping[str, str], host: HostSnapshot) -> None:
+        self._files, self._host = files, host
+        self.process = Identity.parse(files.get("process", ""))
+        self._monitor = Identity.parse(files.get("monitor", ""))
+        ended = files.get("exit_status", "").strip()
+        self.exit_status = exit_status(ended) if ended else None
+        self.about = _about(files.get("about", ""))
+        self._machine = self._own_machine()
+        self._origin = self._machine.origin(host.machine)
+
+    @property
+    def runs_on(self) -> str | None:
+        """The machine that it belongs to, if that is another one than the host."""
+        is_elsewhere = self._origin is Origin.ELSEWHERE
+        return self._machine.label(self._host.machine) if is_elsewhere else None
+
+    def state(self) -> tuple[JobState, str]:
+        """Return the job's state and the reason for it."""
+        stopped = self._files.get("stopped")
+        if self.exit_status is not None:
+            return _ended(self.exit_status, stopped)
+        if self.runs_on is not None:
+            return JobState.UNKNOWN, f"it belongs to {self.runs_on}, which shares this home"
+        process, host = self.process, self._host
+        # A process that began since was not asked about, nor the monitor of one that was found.
+        is_unasked = process is None or process.pid not in host.starts
+        is_kept = host.runs(self._monitor, unasked=is_unasked)
+        if host.runs(process, unasked=True) or (process is not None and is_kept):
+            return JobState.RUNNING, ""
+        if is_kept:
+            return JobState.QUEUED, self._files.get("waits_for", "").strip()
+        if stopped is not None:
+            return JobState.STOPPED, f"by {stopped.strip()}".strip()
+        return JobState.LOST, self._reason_of_loss()
+
+    def _reason_of_loss(self) -> str:
+        if self._monitor is None and self.process is None:
+            return "its folder is gone from the host"
+        if self._origin is not Origin.EARLIER:
+            return "gone without a trace"
+        is_rebooted = self._machine.boot != self._host.machine.boot
+        return "the host was rebooted" if is_rebooted else "its container was restarted"
+
+    def _own_machine(self) -> Machine:
+        """Return the job's machine; its monitor's file is ``PID BOOT START - MACHINE…``."""
+        identity = self.process or self._monitor
+        words = self._files.get("monitor", "").split()[4:7]
+        name = _text(self.about, "host") or ""
+        return Machine.parse(identity.boot if identity else "", " ".join(words), name)
+
+
+def status_of(job_id: str, files: Mapping[str, str], host: HostSnapshot) -> JobStatus:
     """Return the status of a job.
 
     :param files: the files of its folder, by name.
-    :param boot: the host's boot id now.
-    :param machine: the host, as `Machine.parse` reads it.
-    :param starts: start times of the processes that were asked about; "": the process is gone.
     :raises AnswerError: a file that decides about the state has an unexpected format.
     """
     if "unread" in files:
-        return unknown(job_id, host_id, None, "its files cannot be read on the host")
-    process, monitor = (Identity.parse(files.get(name, "")) for name in ("process", "monitor"))
-
-    def runs(identity: Identity | None, *, unasked: bool) -> bool:
-        if identity is None or identity.boot != boot:
-            return False
-        return starts[identity.pid] == identity.start if identity.pid in starts else unasked
-
-    # A process that began since was not asked about, nor the monitor of a process that was found.
-    is_running = runs(process, unasked=True)
-    is_kept = runs(monitor, unasked=process is None or process.pid not in starts)
-    stopped = files.get("stopped")
-    ended = files.get("exit_status", "").strip()
-    status = exit_status(ended) if ended else None
-    about = _about(files.get("about", ""))
-    here = Machine.parse(boot, machine, host_id)
-    own = _machine_of(files.get("monitor", ""), process or monitor, about)
-    origin = own.origin(here)
-    state, reason = JobState.LOST, "gone without a trace"
-    if status is not None:
-        state, reason = _ended(status, stopped)
-    elif origin is Origin.ELSEWHERE:
-        state, reason = JobState.UNKNOWN, f"it belongs to {own.label(here)}, which shares this home"
-    elif is_running or (process is not None and is_kept):
-        state, reason = JobState.RUNNING, ""
-    elif is_kept:
-        state, reason = JobState.QUEUED, files.get("waits_for", "").strip()
-    elif stopped is not None:
-        state, reason = JobState.STOPPED, f"by {stopped.strip()}".strip()
-    elif monitor is None and process is None:
-        reason = "its folder is gone from the host"
-    elif origin is Origin.EARLIER:
-        reason = "the host was rebooted" if own.boot != boot else "its container was restarted"
+        name = host.machine.name
+        return unknown(job_id, name, None, "its files cannot be read on the host")
+    folder = _Folder(files, host)
+    about, process = folder.about, folder.process
+    state, reason = folder.state()
     return JobStatus(
         id=job_id,
-        host_id=host_id,
+        host_id=host.machine.name,
         state=state,
-        exit_status=status,
+        exit_status=folder.exit_status,
         reason=reason,
         name=_text(about, "name"),
         group=_text(about, "group"),
@@ -228,8 +265,8 @@ def status_of(
         cwd=_text(about, "cwd"),
         by=_text(about, "by") or "",
         gpus=_gpus(files.get("gpus", "")),
-        asked_at=now,
-        runs_on=own.label(here) if origin is Origin.ELSEWHERE else None,
+        asked_at=host.now,
+        runs_on=folder.runs_on,
         started_on=_text(about, "host"),
         batch=_text(about, "batch"),
         batch_size=_whole(about, "batch_size"),
@@ -264,12 +301,6 @@ def _about(text: str) -> Fields:
         return json_fields(text)
     except AnswerError:
         return Fields({})
-
-
-def _machine_of(monitor: str, identity: Identity | None, about: Fields) -> Machine:
-    """Return the job's machine; its monitor's file is ``PID BOOT START - MACHINE…``."""
-    boot = identity.boot if identity else ""
-    return Machine.parse(boot, " ".join(monitor.split()[4:7]), _text(about, "host") or "")
 
 
 def _whole(about: Fields, name: str) -> int | None:

@@ -25,10 +25,12 @@ from __future__ import annotations
 
 import re
 
+from ringtasks.common.light_typing import NamedTuple
+
 from .programs import Program, Word
 from .script import quoted_path
 
-__all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "launch_script"]
+__all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "JobOptions", "launch_script"]
 
 #: On the host, below the home; one folder per job, for its owner only. It holds ``command``,
 #: ``pid``, ``process`` and ``monitor`` (an identity each, see ``identity.sh``), ``about`` (JSON, by
@@ -52,15 +54,29 @@ _WORD = (
 _ONE_PROGRAM = re.compile(rf"[ \t]*([A-Za-z0-9_./+-]+)(?:[ \t]+{_WORD})*[ \t]*\Z", re.DOTALL)
 
 
+class JobOptions(NamedTuple):
+    """The options of a job beside its command.
+
+    :param about: text that is written unchanged to the job's folder.
+    :param turn: shell functions for the monitor, which get the job's folder.  ``rt_check`` runs
+        before the start is answered: if it exits, the job is refused with its output.  If
+        ``rt_waits`` is set, the job is queued: the start is answered, then ``rt_wait`` runs.
+        ``rt_finish`` runs after the job has ended.
+    :param log_limit_bytes: limit of the log in the job's folder; at least the latest half of it is
+        kept.
+    """
+
+    about: str = ""
+    turn: str = ""
+    log_limit_bytes: int = LOG_LIMIT_BYTES
+
+
 def launch_script(
     job_id: str,
     command: str,
     log_file: str | None = None,
     shell: str = "/bin/sh",
-    *,
-    about: str = "",
-    turn: str = "",
-    log_limit_bytes: int = LOG_LIMIT_BYTES,
+    options: JobOptions = JobOptions(),  # noqa: B008  # immutable
 ) -> str:
     """Return a command that starts ``command`` as the job ``job_id`` and prints its process id.
 
@@ -69,13 +85,6 @@ def launch_script(
     for its ``turn``, it prints "queued" instead of a process id.
 
     :param log_file: None: ``log`` in the job's folder.
-    :param turn: shell functions for the monitor, which get the job's folder.  ``rt_check`` runs
-        before the start is answered: if it exits, the job is refused with its output.  If
-        ``rt_waits`` is set, the job is queued: the start is answered, then ``rt_wait`` runs.
-        ``rt_finish`` runs after the job has ended.
-    :param log_limit_bytes: limit of the log in the job's folder; at least the latest half of it is
-        kept.
-    :param about: text that is written unchanged to the job's folder.
     :raises TypeError: ``log_file`` is not text.
     :raises ValueError: ``log_file`` is empty or has a NUL.
     """
@@ -87,11 +96,11 @@ def launch_script(
         rt_log=Word(quoted_path(log_file)) if log_file is not None else "",
         # $(…) removes newlines from the end, where they mean nothing.
         rt_command=command.rstrip("\n"),
-        rt_about=about,
+        rt_about=options.about,
         rt_shell=shell,
-        rt_log_limit=log_limit_bytes,
+        rt_log_limit=options.log_limit_bytes,
         rt_program=one_program.group(1) if one_program else "",
-        rt_turn=turn,
+        rt_turn=options.turn,
         rt_leader=_LEADER.text,
         rt_monitor=_MONITOR.text,
     )

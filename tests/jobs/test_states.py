@@ -8,9 +8,10 @@ import pytest
 
 from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobState, JobStatus
+from ringtasks.jobs.machine import Machine
 from ringtasks.jobs.names import last_by, pick, pick_all
 from ringtasks.jobs.probe import parse_probe
-from ringtasks.jobs.states import status_of, unknown
+from ringtasks.jobs.states import HostSnapshot, status_of, unknown
 
 BOOT, OTHER_BOOT = "1b4e-28ba", "6fa4-59fd"
 PROCESS = f"70 {BOOT} 5000 1000\n"
@@ -45,6 +46,10 @@ CASES = {
 }  # fmt: skip
 
 
+def box(boot: str, now: float | None, starts: dict[int, str]) -> HostSnapshot:
+    return HostSnapshot(Machine(boot, name="box"), now, starts)
+
+
 @pytest.mark.parametrize(("files", "starts", "state", "reason"), CASES.values(), ids=CASES)
 def test_job_state_is_derived_from_files_and_processes(
     files: dict[str, str | None], starts: dict[int, str], state: JobState, reason: str
@@ -52,7 +57,7 @@ def test_job_state_is_derived_from_files_and_processes(
     all_files = {"process": PROCESS, "monitor": MONITOR, "command": "true", **files}
     there = {name: text for name, text in all_files.items() if text is not None}
 
-    status = status_of("j", "box", there, boot=BOOT, now=1010.0, starts=starts)
+    status = status_of("j", there, box(BOOT, 1010.0, starts))
 
     assert (status.state, status.reason) == (state, reason)
 
@@ -60,7 +65,7 @@ def test_job_state_is_derived_from_files_and_processes(
 def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
     files = {"process": PROCESS, "monitor": MONITOR}
 
-    status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts=ALIVE)
+    status = status_of("j", files, box(OTHER_BOOT, 1010.0, ALIVE))
 
     assert (status.state, status.reason) == (JobState.LOST, "the host was rebooted")
 
@@ -68,7 +73,7 @@ def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
 def test_job_that_ended_before_a_reboot_keeps_its_state() -> None:
     files = {"process": PROCESS, "monitor": MONITOR, "exit_status": "0\n"}
 
-    status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts={})
+    status = status_of("j", files, box(OTHER_BOOT, 1010.0, {}))
 
     assert status.state is JobState.SUCCEEDED
 
@@ -79,7 +84,7 @@ def test_clock_change_changes_no_job_state_and_gives_no_negative_time(
 ) -> None:
     files = {"process": PROCESS, "monitor": MONITOR}
 
-    status = status_of("j", "box", files, boot=BOOT, now=now, starts=ALIVE)
+    status = status_of("j", files, box(BOOT, now, ALIVE))
 
     assert (status.state, status.seconds) == (JobState.RUNNING, seconds)
 
@@ -87,7 +92,7 @@ def test_clock_change_changes_no_job_state_and_gives_no_negative_time(
 def test_job_whose_end_precedes_its_start_has_duration_zero() -> None:
     files = {"process": PROCESS, "exit_status": "0\n", "ended_at": "       900\n"}
 
-    status = status_of("j", "box", files, boot=BOOT, now=1010.0, starts={})
+    status = status_of("j", files, box(BOOT, 1010.0, {}))
 
     assert (status.ended_at, status.seconds) == (900.0, 0.0)
 
