@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECK_COLUMNS",
+    "PLAN_COLUMNS",
     "RELEASE_COLUMNS",
     "STATUS_COLUMNS",
     "Answer",
     "Row",
     "checked_row",
+    "plan_row",
     "release_row",
     "shown",
     "status_row",
 ]
 
 CHECK_COLUMNS = ["host", "route", "path", "free", "deploy"]
+PLAN_COLUMNS = ["host", "route", "from", "to", "would remove", "problem"]
 STATUS_COLUMNS = ["host", "release", "revision", "since", "by", "remarks"]
 RELEASE_COLUMNS = ["host", "release", "revision", "when", "by", "state"]
 #: The exit status if a host is not on the revision of most hosts, or on no release that is good.
@@ -61,6 +64,25 @@ def checked_row(target: Target, outcome: StepOutcome) -> Row:
     status = outcome.returncode or (HELD_STATUS if busy else 0)
     room = "" if free is None else size(free)
     return (host, route or "", path, room, problem or "would work"), fields, status
+
+
+def plan_row(target: Target, outcome: StepOutcome) -> Row:
+    """Return the row of a host in the plan of a deploy (``--dry-run``)."""
+    host, route = target.place.host, target.report.transport_used
+    current, release = target.state.current, target.plan.release.id
+    would_remove = list(target.superfluous())
+    fields = {
+        "host_id": host,
+        "release": release,
+        "previous": current,
+        "transport_used": route,
+        "would_remove": would_remove,
+        "steps": [{"name": step.name, "script": step.script} for step in target.outlook()],
+        "error": outcome.error,
+    }
+    problem = outcome.error or ""
+    row = (host, route or "", current or "", release, ", ".join(would_remove), problem)
+    return row, fields, outcome.returncode
 
 
 def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.text import counted, size
@@ -12,6 +12,8 @@ from ringtasks.common.text import counted, size
 from . import display
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.transfer import HostTransfer, TransferProgress
 
@@ -26,8 +28,9 @@ def watching(clients: Sequence[SSHClient], *, json: bool) -> Iterator[dict[str, 
     elif not sys.stderr.isatty():
         yield {"on_ended": tell}
     else:
-        with _bars([client.config.id for client in clients]) as (on_progress, on_ended):
-            yield {"on_progress": on_progress, "on_ended": on_ended}
+        bars = _Bars([client.config.id for client in clients])
+        with bars.progress:
+            yield {"on_progress": bars.on_progress, "on_ended": bars.on_ended}
 
 
 def tell(host: HostTransfer) -> None:
@@ -67,71 +70,63 @@ def _outlook(host: HostTransfer) -> str:
     return f"dry run: would {'; '.join(filter(None, counts))}"
 
 
-@contextlib.contextmanager
-def _bars(
-    names: list[str],
-) -> Iterator[tuple[Callable[[TransferProgress], None], Callable[[HostTransfer], None]]]:
-    """Show a bar for each active host and, with several hosts, one for the total."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
-    from rich.text import Text
+class _Bars:
+    """A bar for each active host and, with several hosts, one for the total."""
 
-    class _Rate(ProgressColumn):
-        """The rate in the units of all other sizes; rich's own column has powers of 1000."""
+    def __init__(self, names: Sequence[str]) -> None:
+        self.progress = _progress()
+        add = self.progress.add_task
+        self._whole = add("all", total=None) if len(names) > 1 else None
+        self._lines = {name: add(name, total=None, visible=False) for name in names}
 
-        def render(self, task: Task) -> Text:
-            return Text(f"{size(task.speed or 0)}/s")
-
-    bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    whole = bars.add_task("all", total=None) if len(names) > 1 else None
-    lines = {name: bars.add_task(name, total=None, visible=False) for name in names}
-
-    def add_up() -> None:
-        if whole is None:
-            return
-        hosts = [task for task in bars.tasks if task.id != whole]
-        totals = [task.total for task in hosts]
-        known = sum(total for total in totals if total is not None)
-        # A host that has not begun is assumed to get as much as the others on average.
-        share = known / max(1, sum(total is not None for total in totals))
-        bars.update(
-            whole,
-            completed=sum(task.completed for task in hosts),
-            total=known + share * sum(total is None for total in totals) or None,
-        )
-
-    def on_progress(progress: TransferProgress) -> None:
-        bars.update(
-            lines[progress.host],
+    def on_progress(self, progress: TransferProgress) -> None:
+        self.progress.update(
+            self._lines[progress.host],
             completed=progress.done_bytes,
             total=progress.total_bytes,
             visible=True,
         )
-        add_up()
+        self._add_up()
 
-    def on_ended(host: HostTransfer) -> None:
-        done = host.bytes
-        bars.update(lines[host.host], completed=done, total=done, visible=False)
-        add_up()
+    def on_ended(self, host: HostTransfer) -> None:
+        line = self._lines[host.host]
+        self.progress.update(line, completed=host.bytes, total=host.bytes, visible=False)
+        self._add_up()
         tell(host)
 
-    with bars:
-        yield on_progress, on_ended
+    def _add_up(self) -> None:
+        if self._whole is None:
+            return
+        hosts = [task for task in self.progress.tasks if task.id != self._whole]
+        totals = [task.total for task in hosts]
+        known = sum(total for total in totals if total is not None)
+        # A host that has not begun is assumed to get as much as the others on average.
+        share = known / max(1, sum(total is not None for total in totals))
+        self.progress.update(
+            self._whole,
+            completed=sum(task.completed for task in hosts),
+            total=known + share * sum(total is None for total in totals) or None,
+        )
+
+
+def _progress() -> Progress:
+    """Return rich's display on stderr, with all sizes in the units of ringtasks."""
+    from rich import progress as rich
+    from rich.console import Console
+    from rich.text import Text
+
+    class _Rate(rich.ProgressColumn):
+        """The rate; rich's own column has powers of 1000."""
+
+        def render(self, task: rich.Task) -> Text:
+            return Text(f"{size(task.speed or 0)}/s")
+
+    return rich.Progress(
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(),
+        rich.DownloadColumn(binary_units=True),
+        _Rate(),
+        rich.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

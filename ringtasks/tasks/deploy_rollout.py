@@ -28,9 +28,9 @@ from ringtasks.deploy.target import HELD_STATUS
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
+from ringtasks.output.deploy import PLAN_COLUMNS, plan_row, shown
 from ringtasks.output.junit import prepare_junit, write_junit
 from ringtasks.output.rollout import RolloutView
-from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport
@@ -186,47 +186,25 @@ def _hook(plan: DeployPlan, name: str) -> bool:
 def _show(targets: Sequence[Target], flags: Flags) -> Answer:
     """Show the plan: hosts and routes, the scripts, the releases that would be removed."""
     looked = list(looked_at(targets))
-    outlooks = [target.outlook() for target, _ in looked]
-    found = [
-        {
-            "host_id": target.place.host,
-            "release": target.plan.release.id,
-            "previous": target.state.current,
-            "transport_used": target.report.transport_used,
-            "would_remove": list(target.superfluous()),
-            "steps": [{"name": step.name, "script": step.script} for step in steps],
-            "error": outcome.error,
-        }
-        for (target, outcome), steps in zip(looked, outlooks, strict=True)
-    ]
-    answer = found, combined_status(outcome.returncode for _, outcome in looked)
-    if flags.json:
-        for fields in found:
-            display.json_line(fields)
-        return answer
-    rows = [
-        (
-            target.place.host,
-            target.report.transport_used or "",
-            target.state.current or "",
-            target.plan.release.id,
-            ", ".join(target.superfluous()),
-            outcome.error or "",
-        )
-        for target, outcome in looked
-    ]
-    table(["host", "route", "from", "to", "would remove", "problem"], rows)
+    rows = [plan_row(target, outcome) for target, outcome in looked]
+    answer = shown(PLAN_COLUMNS, rows, json=flags.json)
+    if not flags.json:
+        _print_scripts([target for target, _ in looked], with_functions=flags.verbose)
+    return answer
+
+
+def _print_scripts(targets: Sequence[Target], *, with_functions: bool) -> None:
+    """Print the scripts of all hosts, equal ones once."""
     from ringtasks.fleet.folding import folded, groups_of
 
-    if flags.verbose:
+    if with_functions:
         print("\nfunctions that all scripts begin with:")
         print(_indented(layout.functions()))
     else:
         print("\nthe scripts begin with shell functions (acquire, record …): --verbose shows them")
-    for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
+    for group in groups_of(targets, lambda target: target.place.host, _scripts):
         print(f"\n{display.shown(folded(group.hosts))}:")
-        print(_scripts(looked[group.first][0]))
-    return answer
+        print(_scripts(targets[group.first]))
 
 
 def _scripts(target: Target) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context
 
@@ -27,7 +28,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.transfer import Options, TransferResult
+    from ringtasks.transfer import HostTransfer, Options, TransferResult
 
 __all__ = ["get", "put", "sync"]
 
@@ -41,6 +42,8 @@ _HELP = {
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,
 }
+_NAMED = 3  # names in a message
+_LEFT = "interrupted; partial file kept; rerun to resume"
 _GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
 _PUT_HELP = {
     "src": "local file, folder or pattern",
@@ -87,15 +90,12 @@ def put(
     options = _options(
         c, fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
     )
-    if not host:
-        _refuse_scp_paths(src, dst)
-    clients = clients_of(c, host, inventory, transport)
+    clients = _clients(c, host, inventory, transport, (src, dst))
+    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
         sources = [str(path) for path in transfer.matched(src)]
-        return _planned("push", clients, sources, dst, options, transport, json=json)
-    return _do(
-        c, clients, options, json, lambda **watch: transfer.put(src, dst, clients, options, **watch)
-    )
+        return copying.planned("push", sources, dst)
+    return copying.done(partial(transfer.put, src, dst))
 
 
 @task(positional=["src", "dst"], iterable=["exclude"], help={**_GET_HELP, **_HELP})
@@ -116,14 +116,11 @@ def get(
     from ringtasks import transfer
 
     options = _options(c, fanout, timeout, exclude=exclude, dry_run=dry_run)
-    if not host:
-        _refuse_scp_paths(src, dst)
-    clients = clients_of(c, host, inventory, transport)
+    clients = _clients(c, host, inventory, transport, (src, dst))
+    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
-        return _planned("pull", clients, src, dst, options, transport, json=json)
-    return _do(
-        c, clients, options, json, lambda **watch: transfer.get(src, dst, clients, options, **watch)
-    )
+        return copying.planned("pull", src, dst)
+    return copying.done(partial(transfer.get, src, dst))
 
 
 @task(positional=["src", "dst"], iterable=["exclude"], help={**_SYNC_HELP, **_HELP})
@@ -163,44 +160,67 @@ def sync(
         verify=verify,
         dry_run=dry_run,
     )
-    if not host:
-        _refuse_scp_paths(src, dst)
-    clients = clients_of(c, host, inventory, transport)
+    clients = _clients(c, host, inventory, transport, (src, dst))
+    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
-        source, way = f"{src.rstrip('/')}/", "pull" if pull else "push"
-        given = source if pull else [source]
-        return _planned(way, clients, given, dst, options, transport, json=json)
-    return _do(
-        c,
-        clients,
-        options,
-        json,
-        lambda **watch: transfer.sync(src, dst, clients, options, pull=pull, **watch),
-    )
+        source = f"{src.rstrip('/')}/"
+        return copying.planned("pull" if pull else "push", source if pull else [source], dst)
+    return copying.done(partial(transfer.sync, src, dst, pull=pull))
 
 
-def _refuse_scp_paths(*paths: str) -> None:
-    """Refuse ``HOST:PATH``, as scp takes it, with the flag for the host.
+class _Copying(NamedTuple):
+    """One copy to the hosts or from them."""
 
-    :raises UsageError: a path is in that form, and there is no ``--host``.
+    c: Context
+    clients: list[SSHClient]
+    options: Options
+    transport: str | None
+    json: bool
+
+    def planned(self, way: str, *paths: Any) -> TransferResult:
+        """Show the plan.
+
+        :param way: ``push`` or ``pull``.
+        """
+        from ringtasks.transfer import TransferResult
+
+        from . import files_plan
+
+        plan = getattr(files_plan, way)
+        plan(self.clients, *paths, self.options, self.transport, json=self.json)
+        return TransferResult(())
+
+    def done(self, copy: Callable[..., TransferResult]) -> TransferResult:
+        """Copy, and report."""
+        from ringtasks.output.transfer_bars import watching
+
+        try:
+            with interruption.said_as(_LEFT), watching(self.clients, json=self.json) as watch:
+                result = copy(self.clients, self.options, **watch)
+        finally:
+            for client in self.clients:
+                client.close_link()
+        if not self.json:
+            _tell(result, self.options)
+        return ended(self.c, result, combined_status(host.returncode for host in result))
+
+
+def _clients(
+    c: Context, host: str | None, inventory: str | None, transport: str | None, paths: Sequence[str]
+) -> list[SSHClient]:
+    """Return the clients of the hosts.
+
+    :raises UsageError: there is no ``--host``, and a path is ``HOST:PATH``, as scp takes it.
     """
     from .host_words import in_front_of_path
 
-    for path in paths:
+    for path in () if host else paths:
         if (found := in_front_of_path(path)) is not None:
-            host, own = map(shlex.quote, found)
+            name, own = map(shlex.quote, found)
             raise UsageError(
-                f"--host is required: for '{path}' give --host {host}, and the path {own}"
+                f"--host is required: for '{path}' give --host {name}, and the path {own}"
             )
-
-
-def _planned(way: str, clients: list[SSHClient], *arguments: Any, json: bool) -> TransferResult:
-    from ringtasks.transfer import TransferResult
-
-    from . import files_plan
-
-    getattr(files_plan, way)(clients, *arguments, json=json)
-    return TransferResult(())
+    return clients_of(c, host, inventory, transport)
 
 
 def _options(
@@ -215,42 +235,10 @@ def _options(
     return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
 
 
-_NAMED = 3  # names in a message
-_LEFT = "interrupted; partial file kept; rerun to resume"
-
-
-def _do(
-    c: Context,
-    clients: list[SSHClient],
-    options: Options,
-    json: bool,
-    work: Callable[..., TransferResult],
-) -> TransferResult:
-    from ringtasks.output.transfer_bars import watching
-
-    try:
-        with interruption.said_as(_LEFT), watching(clients, json=json) as watch:
-            result = work(**watch)
-    finally:
-        for client in clients:
-            client.close_link()
-    if not json:
-        _tell(result, options)
-    return ended(c, result, combined_status(host.returncode for host in result))
-
-
 def _tell(result: TransferResult, options: Options) -> None:
     for host in result:
         if options.dry_run:
-            for name in host.names:
-                display.out(f"{host.host}: would copy {name}")
-            for name in host.made:
-                if name.rstrip("/") not in host.replaced:
-                    display.out(f"{host.host}: would make or change {name}")
-            for name, link in host.replaced.items():
-                display.out(f"{host.host}: would replace the link {name} -> {link} by a folder")
-            for name in host.deleted:
-                display.out(f"{host.host}: would remove {name}")
+            _tell_plan(host)
         elif host.replaced:
             for name, link in host.replaced.items():
                 display.say(f"{host.host}: the link {name} -> {link} was replaced by a folder")
@@ -261,3 +249,15 @@ def _tell(result: TransferResult, options: Options) -> None:
             display.say(f"{host.host}: not copied (pipes, devices, links that lead out): {names}")
         for note in host.notes:
             display.say(f"{host.host}: {note}")
+
+
+def _tell_plan(host: HostTransfer) -> None:
+    for name in host.names:
+        display.out(f"{host.host}: would copy {name}")
+    for name in host.made:
+        if name.rstrip("/") not in host.replaced:
+            display.out(f"{host.host}: would make or change {name}")
+    for name, link in host.replaced.items():
+        display.out(f"{host.host}: would replace the link {name} -> {link} by a folder")
+    for name in host.deleted:
+        display.out(f"{host.host}: would remove {name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,6 @@ def start(
     env_file: Any = None,  # Invoke makes it a list
 ) -> Job | list[Job]:
     """Start a command that outlives the connection; print the job's id."""
-    from ringtasks import jobs
 
     if not cmd:
         raise UsageError("--cmd is required: the command to start on the host")
@@ -108,24 +107,14 @@ def start(
     started: list[Job] = []
     statuses = []
     for client in clients:
-        with client, _starting(client.config.id):
-            try:
-                first = jobs.find(after, [client]).id if after else None
-                job = jobs.start(client, cmd, after=first, **options)
-            except KeyboardInterrupt as interrupt:
-                if interrupt.args:
-                    display.say(str(interrupt.args[0]))
+        try:
+            job = _started(client, cmd, after, options)
+        except (JobNotStartedError, UsageError) as error:
+            if isinstance(error, UsageError) and len(clients) == 1:
                 raise
-            except JobNotStartedError as error:
-                display.say(str(error))
-                statuses.append(error.status)
-                continue
-            except UsageError as error:
-                if len(clients) == 1:
-                    raise
-                display.say(str(error))
-                statuses.append(USAGE)
-                continue
+            display.say(str(error))
+            statuses.append(error.status if isinstance(error, JobNotStartedError) else USAGE)
+            continue
         statuses.append(0)
         started.append(job)
         display.out(job.id if len(clients) == 1 else f"{job.host}\t{job.id}")
@@ -135,6 +124,23 @@ def start(
     if len(started) > 1 and (them := _ids(name, started)):
         display.say(f"follow them all with: {as_typed('logs')} {them} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
+
+
+def _started(client: SSHClient, command: str, after: str | None, options: Mapping[str, Any]) -> Job:
+    """Start the job on one host.
+
+    :param after: the id or the name of the job to wait for.
+    """
+    from ringtasks import jobs
+
+    with client, _starting(client.config.id):
+        try:
+            first = jobs.find(after, [client]).id if after else None
+            return jobs.start(client, command, after=first, **options)
+        except KeyboardInterrupt as interrupt:
+            if interrupt.args:
+                display.say(str(interrupt.args[0]))
+            raise
 
 
 @task(
