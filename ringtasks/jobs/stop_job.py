@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ringtasks.remote.answers import or_none, process_id, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
+from ringtasks.remote.stop_run import STILL_RUNNING, TERMINATED, unconfirmed
 
 __all__ = ["Process", "Stopped", "is_elsewhere", "parse_stopped", "stop_job_script"]
 
@@ -52,9 +53,9 @@ class Stopped(NamedTuple):
         if not self.before:
             text = "it was not running"
         elif self.is_gone:
-            text = f"terminated (verified): {_listed(self.before)}"
+            text = f"{TERMINATED}: {_listed(self.before)}"
         else:
-            text = f"STILL RUNNING: {_listed(self.after)}"
+            text = f"{STILL_RUNNING}: {_listed(self.after)}"
         if self.before and self.orphans:
             text += f"; processes of unknown origin are not covered: {_listed(self.orphans)}"
         if self.gpu_holders:
@@ -63,7 +64,7 @@ class Stopped(NamedTuple):
 
 
 _STOP = Program(__file__, "stop_job.sh")
-_UNSEEN = "could not confirm that the job's processes exited: the host cannot list its processes"
+_UNSEEN = unconfirmed("job's", "the host cannot list its processes")
 #: Processes that a message lists.
 _MAX_LISTED = 20
 

@@ -1,10 +1,19 @@
-"""The program that ends a run on a host (``stop_run.sh``)."""
+"""The program that ends a run on a host (``stop_run.sh``), and the words for its result."""
 
 from __future__ import annotations
 
 from .programs import Program
 
-__all__ = ["stop_run_script"]
+__all__ = ["STILL_RUNNING", "TERMINATED", "stop_run_script", "unconfirmed"]
+
+#: The same words for a command and for a job.
+TERMINATED = "terminated (verified)"
+STILL_RUNNING = "STILL RUNNING"
+
+
+def unconfirmed(whose: str, why: str) -> str:
+    """Return the text if it is not known whether the processes have ended."""
+    return f"could not confirm that the {whose} processes exited: {why}"
 
 
 def stop_run_script(pid: int | None, run_id: str, grace: float, *, with_sudo: bool = False) -> str:

@@ -22,16 +22,17 @@ class StopOutcome(NamedTuple):
     left: tuple[int, ...] = ()
 
     def __str__(self) -> str:
+        from ringtasks.remote.stop_run import STILL_RUNNING, TERMINATED, unconfirmed
+
         if self.is_gone is None:
-            return "could not confirm that the remote processes exited: they may still be running"
+            return unconfirmed("remote", "they may still be running")
         if self.is_gone:
             # A process that left parent, session and environment has no link to the run in /proc.
             return (
-                "the remote processes were terminated (verified); "
+                f"the remote processes were {TERMINATED}; "
                 "any that had detached before are not covered"
             )
-        pids = ", ".join(map(str, self.left))
-        return f"remote processes are STILL RUNNING: {pids}"
+        return f"remote processes are {STILL_RUNNING}: {', '.join(map(str, self.left))}"
 
 
 class Ending(NamedTuple):

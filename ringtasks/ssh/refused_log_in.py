@@ -1,4 +1,4 @@
-"""The reason of a refused log-in, from the methods that the server would go on with."""
+"""The text about a refused log-in: its reason, and the next thing to try."""
 
 from __future__ import annotations
 
@@ -14,18 +14,28 @@ from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, e
 if TYPE_CHECKING:
     from .key_files import KeyProblem
 
-__all__ = ["TOO_MANY", "explain", "key_problem"]
+__all__ = ["TOO_MANY", "explain"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
 
 
-def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[str]) -> None:
+def explain(
+    error: AuthenticationError, config: SSHConfig, methods: Collection[str], said: str = ""
+) -> None:
     """Complete the error's evidence and advice.
 
     :param methods: as the server named them last; empty: it named none.
+    :param said: all that ssh printed, if ``error.evidence`` is a part of it.
     """
-    if TOO_MANY in error.evidence:
+    problem = _key_problem(config)
+    if problem is not None:  # ssh itself goes on without the key
+        error.evidence += f"; the key file {problem.what}"
+        error.advice = problem.fix
+    elif TOO_MANY in error.evidence:
+        error.advice = TOO_MANY_KEYS
+    elif TOO_MANY in said:
+        error.evidence = f"{TOO_MANY}: {error.evidence}"
         error.advice = TOO_MANY_KEYS
     elif methods and "publickey" not in methods:
         error.evidence += f"; it needs {_need(methods)}"
@@ -37,7 +47,7 @@ def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[s
         )
 
 
-def key_problem(config: SSHConfig) -> KeyProblem | None:
+def _key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
     from .evaluated_config import settings_of
     from .key_files import KeyProblem, why_refused

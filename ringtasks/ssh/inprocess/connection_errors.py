@@ -25,7 +25,7 @@ from ringtasks.errors import (
 )
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.failure_table import classify, classify_disconnect
-from ringtasks.ssh.refused_log_in import explain, key_problem
+from ringtasks.ssh.refused_log_in import explain
 from ringtasks.ssh.routes import Route
 
 from .log_in import Refusal, RefusedError
@@ -162,12 +162,7 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
     refusal = error.refusal if isinstance(error, RefusedError) else None
     evidence = f"user {ssh.user}: {_told(error, refusal)}"
     refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
-    problem = key_problem(ssh)
-    if problem is not None:
-        refused.evidence += f"; the key file {problem.what}"
-        refused.advice = problem.fix
-    else:
-        explain(refused, ssh, refusal.methods if refusal else ())
+    explain(refused, ssh, refusal.methods if refusal else ())
     return refused
 
 

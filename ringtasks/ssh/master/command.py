@@ -24,6 +24,7 @@ from ringtasks.ssh.ssh_command import identity_file
 __all__ = [
     "Command",
     "Hop",
+    "MasterStart",
     "Trust",
     "alias",
     "control_path_option",
@@ -68,6 +69,33 @@ class Hop(NamedTuple):
     """More arguments, that name keys (`home_files.home_arguments`)."""
 
 
+class MasterStart(NamedTuple):
+    """The start of one master.
+
+    :param hop: the jump host that the direct route goes through.
+    :param proxy_command: the ProxyCommand of ssh's files, for the direct route.
+    :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
+    :param is_dialled: the connection is already open, as ssh's stdin and stdout.
+    :param may_ask: ssh may ask for a password or a second factor, at its terminal.
+    :param algorithms: more options (`algorithms`).
+    :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
+    :param identities: arguments that name more keys (`home_files.home_arguments`).
+    """
+
+    config: SSHConfig
+    route: Route
+    control_path: Path
+    trust: Trust
+    hop: Hop | None
+    proxy_command: str | None
+    carrier_log: Path | None
+    is_dialled: bool
+    may_ask: bool
+    algorithms: Mapping[str, str]
+    files: Sequence[str]
+    identities: Sequence[str]
+
+
 class Command(NamedTuple):
     """A program to start: its arguments and environment."""
 
@@ -101,54 +129,37 @@ def is_plain(name: str) -> bool:
     return bool(re.match(_PLAIN_ALIAS, name))
 
 
-def master_command(
-    config: SSHConfig,
-    route: Route,
-    control_path: Path,
-    trust: Trust,
-    *,
-    environ: Mapping[str, str],
-    hop: Hop | None = None,
-    proxy_command: str | None = None,
-    carrier_log: Path | None = None,
-    is_dialled: bool = False,
-    may_ask: bool = False,
-    algorithms: Mapping[str, str] | None = None,
-    files: Sequence[str] = (),
-    identities: Sequence[str] = (),
-) -> Command:
+def master_command(start: MasterStart, environ: Mapping[str, str]) -> Command:
     """Return the master's arguments and its whole environment.
 
-    :param hop: the jump host that the direct route goes through.
-    :param proxy_command: the ProxyCommand of ssh's files, for the direct route.
-    :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
-    :param is_dialled: the connection is already open, as ssh's stdin and stdout.
-    :param may_ask: ssh may ask for a password or a second factor, at its terminal.
-    :param algorithms: more options (`algorithms`).
-    :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
-    :param identities: arguments that name more keys (`home_files.home_arguments`).
     :raises UsageError: ssh cannot be given a path.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
-    # "-" is the value for a connection that is already open (sshconnect.c, ssh_connect).
-    hop_files = (*files, *(() if may_ask else _NO_QUESTIONS))
-    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log, hop_files)
-    if proxy_command is not None:
-        carrier = _logged(_in_users_shell(proxy_command, environ), carrier_log)
+    config, route = start.config, start.route
     options = {
-        **_master_options(config, control_path),
-        **_common_options(config, route, trust, carrier),
+        **_master_options(config, start.control_path),
+        **_common_options(config, route, start.trust, _carrier_of(start, environ)),
         **_identity_options(config),
-        **(algorithms or {}),
+        **start.algorithms,
     }
     del options["ForwardAgent"]  # ssh's files decide, for the host itself
-    if may_ask:
+    if start.may_ask:
         del options["BatchMode"]
-    flags = (*_flags(options), *identities)
-    is_dialling = not is_dialled and route.proxy is None
+    flags = (*_flags(options), *start.identities)
+    is_dialling = not start.is_dialled and route.proxy is None
     address = _address(config, route, is_dialling=is_dialling)
-    argv = ("ssh", *files, "-M", "-N", "-f", *flags, *address)
+    argv = ("ssh", *start.files, "-M", "-N", "-f", *flags, *address)
     return Command(argv, _environment(route, environ))
+
+
+def _carrier_of(start: MasterStart, environ: Mapping[str, str]) -> str | None:
+    """Return the ProxyCommand; None: ssh dials by itself."""
+    if start.proxy_command is not None:
+        return _logged(_in_users_shell(start.proxy_command, environ), start.carrier_log)
+    if start.is_dialled:
+        return "-"  # a connection that is already open (sshconnect.c, ssh_connect)
+    hop_files = (*start.files, *(() if start.may_ask else _NO_QUESTIONS))
+    return _carrier(start.route, start.hop, start.carrier_log, hop_files)
 
 
 def control_path_option(control_path: Path) -> str:

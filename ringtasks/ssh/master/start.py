@@ -32,7 +32,7 @@ from ringtasks.ssh.openssh import is_usable, why_no_master
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refused_host_key import advice_to_learn, advice_to_update, changed_key
-from ringtasks.ssh.refused_log_in import TOO_MANY, explain, key_problem
+from ringtasks.ssh.refused_log_in import explain
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.settings_files import is_configured
@@ -40,7 +40,7 @@ from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import processes, records, running_masters
 from .algorithms import preferred_algorithms
-from .command import Command, master_command
+from .command import Command, MasterStart, master_command
 from .control import Control, DeniedError, MasterGoneError
 from .folder import control_folder
 from .identity import MAX_HOPS, jump_config
@@ -163,27 +163,8 @@ class _Attempt:
 
     def _run(self, socket: Path) -> Master:
         trusts = KnownHostsFiles(socket)
-        trust = trusts.of(self._terms)
-        hop = trusts.hop(self._config) if self._route.name == "direct" else None
-        has_program = self._proxy_command or isinstance(self._route.proxy, ProcessProxy)
-        has_carrier = hop is not None or has_program
-        carrier_log = Path(f"{socket}.carrier") if has_carrier else None
-        command = master_command(
-            self._config,
-            self._route,
-            socket,
-            trust,
-            environ=os.environ,
-            hop=hop,
-            proxy_command=self._proxy_command,
-            carrier_log=carrier_log,
-            is_dialled=self._dialled is not None,
-            may_ask=self._patience.may_ask,
-            algorithms=self._algorithms,
-            files=file_arguments(self._config.ssh_config_file),
-            identities=home_arguments(self._config),
-        )
-        self._log_in(command, socket, carrier_log)
+        planned = self._planned(socket, trusts)
+        self._log_in(master_command(planned, os.environ), socket, planned.carrier_log)
         try:
             pid = self._master_pid(socket)
             self._pin(trusts)
@@ -203,6 +184,25 @@ class _Attempt:
         for suffix in (".err", ".carrier"):
             Path(f"{socket}{suffix}").unlink(missing_ok=True)
         return started
+
+    def _planned(self, socket: Path, trusts: KnownHostsFiles) -> MasterStart:
+        trust = trusts.of(self._terms)
+        hop = trusts.hop(self._config) if self._route.name == "direct" else None
+        has_program = self._proxy_command or isinstance(self._route.proxy, ProcessProxy)
+        return MasterStart(
+            self._config,
+            self._route,
+            socket,
+            trust,
+            hop=hop,
+            proxy_command=self._proxy_command,
+            carrier_log=Path(f"{socket}.carrier") if hop or has_program else None,
+            is_dialled=self._dialled is not None,
+            may_ask=self._patience.may_ask,
+            algorithms=self._algorithms,
+            files=file_arguments(self._config.ssh_config_file),
+            identities=home_arguments(self._config),
+        )
 
     def _log_in(self, command: Command, socket: Path, carrier_log: Path | None) -> None:
         """Run ``ssh`` until it is in the background.
@@ -278,20 +278,8 @@ class _Attempt:
         elif UNKNOWN in error.evidence:
             error.advice = advice_to_learn(self._config)
         elif isinstance(error, AuthenticationError):
-            self._explain(error)
+            explain(error, self._config, refused_methods(said), said)
         return error
-
-    def _explain(self, error: AuthenticationError) -> None:
-        """Add the fault of the key file: ssh itself just goes on without the key."""
-        problem = key_problem(self._config)
-        if problem is not None:
-            error.evidence += f"; the key file {problem.what}"
-            error.advice = problem.fix
-        elif TOO_MANY in self._said:
-            error.evidence = f"{TOO_MANY}: {error.evidence}"
-            explain(error, self._config, ())
-        else:
-            explain(error, self._config, refused_methods(self._said))
 
     def _master_pid(self, socket: Path) -> int:
         try:
