@@ -24,6 +24,7 @@ from .options import (
     number,
     several,
     task,
+    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -228,9 +229,9 @@ def _options(
 ) -> Options:
     from ringtasks.transfer import Options
 
-    hosts_at_once = number("--fanout", fanout, at_least=1, whole=True)
+    hosts_at_once = whole_number("--fanout", fanout, at_least=1)
     if hosts_at_once is not None:
-        chosen["fanout"] = int(hosts_at_once)
+        chosen["fanout"] = hosts_at_once
     limit = command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0)
     return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
 

@@ -9,7 +9,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import is_dry
-from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, number, one_host, task
+from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, one_host, port_number, task
 
 __all__ = ["forward"]
 
@@ -39,10 +39,10 @@ def forward(
     from ringtasks.client.forwarding import LOOPBACK, Forwarding
     from ringtasks.client.ssh_client import SSHClient
 
-    there = _port("--port", port)
+    there = port_number("--port", port)
     if there is None:
         raise UsageError("--port is required: the port of the host")
-    here = _port("--local-port", local_port)
+    here = port_number("--local-port", local_port)
     config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):
         options = ["-N", "-L", f"{LOOPBACK}:{here or there}:{to}:{there}"]
@@ -63,10 +63,3 @@ def forward(
         local = f"{LOOPBACK}:{open_port.local_port}"
         tell(f"forwarding {local} to {target}; press Ctrl-C to stop")
         open_port.serve()
-
-
-def _port(flag: str, text: str | int | None) -> int | None:
-    value = number(flag, text, at_least=1, whole=True)
-    if value is not None and value > 65535:
-        raise UsageError(f"{flag}: expected a port from 1 to 65535, got {text}")
-    return None if value is None else int(value)

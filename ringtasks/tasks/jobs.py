@@ -32,6 +32,7 @@ from .options import (
     number,
     one_or_all,
     task,
+    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def logs(
     """Show the logs of jobs: one raw; several with host labels, in whole lines."""
     import asyncio
 
-    tail = _whole("--number", number)
+    tail = whole_number("--number", number)
     if is_dry(c):
         from . import jobs_plan
 
@@ -412,8 +413,3 @@ def _exit_status(status: JobStatus) -> int:
 
 def _seconds(text: str | float) -> float:
     return number("--patience", text, at_least=0) or 0.0
-
-
-def _whole(flag: str, text: str | float | None) -> int | None:
-    value = number(flag, text, at_least=0, whole=True)
-    return None if value is None else int(value)

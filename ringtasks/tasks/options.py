@@ -55,12 +55,15 @@ __all__ = [
     "number",
     "one_host",
     "one_or_all",
+    "port_number",
     "selected",
     "several",
     "task",
+    "whole_number",
 ]
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 #: Seconds after which a person is told that a host does not answer, and after which a log is.
 _SILENCE, _SILENCE_IN_LOGS = 2.0, 5.0
@@ -224,6 +227,7 @@ def _project_folder(c: Context) -> Path | None:
     return Path(prefix) if prefix else None
 
 
+_LAST_PORT = 65535
 #: Number of hosts from which on garbage collections would take long.
 _MANY_HOSTS = 500
 
@@ -377,7 +381,7 @@ def gpu_options(text: str) -> dict[str, Any]:
     count, _, word = text.partition(":")
     if word not in ("", "any-memory"):
         raise UsageError(f"--gpus {text}: expected a number, or a number with :any-memory")
-    found = int(number("--gpus", count, at_least=0, whole=True) or 0)
+    found = whole_number("--gpus", count) or 0
     return {"gpus": found, "any_memory": word == "any-memory"}
 
 
@@ -388,24 +392,40 @@ def several(given: Iterable[str] | str | None) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def number(
-    flag: str, text: str | float | None, *, at_least: float, whole: bool = False
-) -> float | None:
+def number(flag: str, text: str | float | None, *, at_least: float) -> float | None:
     """Return a flag's number, None if it was not given.
 
     :param text: a Python caller may give a number.
     :raises UsageError: it is not a number, or below ``at_least``.
     """
+    return _number(float, "a number", flag, text, at_least)
+
+
+def whole_number(flag: str, text: str | float | None, *, at_least: int = 0) -> int | None:
+    """Return like `number`, for a flag that takes whole numbers only."""
+    return _number(int, "a whole number", flag, text, at_least)
+
+
+def port_number(flag: str, text: str | int | None) -> int | None:
+    """Return like `whole_number`, for a port."""
+    port = whole_number(flag, text, at_least=1)
+    if port is not None and port > _LAST_PORT:
+        raise UsageError(f"{flag}: expected a port from 1 to {_LAST_PORT}, got {text}")
+    return port
+
+
+def _number(
+    kind: Callable[[str | float], N], noun: str, flag: str, text: str | float | None, least: float
+) -> N | None:
     if text is None:
         return None
-    kind = "a whole number" if whole else "a number"
-    expected = f"{flag}: expected {kind}, at least {at_least:g}, got {text!r}"
+    expected = f"{flag}: expected {noun}, at least {least:g}, got {text!r}"
     try:
-        value = int(text) if whole else float(text)
+        value = kind(text)
         if isinstance(text, float) and value != text:
             raise ValueError
     except (TypeError, ValueError):
         raise UsageError(expected) from None
-    if not at_least <= value < float("inf"):
+    if not least <= value < float("inf"):
         raise UsageError(expected)
     return value

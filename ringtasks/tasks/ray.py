@@ -18,7 +18,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import command_timeout, ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, config_of, number, selected, task
+from .options import HOST_HELP, INVENTORY_HELP, config_of, port_number, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -29,7 +29,6 @@ __all__ = ["down", "status", "stop", "submit", "up"]
 
 _USUAL_NAME = "ray"
 NAME_HELP = f"the cluster's name (default: {_USUAL_NAME})"
-_LAST_PORT = 65535
 VENV_HELP = "virtual environment on the hosts (default: each host's venv_activate)"
 
 
@@ -62,7 +61,10 @@ def up(
     if is_dry(c):
         from . import ray_plan
 
-        ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
+        ports = (
+            port_number("--port", port),
+            port_number("--dashboard-port", dashboard_port),
+        )
         ray_plan.plan_up(clients, _checked(name), *ports, options)
         return None
     shows = f"'{as_typed('ray.status')}' shows its remaining parts"
@@ -74,8 +76,8 @@ def up(
         members = ray.up(
             clients,
             _checked(name),
-            port=_port("--port", port) or 0,
-            dashboard_port=_port("--dashboard-port", dashboard_port),
+            port=port_number("--port", port) or 0,
+            dashboard_port=port_number("--dashboard-port", dashboard_port),
             options=options,
             tell=display.say,
         )
@@ -296,13 +298,6 @@ def _clients(
     return [
         SSHClient(replace(config, venv_activate=venv) if venv else config) for config in configs
     ]
-
-
-def _port(flag: str, text: str | int | None) -> int | None:
-    port = number(flag, text, at_least=1, whole=True)
-    if port is not None and port > _LAST_PORT:
-        raise UsageError(f"{flag}: expected a port, at most {_LAST_PORT}, got {text}")
-    return None if port is None else int(port)
 
 
 #: Seconds to end the parts of a cluster that was being brought up, after Ctrl-C.

@@ -34,6 +34,7 @@ from .options import (
     selected,
     several,
     task,
+    whole_number,
 )
 from .run_flags import OutputFlags, RunFlags
 
@@ -118,13 +119,13 @@ def run(
         cwd=cwd,
         env=environment(env, env_file),
         transport=transport,
-        repeats=int(number("--retries", retries, at_least=0, whole=True) or 0),
+        repeats=whole_number("--retries", retries) or 0,
         pty=pty or wants_pty(c),
-        fanout=number("--fanout", fanout, at_least=1, whole=True),
+        fanout=whole_number("--fanout", fanout, at_least=1),
         serial=serial,
         max_failures=max_failures,
         skip_unhealthy=skip_unhealthy,
-        pick=number("--pick", pick, at_least=1, whole=True),
+        pick=whole_number("--pick", pick, at_least=1),
         name=name,
         has_stdin=not no_stdin,
     )

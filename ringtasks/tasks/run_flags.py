@@ -21,11 +21,11 @@ class RunFlags(NamedTuple):
     transport: str | None
     repeats: int
     pty: bool
-    fanout: float | None
+    fanout: int | None
     serial: str | None
     max_failures: str | None
     skip_unhealthy: bool
-    pick: float | None
+    pick: int | None
     name: str | None
     has_stdin: bool
 

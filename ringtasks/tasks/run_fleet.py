@@ -120,7 +120,7 @@ def _not_run(host: str, command: str) -> fleet.HostResult:
 
 
 def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: OutputFlags) -> fleet.FleetRun:
-    options: dict[str, Any] = {"fanout": int(request.fanout)} if request.fanout else {}
+    options: dict[str, Any] = {"fanout": request.fanout} if request.fanout else {}
     if output.streams:
         options["max_output_bytes"] = _KEPT_BYTES
     for name, flag in (("serial", "--serial"), ("max_failures", "--max-failures")):
@@ -142,7 +142,7 @@ def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: OutputFlags
             serial=request.serial,
             max_failures=request.max_failures,
             skip_unhealthy=request.skip_unhealthy,
-            pick=int(request.pick) if request.pick else None,
+            pick=request.pick,
             terminal=_TERMINAL if request.pty else None,
             label=request.label,
             **options,
@@ -221,7 +221,7 @@ def _eligible(names: Sequence[str], request: RunFlags) -> EligibleHosts:
         HealthStore().load() if request.chooses else {},
         time.time(),
         skip_unhealthy=request.skip_unhealthy,
-        pick=int(request.pick) if request.pick else None,
+        pick=request.pick,
     )
 
 

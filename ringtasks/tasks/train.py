@@ -25,6 +25,7 @@ from .options import (
     selected,
     several,
     task,
+    whole_number,
 )
 from .sections import settings_section
 
@@ -115,8 +116,8 @@ def train(
         name=name,
         gpus=asked.get("gpus"),
         any_memory=asked.get("any_memory") or None,
-        nodes=_whole("--nodes", nodes, at_least=1),
-        nproc_per_node=_whole("--nproc-per-node", nproc_per_node, at_least=1),
+        nodes=whole_number("--nodes", nodes, at_least=1),
+        nproc_per_node=whole_number("--nproc-per-node", nproc_per_node, at_least=1),
         cwd=cwd,
         venv=venv,
         env={**(given.get("env") or {}), **environment(env, env_file)} if env or env_file else None,
@@ -124,7 +125,7 @@ def train(
         sync_up=[SyncUp(*_split(item)) for item in several(sync_up)] or None,
         setup=list(several(setup)) or None,
         fetch=list(several(fetch)) or None,
-        retries=_whole("--retries", retries, at_least=0),
+        retries=whole_number("--retries", retries, at_least=0),
         checkpoint=checkpoint,
         checkpoint_done=checkpoint_done,
         checkpoint_interval=number("--checkpoint-interval", checkpoint_interval, at_least=0.1),
@@ -259,11 +260,6 @@ def _left_text(supervisor: Supervisor, attach: str, logs: str, stop: str) -> str
         f"interrupted; the run keeps running; reattach with '{attach}', "
         f"follow its log with '{logs}', stop it with '{stop}'"
     )
-
-
-def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:
-    value = number(flag, text, at_least=at_least, whole=True)
-    return None if value is None else int(value)
 
 
 def _split(item: str) -> tuple[str, str]:
