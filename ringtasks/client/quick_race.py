@@ -1,14 +1,14 @@
 """A race of TCP connections for `quick_connect`, which has no time for `dialing`.
 
 The rules are those of `ringtasks.ssh.race`: the next route begins when all running ones have
-failed, or when the latest has had its head start.  Only the simple cases are decided here: a banner
-wins, and a failed connection is left behind.  In all others no byte has been read, and `dialing`
-goes on with the connections that were begun.
+failed, or when the latest has had its head start.  Two simple cases are decided here: a banner
+wins, and a failed connection is dropped.  In every other case no byte has been read yet, and
+`dialing` continues with the open connections.
 """
 
 from __future__ import annotations
 
-import _socket  # socket takes longer to load than the whole of this
+import _socket  # the module socket takes longer to load than this whole race
 import _thread  # as socket
 import errno
 import os
@@ -25,8 +25,8 @@ __all__ = ["HEAD_START", "REASONS", "QuickRace"]
 HEAD_START = 0.250  # as `ringtasks.ssh.race.HEAD_START`, whose module takes long to load
 #: Error number of a failed connection, 0 of one that was overtaken -> value of `errors.Reason`.
 REASONS = {0: "overtaken", errno.ECONNREFUSED: "refused"}
-#: Seconds for the banner of the last route. Then the rest of the code is loaded while it may still
-#: come, for the routes that are not simple.
+#: Seconds to wait for the banner of the last route. After that, the code for the other cases is
+#: loaded; the banner may come meanwhile.
 _SOON = 0.150
 
 
@@ -37,7 +37,7 @@ class QuickRace:
         self.begun: list[tuple[str, int, float]] = []
         """The connections in their order: route, descriptor, and monotonic time (`Begun`)."""
         self.failed: list[tuple[str, int]] = []
-        """The routes that failed or were overtaken: the error number of each, 0 if overtaken."""
+        """The error number of each route that failed; 0 for one that another route overtook."""
         self._waiting = list(routes)
         self._running: dict[int, str] = {}
         self._look_ups: dict[int, _LookUp] = {}

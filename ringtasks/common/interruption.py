@@ -1,4 +1,4 @@
-"""Ctrl-C, TERM and HUP: say so at once, end in time, with the exit status that shells give.
+"""Ctrl-C, TERM and HUP: report them at once, end in time, with the exit status that shells use.
 
 The first signal prints one line and raises KeyboardInterrupt in the main thread, so that the work
 under way is ended.  If the process still runs after `GRACE` seconds, because a host or a thread
@@ -52,7 +52,7 @@ REPEAT_TIME = 0.3
 #: Seconds after which an announced end is printed: most ends are faster.
 _ANNOUNCE_DELAY = 0.15
 _LOOK_INTERVAL = 0.02
-#: Seconds to report what remains after the second signal.
+#: Seconds after the second signal to report the processes that remain.
 _REPORT_TIME = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
@@ -95,11 +95,11 @@ class _Guard:
         self._has_said = False
         self._announced: set[str] = set()
         self._count = 0  # of the signals that differ, as the thread has read them
-        self._raised_count = 0  # of those for which KeyboardInterrupt was raised
+        self._raised_count = 0  # the signals for which KeyboardInterrupt was raised
         self._is_counting = False
         self._signalled_at = self._freed_at = 0.0
         self._exit_by: float | None = None
-        self._unreported: list[str] = []  # what remains, until the report of it is printed
+        self._unreported: list[str] = []  # the processes that remain, until they are reported
         self._handlers: dict[int, Any] = {}
         self._reader = self._writer = -1
 
@@ -141,21 +141,21 @@ class _Guard:
             if self._is_new():
                 raise KeyboardInterrupt
             return
-        if self.number is not None:  # the program is on its way out
+        if self.number is not None:  # the program is exiting
             if self._is_repeated():
                 return
             os._exit(128 + self.number)
         if self.is_for_good and not _is_executing(frame):
             _print(_DEFAULT)
             os._exit(128 + number)
-        # A task that is not of this package runs: the signal means what Invoke makes of it.
+        # A task of another package runs: Invoke decides what the signal does.
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
     def _is_new(self) -> bool:
-        """Return whether KeyboardInterrupt was not raised yet for the signal that came.
+        """Return whether KeyboardInterrupt still has to be raised for the last signal.
 
         The thread decides which signals are the same: the main thread may run its handler late.
         """
@@ -175,7 +175,8 @@ class _Guard:
 
     def _watch(self, reader: int) -> None:
         while _readable(reader):
-            self._is_counting = True  # before the read, so that a signal is never in neither place
+            # Before the read, so that each signal is in one of the two places at any time.
+            self._is_counting = True
             numbers = os.read(reader, 1)
             if not numbers:
                 break
@@ -296,16 +297,16 @@ def status() -> int | None:
 def handled() -> None:
     """Let the process end with its own exit status after a KeyboardInterrupt that was handled.
 
-    CPython notes one that leaves code compiled from a string, such as that of a dataclass while a
-    module is imported, and ``python -m`` ends by SIGINT then, although it was handled.  Evaluating
-    another string clears the note (pythonrun.c, run_eval_code_obj).
+    CPython sets a flag when one leaves code that was compiled from a string, such as that of a
+    dataclass while a module is imported.  ``python -m`` then ends by SIGINT, although the exception
+    was handled.  Evaluating another string clears the flag (pythonrun.c, run_eval_code_obj).
     """
     eval("0")  # noqa: S307  # nosec B307: a constant
 
 
 @contextlib.contextmanager
 def said_as(text: Text) -> Iterator[None]:
-    """Print this text at the first signal within the block; None: the block says so itself."""
+    """Print this text at the first signal within the block; None: the block prints its own."""
     if _guard is None:
         yield
         return
@@ -400,7 +401,7 @@ def is_program() -> bool:
 
 
 def _is_executing(frame: FrameType | None) -> bool:
-    """Return whether Invoke runs tasks: they are not all of this package."""
+    """Return whether Invoke runs tasks; some of them may belong to another package."""
     while frame is not None:
         code = frame.f_code
         if code.co_name == "execute" and code.co_filename.endswith("invoke/executor.py"):
@@ -421,7 +422,7 @@ def _text_of(text: Text) -> str | None:
 
 
 def _print(text: str) -> None:
-    """Write a line, past the buffers, whose locks the main thread may hold."""
+    """Write a line without the buffers, whose locks the main thread may hold."""
     end = "\r\n" if os.isatty(2) else "\n"  # a terminal in raw mode does not return by itself
     with contextlib.suppress(OSError):
         os.write(2, f"ringtasks: {text}{end}".encode("utf-8", "replace"))

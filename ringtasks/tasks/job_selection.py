@@ -49,7 +49,7 @@ def selected_jobs(
     *,
     prefers_live: bool = False,
 ) -> SelectedJobs:
-    """Return the jobs that ``wanted`` means on these hosts.
+    """Return the jobs on these hosts that ``wanted`` selects.
 
     :param prefers_live: jobs that have ended count only if no other one matches.
     :raises UsageError: no job matches, or a name matches several of one host.

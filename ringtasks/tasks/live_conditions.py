@@ -1,4 +1,4 @@
-"""Measure hosts for the live conditions of ``--host``: one question to each."""
+"""Measure hosts for the live conditions of ``--host``, with one request to each."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class _InvokeProgram(Program):
 
 
 def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
-    """Return the error; for an unknown word with the near tasks or flags."""
+    """Return the error; for an unknown word, with the tasks or flags of similar names."""
     if error.context is not None and _MISSING in str(error):
         task = error.context.name or ""
         usage = " ".join(

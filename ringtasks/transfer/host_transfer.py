@@ -44,9 +44,9 @@ _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
 
 class HostTransferError(RingtasksError):
-    """A host's transfer cannot continue; becomes its `HostTransfer`.
+    """A host's transfer cannot continue; this becomes the error of its `HostTransfer`.
 
-    ``what`` names no host.
+    ``what`` does not name the host.
     """
 
     def __init__(self, what: str, returncode: int = 1) -> None:
@@ -88,9 +88,9 @@ class HostCopy:
 
     @property
     def remaining(self) -> float | None:
-        """The seconds left of the time limit.
+        """The seconds left of the time limit; None: there is no limit.
 
-        :raises HostTransferError: none.
+        :raises HostTransferError: no time is left.
         """
         if self.options.timeout is None:
             return None
@@ -137,7 +137,7 @@ class HostCopy:
     def move(self, by_rsync: Move | None, by_sftp: Callable[[], TreeCopy]) -> None:
         """Move a tree until it is done, and retry after each lost link.
 
-        :param by_rsync: None: there is no rsync here. SFTP is used then, or if the host has none.
+        :param by_rsync: None: this machine has no rsync. If either side has none, SFTP is used.
         :raises HostTransferError: it cannot be done.
         """
         runner = Rsync(self.client, stop=self.stop)
@@ -212,7 +212,7 @@ class HostCopy:
         :raises HostTransferError: it failed for another reason, or too often.
         """
         while True:
-            self.remaining  # noqa: B018  # raises if there is none
+            self.remaining  # noqa: B018  # raises if no time is left
             result = attempt()
             self._route = result.transport_used or self._route
             delay = self._retries.delay(result)

@@ -1,7 +1,7 @@
 """The cached answers of sources: one file each in the state folder, mode 0600, replaced at once.
 
 A file holds the checked hosts, the times of the last answer and of the last attempt, and the error
-of that attempt.  No key of a provider is in it, nor in its name.
+of that attempt.  Neither the file nor its name contains a provider's key.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def folder() -> Path:
 
 
 def file_of(source: Source) -> Path:
-    """Return the file for a source: for this program, address and account only."""
+    """Return the file for a source; other programs, addresses and accounts have other files."""
     where = str(Path(source.file).parent.absolute()) if source.command else ""
     identity = [source.kind, source.command, source.url, where, digest_of(source.kind)]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -98,7 +98,7 @@ def write(file: Path, cached: Cached) -> bool:
 
 @contextlib.contextmanager
 def locked(file: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock of a cache file; False: not within ``timeout`` seconds, or not at all."""
+    """Hold the lock of a cache file; False: it cannot be made, or was held for ``timeout`` s."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

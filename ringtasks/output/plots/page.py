@@ -1,7 +1,7 @@
 """A chart as an HTML page that needs no other file: hover, zoom, and lines that can be hidden.
 
-Plotly draws it, because its Python package carries the script, so that the page holds it and works
-offline.  The figure is plain JSON; the package's own objects are not loaded.
+Plotly draws it: its Python package contains the script, so the page can hold it and works offline.
+The figure is plain JSON; the package's own objects are not loaded.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _axes(
 
 
 def _share(n: int, count: int, gap: float) -> list[float]:
-    """Return the part of the page that the n-th of so many panels takes."""
+    """Return the part of the page that the n-th panel takes."""
     width = (1 - gap * (count - 1)) / count
     return [n * (width + gap), min(n * (width + gap) + width, 1.0)]
 
@@ -147,5 +147,5 @@ def _finite(values: Any) -> list[float | None]:
 
 
 def _json(value: Any) -> str:
-    """Return JSON that cannot end the script that it stands in."""
+    """Return JSON that cannot end the script element around it."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

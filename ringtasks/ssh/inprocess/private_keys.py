@@ -23,9 +23,10 @@ _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 def key_of_file(path: Path) -> paramiko.PKey | None:
-    """Return the key in ``path``; None for a file that is left to Paramiko.
+    """Return the key in ``path``; None: Paramiko has to read the file.
 
-    That is a key with a passphrase or with a certificate, an unreadable file, or another file.
+    That is the case for a key with a passphrase or a certificate, and for a file that cannot be
+    read or is not a key.
     """
     if path.name.endswith("-cert.pub") or Path(f"{path}-cert.pub").exists():
         return None

@@ -48,7 +48,7 @@ class Trust(NamedTuple):
     policy: str
     known_hosts: Path
     name: str
-    """The name for the look-up there, which a certificate must name too (HostKeyAlias)."""
+    """The host's name in that file, which a certificate must contain too (HostKeyAlias)."""
     algorithms: tuple[str, ...] = ()
     tells_keys: bool = False
     """True if ssh has to log the key that it was shown, since its error would not name it."""
@@ -107,7 +107,7 @@ class Command(NamedTuple):
 
 
 def trust_of(pins: Pins, known_hosts: Path, name: str) -> Trust:
-    """Return the judgement of `host_keys.judge` in ssh's terms."""
+    """Return ssh's options for the decision of `host_keys.judge`."""
     tells_keys = bool(pins.authorities or pins.revoked)
     if not pins.is_pinned:  # "no" would accept a revoked key too
         return Trust("accept-new", known_hosts, name, tells_keys=tells_keys)
@@ -125,7 +125,7 @@ def alias(config: SSHConfig) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Return True if a name stands for itself only in a known-hosts file."""
+    """Return True if a name has no pattern or other special meaning in a known-hosts file."""
     return bool(re.match(_PLAIN_ALIAS, name))
 
 
@@ -170,7 +170,7 @@ def control_path_option(control_path: Path) -> str:
 def _master_options(config: SSHConfig, control_path: Path) -> dict[str, str]:
     return {
         "ControlPath": path_value(control_path),
-        # 0 would mean: keep it for ever.
+        # 0 would keep it for ever.
         "ControlPersist": str(max(1, math.ceil(config.control_persist))),
         "ClearAllForwardings": "yes",
         "RequestTTY": "no",
@@ -222,7 +222,7 @@ def _trust_options(trust: Trust) -> dict[str, str]:
 
 
 def _key_algorithms(trust: Trust) -> str:
-    """Return the algorithms with those of the known keys in front, as far as ssh's files go."""
+    """Return the algorithms that ssh's files allow (all if they name none), known keys' first."""
     configured = [name for name in trust.configured if name]
     if not configured:
         return "^" + ",".join(trust.algorithms)
@@ -241,7 +241,7 @@ def _identity_options(config: SSHConfig) -> dict[str, str]:
 def _address(config: SSHConfig, route: Route, *, is_dialling: bool = True) -> Iterator[str]:
     """Yield the destination's arguments: a name that ``~/.ssh/config`` may know, on any route.
 
-    HostName is given only if ssh could not know it: ``Match host`` would see it, and not the name.
+    HostName is given only if ssh cannot know it: ``Match host`` would compare it, not the name.
     """
     destination = config.host or alias(config)
     if config.user:
@@ -285,7 +285,7 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
         **_common_options(hop.config, hop.route, hop.trust, own_carrier),
         **_identity_options(hop.config),
     }
-    del options["BatchMode"]  # it is in `files`, unless the caller may be asked
+    del options["BatchMode"]  # `files` holds it, unless the user may be asked
     address = _address(hop.config, hop.route)
     flags = (*files, *_flags(options), *hop.identities)
     for word in ("ssh", *flags, *_until_destination(address)):
