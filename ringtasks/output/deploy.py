@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.text import size
@@ -94,7 +94,6 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
     switches = [event for event in state.history if event.kind == EventKind.SWITCHED]
     since, who = (switches[-1].time, switches[-1].who) if switches else (None, None)
     verdict = state.verdict(state.current) if state.current else None
-    lock = str(state.held) if state.held else None
     fields = {
         "host_id": target.place.host,
         "release": state.current,
@@ -103,17 +102,9 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
         "who": who,
         "verdict": verdict,
         "drift": drift,
-        "locked_by": lock,
+        "locked_by": str(state.held) if state.held else None,
         "error": outcome.error,
     }
-    remarks = [
-        outcome.error,
-        drift,
-        None if verdict in (None, EventKind.GOOD) else str(verdict),
-        "never checked" if state.current and verdict is None else None,
-        lock and f"locked by {lock}",
-        None if state.current or drift or not outcome else "nothing was deployed",
-    ]
     is_good = drift is None and verdict == EventKind.GOOD
     row = (
         target.place.host,
@@ -121,9 +112,26 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
         short(state.revision or ""),
         _time(since or ""),
         who or "",
-        "; ".join(filter(None, remarks)),
+        "; ".join(_remarks(fields)),
     )
     return row, fields, outcome.returncode or (0 if is_good else _NOT_GOOD)
+
+
+def _remarks(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the remarks of `status_row`."""
+    release, verdict, drift, error = (fields[k] for k in ("release", "verdict", "drift", "error"))
+    if error:
+        yield error
+    if drift:
+        yield drift
+    if verdict not in (None, EventKind.GOOD):
+        yield str(verdict)
+    elif release and verdict is None:
+        yield "never checked"
+    if fields["locked_by"]:
+        yield f"locked by {fields['locked_by']}"
+    if not (release or drift or error):
+        yield "nothing was deployed"
 
 
 def release_row(target: Target, name: str) -> Row:

@@ -100,11 +100,7 @@ def _raced(
 ) -> Dialled:
     """Return the first attempt with a banner; see `dial`."""
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
-    if attempts[0].begun is not None:
-        for began in [each.begun.began for each in attempts if each.begun is not None]:
-            race.start(began).start()
-    elif len(attempts) == 1 and attempts[0].is_bounded:
-        race.start(time.monotonic()).run()  # a single attempt needs no thread of its own
+    _start_first(race, attempts)
     failures: list[RouteError] = []
     mistakes: list[UsageError] = []
     try:
@@ -131,6 +127,15 @@ def _raced(
     tried = [attempt.route.name for attempt in attempts]
     found = tuple(sorted(failures, key=lambda f: tried.index(f.route)))
     raise UnreachableError(attempts[0].host, found)
+
+
+def _start_first(race: Race[RouteAttempt], attempts: Sequence[RouteAttempt]) -> None:
+    """Start the attempts whose connections were begun already, or a single one."""
+    if attempts[0].begun is not None:
+        for began in [each.begun.began for each in attempts if each.begun is not None]:
+            race.start(began).start()
+    elif len(attempts) == 1 and attempts[0].is_bounded:
+        race.start(time.monotonic()).run()  # a single attempt needs no thread of its own
 
 
 class RouteAttempt:

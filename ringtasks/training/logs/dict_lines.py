@@ -85,6 +85,19 @@ def _from_items(
     numbers = _long_form(numbers, words)
     if not label:
         label = next((words[key].lower() for key in _SET_KEYS if is_split(words.get(key, ""))), "")
+    parsed = _sorted_numbers(numbers, label)
+    positions, kept = parsed.positions, parsed.values
+    measured = any(is_metric(each.name) for each in kept)
+    settings = sum(is_argument(each.path[-1]) for each in items)
+    if not measured and not ((positions or anchored) and not settings):
+        kept = ()
+    if measured and not positions and settings > 1:
+        kept = ()
+    return parsed._replace(positions=positions if measured or kept else (), values=kept)
+
+
+def _sorted_numbers(numbers: Sequence[Item], label: str) -> Parsed:
+    """Return the numbers as positions, values, totals and the rank."""
     found: dict[str, tuple[int, Span]] = {}
     totals: list[tuple[str, Span]] = []
     rank: Span | None = None
@@ -102,15 +115,7 @@ def _from_items(
         elif not is_unrecorded(path[-1]) or is_metric(name):
             kept.append(Value(_labelled(name, label), (start, end)))
     positions = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
-    measured = any(is_metric(each.name) for each in kept)
-    settings = sum(is_argument(each.path[-1]) for each in items)
-    if not measured and not ((positions or anchored) and not settings):
-        kept = []
-    if measured and not positions and settings > 1:
-        kept = []
-    return Parsed(
-        positions if measured or kept else (), tuple(kept), tuple(totals), rank, is_dict=True
-    )
+    return Parsed(positions, tuple(kept), tuple(totals), rank, is_dict=True)
 
 
 def _without_counts_of_mmcv(numbers: list[Item]) -> list[Item]:

@@ -32,12 +32,7 @@ def steps_of_epochs(
     """
     if not any(name in points for name in _NAMES):
         return {}
-    epochs = {
-        point.serial: point.epoch
-        for of_metric in points.values()
-        for point in of_metric
-        if point.kind == "dict" and point.epoch and point.step is None
-    }
+    epochs = _epochs_without_steps(points)
     if not epochs:
         return {}
     bar, ends = history.bar, points.get("train_runtime")
@@ -64,6 +59,16 @@ def steps_of_epochs(
     else:
         return {}
     return {serial: (step, _epoch_of(step, length)) for serial, step in steps.items()}
+
+
+def _epochs_without_steps(points: Mapping[str, Sequence[Point]]) -> dict[int, float]:
+    """Return the printed epochs by the serial numbers of points."""
+    return {
+        point.serial: point.epoch
+        for of_metric in points.values()
+        for point in of_metric
+        if point.kind == "dict" and point.epoch and point.step is None
+    }
 
 
 def _epoch_of(step: float, length: float | None) -> float | None:

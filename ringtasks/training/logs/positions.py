@@ -115,6 +115,24 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
         return [_position("epoch", found)]
     if found := _LOGGABLE.search(text, start):
         return [_position("step", found)]
+    positions, ends = _named_positions(text, start, taken)
+    if len(positions) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
+        counted = _position(total_of(found["unit"]) or "step", found)
+        if all(position.unit != counted.unit for position in positions):
+            positions.append(counted)
+    if not positions and (found := _AT_START.match(text, start)):
+        # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
+        unit = "round" if found["after"] == "\t" and not found["total"] else "step"
+        positions.append(_position(unit, found))
+    if not positions and (found := _CATBOOST.match(text, start)):
+        positions.append(_position("round", found))
+    return positions
+
+
+def _named_positions(
+    text: str, start: int, taken: Sequence[Span]
+) -> tuple[list[ParsedPosition], int]:
+    """Return the positions behind the names of their units, and the end of the last one."""
     positions: list[ParsedPosition] = []
     ends = 0
     if found := _SPLIT_POSITION.search(text, start):
@@ -141,18 +159,7 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
         if unit == "epoch" and (inner := _INNER.match(text, ends)):
             positions.append(_position(_inner_unit(text, found), inner))
             ends = inner.end()
-    if len(positions) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
-        counted = _position(total_of(found["unit"]) or "step", found)
-        positions += (
-            [counted] if all(position.unit != counted.unit for position in positions) else []
-        )
-    if not positions and (found := _AT_START.match(text, start)):
-        # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
-        unit = "round" if found["after"] == "\t" and not found["total"] else "step"
-        positions.append(_position(unit, found))
-    if not positions and (found := _CATBOOST.match(text, start)):
-        positions.append(_position("round", found))
-    return positions
+    return positions, ends
 
 
 def _is_counted_plural(found: re.Match[str]) -> bool:

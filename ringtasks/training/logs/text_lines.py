@@ -233,6 +233,28 @@ _Number = tuple[str, Span, bool]
 
 def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
     """Yield the numbers that have a name, each under the split of the data that it belongs to."""
+    last, of_line = start, _set_of_line(text, start)
+    current = of_line or _split_of_line(text, start)
+    for found, name, begin in _named_numbers(text, start, taken, anchored=anchored):
+        labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
+        current = labels[-1].lower() if labels and not of_line else current
+        words = split_name(name)
+        own = any(is_split(word) for word in words)
+        if own and not of_line and is_split(words[0]) and begin < found.start("name"):
+            current = words[0]  # "train Loss: 0.5 Acc: 0.9"
+        last = found.end("number")
+        if overlaps(found.span("number"), taken):
+            current = name.lower() if is_split(name) else current  # "Train: 0 [0/6]"
+            continue
+        if current and not own and not is_neutral(name) and position_field(name) is None:
+            name = f"{current}_{name}".lower()
+        yield name, found.span("number"), own
+
+
+def _named_numbers(
+    text: str, start: int, taken: Sequence[Span], *, anchored: bool
+) -> list[tuple[re.Match[str], str, int]]:
+    """Return the numbers that have a name, in their order: the match, the name and its start."""
     found = [each for each in _PAIR.finditer(text, start) if not _SOURCE_FILE.search(each["name"])]
     names = [_full_name(text, each, start) for each in found]
     if (sentence := _NAME_AT.search(text, start)) and is_metric(sentence["name"]):
@@ -254,23 +276,8 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
                 found.append(field)
                 names.append((field["name"].replace(" ", "_"), field.start("name")))
     _name_after_measure(text, found, names)
-    ordered = sorted(zip(found, names, strict=True), key=lambda each: each[0].start("number"))
-    last, of_line = start, _set_of_line(text, start)
-    current = of_line or _split_of_line(text, start)
-    for each, (name, begin) in ordered:
-        labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
-        current = labels[-1].lower() if labels and not of_line else current
-        words = split_name(name)
-        own = any(is_split(word) for word in words)
-        if own and not of_line and is_split(words[0]) and begin < each.start("name"):
-            current = words[0]  # "train Loss: 0.5 Acc: 0.9"
-        last = each.end("number")
-        if overlaps(each.span("number"), taken):
-            current = name.lower() if is_split(name) else current  # "Train: 0 [0/6]"
-            continue
-        if current and not own and not is_neutral(name) and position_field(name) is None:
-            name = f"{current}_{name}".lower()
-        yield name, each.span("number"), own
+    named = [(each, name, begin) for each, (name, begin) in zip(found, names, strict=True)]
+    return sorted(named, key=lambda each: each[0].start("number"))
 
 
 def _name_after_measure(
