@@ -25,6 +25,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ringtasks.health.model import SSHHealth
+    from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.model import HostConfig
 
 __all__ = ["hosts"]
@@ -55,7 +57,6 @@ def hosts(
     from ringtasks.health.store import HealthStore
     from ringtasks.inventory.host_settings import config_or_fault
     from ringtasks.ssh.master.client_links import linked_hosts
-    from ringtasks.ssh.routes import routes_of
 
     if refresh:
         inventory_of(c, inventory, newer_than=time.time())
@@ -67,21 +68,7 @@ def hosts(
     for found in selected(c, host, inventory):
         config = config_or_fault(found)
         configs.append(config)
-        routes = routes_of(config, os.environ)
-        health = known.get(found.name)
-        rows.append(
-            {
-                "host_id": found.name,
-                "routes": [{"route": route.name, "address": route.address} for route in routes],
-                "circuit_state": health.circuit_state if health else "closed",
-                "success_rate": health.success_rate if health else None,
-                **{name: getattr(health, name, None) for name in _HEALTH},
-                "groups": list(found.groups),
-                "facts": dict(found.facts),
-                **({} if config.fault is None else {"error": config.fault}),
-                **({"absence": found.absence} if found.absence else {}),
-            }
-        )
+        rows.append(_row(found, config, known.get(found.name)))
         written.append([_written(found, fact) for fact in _SHOWN_FACTS])
         statuses.append(0 if config.fault is None else failure_status(config))
     if linked := linked_hosts(configs):
@@ -90,6 +77,23 @@ def hosts(
         drop_stale_links(linked)
     _show(rows, written, json=json)
     return ended(c, rows, combined_status(statuses))
+
+
+def _row(host: HostConfig, config: SSHConfig, health: SSHHealth | None) -> dict[str, Any]:
+    from ringtasks.ssh.routes import routes_of
+
+    routes = routes_of(config, os.environ)
+    return {
+        "host_id": host.name,
+        "routes": [{"route": route.name, "address": route.address} for route in routes],
+        "circuit_state": health.circuit_state if health else "closed",
+        "success_rate": health.success_rate if health else None,
+        **{name: getattr(health, name, None) for name in _HEALTH},
+        "groups": list(host.groups),
+        "facts": dict(host.facts),
+        **({} if config.fault is None else {"error": config.fault}),
+        **({"absence": host.absence} if host.absence else {}),
+    }
 
 
 def _written(host: HostConfig, fact: str) -> str:

@@ -118,13 +118,17 @@ def start(
             continue
         statuses.append(0)
         started.append(job)
-        display.out(job.id if len(clients) == 1 else f"{job.host}\t{job.id}")
-        if job.warning:
-            display.say(f"{job.host}: {job.warning}")
-        display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {job.id} -f")
+        _tell_started(job, is_alone=len(clients) == 1)
     if len(started) > 1 and (them := _ids(name, started)):
         display.say(f"follow them all with: {as_typed('logs')} {them} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
+
+
+def _tell_started(job: Job, *, is_alone: bool) -> None:
+    display.out(job.id if is_alone else f"{job.host}\t{job.id}")
+    if job.warning:
+        display.say(f"{job.host}: {job.warning}")
+    display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {job.id} -f")
 
 
 def _started(client: SSHClient, command: str, after: str | None, options: Mapping[str, Any]) -> Job:

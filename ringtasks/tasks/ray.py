@@ -58,14 +58,12 @@ def up(
     from ringtasks.training import ray
 
     clients = _clients(c, host, name, inventory, venv)
+    head_port = port_number("--port", port)
+    own_dashboard_port = port_number("--dashboard-port", dashboard_port)
     if is_dry(c):
         from . import ray_plan
 
-        ports = (
-            port_number("--port", port),
-            port_number("--dashboard-port", dashboard_port),
-        )
-        ray_plan.plan_up(clients, _checked(name), *ports, options)
+        ray_plan.plan_up(clients, _checked(name), head_port, own_dashboard_port, options)
         return None
     shows = f"'{as_typed('ray.status')}' shows its remaining parts"
     with interruption.ending(
@@ -76,8 +74,8 @@ def up(
         members = ray.up(
             clients,
             _checked(name),
-            port=port_number("--port", port) or 0,
-            dashboard_port=port_number("--dashboard-port", dashboard_port),
+            port=head_port or 0,
+            dashboard_port=own_dashboard_port,
             options=options,
             tell=display.say,
         )

@@ -102,16 +102,19 @@ def pull_into(
     if rules.delete and moved:
         present = reading.present if listed is None else looking.present
         changes += staging.delete(present, Filter(rules))
-    result = moved.result
-    if result.success and not rules.dry_run:
+    if moved and not rules.dry_run:
         staging.check_names(change.name for change in pulling.changes if change.is_copied)
-    if result.success and staging.errors:
-        told = "; ".join(printable(error) for error in staging.errors[:_TOLD_ERRORS])
-        error = f"{result.host}: {told}"
-        result = replace(result, success=False, returncode=1, error=error)
     stats = Counter(looking.stats)
     stats.update(pulling.stats)
+    result = _with_errors_of(staging, moved.result)
     return RsyncResult(result, tuple(changes), stats, moved.is_missing)
+
+
+def _with_errors_of(staging: Staging, result: SSHResult) -> SSHResult:
+    if not result.success or not staging.errors:
+        return result
+    told = "; ".join(printable(error) for error in staging.errors[:_TOLD_ERRORS])
+    return replace(result, success=False, returncode=1, error=f"{result.host}: {told}")
 
 
 class _Pulling:
