@@ -11,7 +11,6 @@ import os
 TYPE_CHECKING = False  # every program loads this module, and typing takes a while
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["FLAG", "VARIABLE", "Rehearsal", "announce", "current", "rehearsing", "token"]
 
@@ -87,10 +86,5 @@ class rehearsing:  # used as a function; contextlib would be loaded by every pro
         _given.append(self._entry)
         return self._entry[0]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         _given.remove(self._entry)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from ringtasks.common.lines import Lines
@@ -33,12 +32,7 @@ class View(Protocol):
 
     def __enter__(self) -> View: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
 
     def log(self, chunk: bytes, host: str | None) -> None:
         """Show output of the run."""
@@ -97,15 +91,10 @@ class LiveView:
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for host, lines in self._lines.items():
             self._print(host, lines.end())
-        self._live.__exit__(kind, error, traceback)
+        self._live.stop()
 
     def log(self, chunk: bytes, host: str | None) -> None:
         self._print(host, self._lines.setdefault(host, Lines()).add(chunk))

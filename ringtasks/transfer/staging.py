@@ -20,7 +20,6 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Set
 from pathlib import Path
-from types import TracebackType
 
 from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, leads_out
@@ -78,12 +77,7 @@ class Staging:
     def __enter__(self) -> Staging:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._close()
 
     def _close(self) -> None:
