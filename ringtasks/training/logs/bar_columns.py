@@ -5,7 +5,7 @@ The rules are those of ``bars``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +14,8 @@ from .bar_lines import BarFormat, held_out, name_in
 from .bar_rows import BarLines, BarRows, Texts, is_short
 from .bar_steps import MAX_HELD, Flags, Head, Told
 from .bars import MAX_HELD_BARS, BarReader
-from .columns import ColumnBuffer, Schema
+from .columns import RecordSink, Schema
 from .number_columns import Floats, Ints, NumberColumns
-from .records import Record
 from .trials import named_in_trial
 
 __all__ = ["BEHIND", "BarColumns"]
@@ -30,20 +29,10 @@ _MAX_PIECES = 16
 
 
 class BarColumns:
-    """Reads bars into a buffer.
+    """Reads bars."""
 
-    :param add: takes the records of bars that were read one by one, with the line's number.
-    :param trial: returns the trial of the lines.
-    """
-
-    def __init__(
-        self,
-        bars: BarReader,
-        buffer: ColumnBuffer,
-        add: Callable[[Sequence[Record], int], None],
-        trial: Callable[[], str],
-    ) -> None:
-        self._bars, self._buffer, self._add, self._trial = bars, buffer, add, trial
+    def __init__(self, bars: BarReader, sink: RecordSink) -> None:
+        self._bars, self._sink = bars, sink
 
     def read(self, sources: Sequence[BarLines], columns: NumberColumns) -> None:
         """Read the bars of several templates."""
@@ -58,7 +47,7 @@ class BarColumns:
             for line, row in zip(source.lines.tolist(), source.rows.tolist(), strict=True)
         )
         for line, row, form in sorted(taken, key=lambda each: each[0]):
-            self._add(self._bars.read(columns.block.line(row), form), line)
+            self._sink.add(self._bars.read(columns.block.line(row), form), line)
 
     def _read_rows(self, rows: BarRows, texts: Texts) -> None:
         """Read pieces of which all bars are known together, and the bars between them alone."""
@@ -79,7 +68,7 @@ class BarColumns:
     def _read_alone(self, rows: BarRows, start: int, end: int) -> None:
         for n in range(start, end):
             form = rows.formats[int(rows.forms[n])]
-            self._add(self._bars.read(rows.text(n), form), int(rows.lines[n]))
+            self._sink.add(self._bars.read(rows.text(n), form), int(rows.lines[n]))
 
     def _known(self, rows: BarRows) -> list[bool]:
         """Return, for each format, whether its bars leave the state of their head unchanged."""
@@ -178,7 +167,7 @@ class BarColumns:
 
     def _take(self, values: _Values) -> None:
         """Add values to the columns, those with the same positions together."""
-        trial = self._trial()
+        trial = self._sink.trial()
         positions = values.positions()
         usable = [
             (column > 0) if kind == "total" else ~np.isnan(column)
@@ -193,7 +182,7 @@ class BarColumns:
             kind = "bar" if values.is_certain[rows[0]] else "line"
             columns = [positions[n][1][rows] for n in kept]
             columns += [column[rows] for column in values.names.values()]
-            self._buffer.add_columns(Schema(kind, fields), values.lines[rows], columns)
+            self._sink.buffer.add_columns(Schema(kind, fields), values.lines[rows], columns)
 
     def _count(self, rows: BarRows) -> None:
         """Note the counts of bars that may count the run."""
@@ -204,9 +193,12 @@ class BarColumns:
         total = rows.positions["total"]
         told = bare & (total > 0)
         schema = Schema("count", (("done", ""), ("total", "")))
-        self._buffer.add_columns(schema, lines[told], [done[told], total[told]])
+        buffer = self._sink.buffer
+        buffer.add_columns(schema, lines[told], [done[told], total[told]])
         others = bare & ~told
-        self._buffer.add_columns(Schema("count", (("done", ""),)), lines[others], [done[others]])
+        self._sink.buffer.add_columns(
+            Schema("count", (("done", ""),)), lines[others], [done[others]]
+        )
 
 
 class _Values(NamedTuple):

@@ -5,7 +5,7 @@ A loop in Python over a long log costs more than all else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from .number_columns import Floats, Ints
 from .records import Position, Record
 
-__all__ = ["ColumnBuffer", "Columns", "Schema", "records_in_order"]
+__all__ = ["ColumnBuffer", "Columns", "RecordSink", "Schema", "records_in_order"]
 
 _Usable: TypeAlias = "tuple[Schema, Ints, list[Floats]]"
 
@@ -165,6 +165,19 @@ def _made(schema: Schema, lines: Ints, columns: Sequence[Floats], rank: int) -> 
         rank,
         schema.kind,
     )
+
+
+class RecordSink(NamedTuple):
+    """Takes the records of many lines.
+
+    :param buffer: takes them as columns.
+    :param add: takes those of lines that were read one by one, with the line's number.
+    :param trial: returns the trial of the lines.
+    """
+
+    buffer: ColumnBuffer
+    add: Callable[[Sequence[Record], int], None]
+    trial: Callable[[], str]
 
 
 def records_in_order(columns: Sequence[Columns]) -> Iterator[tuple[int, Record]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .columns import ColumnBuffer, Schema
+from .columns import RecordSink, Schema
 from .keras import KerasLine, KerasReader
 from .number_columns import Floats, Ints, NumberColumns, NumberPlace
 from .records import Position, Record
@@ -28,20 +28,10 @@ class KerasLines(NamedTuple):
 
 
 class KerasColumns:
-    """Reads lines into a buffer.
+    """Reads headings and bars."""
 
-    :param add: takes the records of lines that were read one by one, with the line's number.
-    :param trial: returns the trial of the lines.
-    """
-
-    def __init__(
-        self,
-        reader: KerasReader,
-        buffer: ColumnBuffer,
-        add: Callable[[Sequence[Record], int], None],
-        trial: Callable[[], str],
-    ) -> None:
-        self._reader, self._buffer, self._add, self._trial = reader, buffer, add, trial
+    def __init__(self, reader: KerasReader, sink: RecordSink) -> None:
+        self._reader, self._sink = reader, sink
 
     def read(self, sources: Sequence[KerasLines], columns: NumberColumns) -> None:
         """Read the lines of several templates."""
@@ -50,7 +40,7 @@ class KerasColumns:
         if held is None:
             block = columns.block
             for n, row, line in segment.in_order():
-                self._add(self._reader.take(block.line(row), sources[n].found), line)
+                self._sink.add(self._reader.take(block.line(row), sources[n].found), line)
             return
         self._take(segment, held)
         segment.end(held)
@@ -60,19 +50,21 @@ class KerasColumns:
         positions = ("done", "epoch"), ("total", "epoch")
         at = segment.headings
         own = [segment.done[at], segment.total[at]]
-        self._buffer.add_columns(Schema("line", positions), segment.lines[at] + 1, own)
+        self._sink.buffer.add_columns(Schema("line", positions), segment.lines[at] + 1, own)
         before = self._reader.held
         if before is not None and held[0] < 0 and segment.ends[0] >= 0:
-            self._add([before], int(segment.lines[segment.ends[0]]))
+            self._sink.add([before], int(segment.lines[segment.ends[0]]))
         told = np.flatnonzero((held >= 0) & (segment.ends >= 0))
         forms = segment.forms[held[told]]
         for form in np.unique(forms).tolist():
             epochs = told[forms == form]
-            names = [("value", named_in_trial(n, self._trial())) for n in segment.names[form]]
+            names = [("value", named_in_trial(n, self._sink.trial())) for n in segment.names[form]]
             numbers = [segment.value(form, name, held[epochs]) for name in segment.names[form]]
             lines = segment.lines[segment.ends[epochs]]
             places = [segment.epochs[0][epochs], segment.epochs[1][epochs]]
-            self._buffer.add_columns(Schema("line", (*positions, *names)), lines, places + numbers)
+            self._sink.buffer.add_columns(
+                Schema("line", (*positions, *names)), lines, places + numbers
+            )
 
 
 class _KerasSegment:

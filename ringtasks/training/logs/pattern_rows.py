@@ -10,7 +10,7 @@ import numpy as np
 from .bar_columns import BEHIND, BarColumns
 from .bar_lines import BarFormat
 from .bar_rows import BarLines, fits
-from .columns import ColumnBuffer, Schema
+from .columns import ColumnBuffer, RecordSink, Schema
 from .keras import KerasLine
 from .keras_columns import KerasColumns, KerasLines
 from .line_reader import LineReader
@@ -57,8 +57,9 @@ class PatternRows:
         add: Callable[[Sequence[Record], int], None],
     ) -> None:
         self._reader, self._buffer = reader, buffer
-        self._bars = BarColumns(reader.bars, buffer, add, lambda: reader.trial)
-        self._keras = KerasColumns(reader.keras, buffer, add, lambda: reader.trial)
+        sink = RecordSink(buffer, add, lambda: reader.trial)
+        self._bars = BarColumns(reader.bars, sink)
+        self._keras = KerasColumns(reader.keras, sink)
         self._known: list[_Rows] = []
 
     def forget(self) -> None:
