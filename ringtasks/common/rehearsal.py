@@ -79,8 +79,8 @@ def announce(tell: Callable[[str], None] | None = None) -> None:
 class rehearsing:  # used as a function; contextlib would be loaded by every program
     """Let routes fail as ``words`` say in the block, in all threads; ignore the variable."""
 
-    def __init__(self, words: str, origin: str = FLAG) -> None:
-        self._entry = Rehearsal(words.strip(), origin), os.urandom(4).hex()
+    def __init__(self, words: str) -> None:
+        self._entry = Rehearsal(words.strip(), FLAG), os.urandom(4).hex()
 
     def __enter__(self) -> Rehearsal:
         _given.append(self._entry)

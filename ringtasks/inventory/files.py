@@ -47,13 +47,12 @@ def located_at(paths: Iterable[str]) -> Located:
     return Located(tuple(path for path in known if path not in programs), programs, True)
 
 
-def find_files(given: str | os.PathLike[str] | None, beside: Path | None = None) -> list[Path]:
+def find_files(given: str | os.PathLike[str] | None) -> list[Path]:
     """Return the hosts files: ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or ~/.config.
 
-    :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :raises InventoryError: there is none.
     """
-    return list(locate(given, beside).files)
+    return list(locate(given).files)
 
 
 def locate(
@@ -64,6 +63,7 @@ def locate(
     They may if it was named, lies in ``~/.config/ringtasks``, or beside a ``tasks.py`` that was
     loaded (`trust`): then no folder that a user happens to be in can run a program.
 
+    :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :param is_named: False if ``given`` comes from a file of the project.
     :raises InventoryError: there is none.
     """

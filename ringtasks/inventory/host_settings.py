@@ -276,7 +276,7 @@ def is_reached_alike(one: SSHConfig, other: SSHConfig) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _REACHING)
 
 
-def expand(value: str, *, host: str | None = None, field_name: str | None = None) -> str:
+def expand(value: str) -> str:
     """Return ``value`` with each ``${VAR}`` replaced from the environment.
 
     :raises InventoryError: a variable is not set; the message names it, never a value.
@@ -285,9 +285,7 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
     def value_of(match: re.Match[str]) -> str:
         variable = match.group(1)
         if variable not in os.environ:
-            raise InventoryError(
-                f"the environment variable {variable} is not set", host=host, field_name=field_name
-            )
+            raise InventoryError(f"the environment variable {variable} is not set")
         return os.environ[variable]
 
     return re.sub(_VARIABLE, value_of, value) if "$" in value else value

@@ -184,7 +184,7 @@ class Fields(Mapping[str, object]):
         return repr(value)
 
 
-def json_fields(text: str | bytes, name: str = "JSON") -> Fields:
+def json_fields(text: str | bytes) -> Fields:
     """Return the fields of a JSON object of 4 MiB and 32 levels at most.
 
     :raises AnswerError: it is no such object, a name in it comes twice, or a number is not finite.
@@ -192,7 +192,7 @@ def json_fields(text: str | bytes, name: str = "JSON") -> Fields:
     import json  # most answers hold none
 
     if len(text) > _MAX_JSON:
-        raise AnswerError(name, f"it is longer than {_MAX_JSON} bytes")
+        raise AnswerError("JSON", f"it is longer than {_MAX_JSON} bytes")
     try:
         found = json.loads(
             text,
@@ -204,11 +204,11 @@ def json_fields(text: str | bytes, name: str = "JSON") -> Fields:
     except AnswerError:
         raise
     except (ValueError, RecursionError) as error:
-        raise _unexpected(name, text) from error
+        raise _unexpected("JSON", text) from error
     if not isinstance(found, dict):
-        raise _unexpected(name, text)
+        raise _unexpected("JSON", text)
     if _is_deep(found):
-        raise AnswerError(name, f"it has more than {_MAX_DEPTH} levels")
+        raise AnswerError("JSON", f"it has more than {_MAX_DEPTH} levels")
     return Fields(found)
 
 

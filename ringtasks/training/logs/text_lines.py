@@ -210,10 +210,9 @@ def rank_in(text: str) -> Span | None:
     return found.span(group)
 
 
-def parse_fields(text: str, start: int = 0, end: int | None = None) -> tuple[Value, ...]:
+def parse_fields(text: str) -> tuple[Value, ...]:
     """Return the named numbers of a piece of text that is known to hold metrics."""
-    end = len(text) if end is None else end
-    return tuple(_named(_numbers(text[:end], start, [], anchored=True)))
+    return tuple(_named(_numbers(text, 0, [], anchored=True)))
 
 
 def _is_settings(text: str) -> bool:
