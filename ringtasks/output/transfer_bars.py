@@ -28,7 +28,7 @@ def watching(clients: Sequence[SSHClient], *, json: bool) -> Iterator[dict[str, 
     elif not sys.stderr.isatty():
         yield {"on_ended": tell}
     else:
-        bars = _Bars([client.config.id for client in clients])
+        bars = _TransferBars([client.config.id for client in clients])
         with bars.progress:
             yield {"on_progress": bars.on_progress, "on_ended": bars.on_ended}
 
@@ -70,7 +70,7 @@ def _outlook(host: HostTransfer) -> str:
     return f"dry run: would {'; '.join(filter(None, counts))}"
 
 
-class _Bars:
+class _TransferBars:
     """A bar for each active host and, with several hosts, one for the total."""
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
     from ringtasks.client.retries import Attempts
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.host_settings import SSHConfig
@@ -236,7 +235,13 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
         while True:
             try:
                 with interruption.said_as(None):
-                    result, is_last = _attempt(client, request, reporter)
+                    asked = _asked(request, reporter)
+                    if request.pty:
+                        from .run_terminal import at_terminal
+
+                        result, is_last = at_terminal(client, asked, request.has_stdin)
+                    else:
+                        result, is_last = client.ask(asked), False
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     display.say(f"{config.id}: interrupted before the command was sent")
@@ -251,18 +256,6 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
     if not output.json:
         _advise_on_settings([(config, result)], request)
     return result
-
-
-def _attempt(
-    client: SSHClient, request: RunFlags, reporter: display.Reporter
-) -> tuple[SSHResult, bool]:
-    """Run once; return the result, and whether the user has left the command."""
-    asked = _asked(request, reporter)
-    if not request.pty:
-        return client.ask(asked), False
-    from .run_terminal import at_terminal
-
-    return at_terminal(client, asked, request.has_stdin)
 
 
 def _pause(attempts: Attempts, failed: SSHResult) -> None:

@@ -59,8 +59,8 @@ OnMeter = Callable[[Meter], None]
 OnChange = Callable[[Change], None]
 
 
-class _Run(NamedTuple):
-    """One run of the local rsync.
+class _RsyncCall(NamedTuple):
+    """One call of the local rsync.
 
     :param command: returns the script for the host, from the arguments with which rsync starts its
         remote shell.
@@ -139,7 +139,7 @@ class Rsync:
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
         with _arguments(given, rules) as arguments:
-            return self._run(_Run(rules, [*arguments, "host:."], command, reading, timeout))
+            return self._run(_RsyncCall(rules, [*arguments, "host:."], command, reading, timeout))
 
     def pull(
         self,
@@ -170,10 +170,8 @@ class Rsync:
         def run(
             rules: Rules, place: str, reading: RsyncOutput, more_flags: Sequence[str] = ()
         ) -> RsyncResult:
-            places = ["host:.", place]
-            return self._run(
-                _Run(rules, places, command, reading, timeout, pulls=True, more_flags=more_flags)
-            )
+            call = _RsyncCall(rules, ["host:.", place], command, reading, timeout, True, more_flags)
+            return self._run(call)
 
         if rules.dry_run:
             moved = run(rules, _local(str(target)), reading, ["--delete"] if rules.delete else [])
@@ -186,25 +184,27 @@ class Rsync:
         ):
             return pull_into(staging, rules, run, reading, can_list=names is None)
 
-    def _run(self, run: _Run) -> RsyncResult:
-        arguments, reading = run.arguments(), run.reading
+    def _run(self, call: _RsyncCall) -> RsyncResult:
+        arguments, reading = call.arguments(), call.reading
         piped = Piped(
             arguments,
-            run.command,
+            call.command,
             self._client.config.shell,
             reading.line,
-            stdin=encoded(filter_rules(run.rules)),
+            stdin=encoded(filter_rules(call.rules)),
             environ=_environment(),
         )
         with self._stop.calling(piped.cancel):
-            result = self._client.perform(piped, Path(arguments[0]).name, run.timeout, piped.output)
+            result = self._client.perform(
+                piped, Path(arguments[0]).name, call.timeout, piped.output
+            )
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
         links, stderr = split(self._mark, result.stderr_bytes)
         if links:
             text = stderr.decode("utf-8", "replace")
             result = dataclasses.replace(result, stderr=text, stderr_bytes=stderr)
         changes = (*reading.changes, *replaced(links, reading.changes), *reading.skipped)
-        told = _told(result, pulls=run.pulls)
+        told = _told(result, pulls=call.pulls)
         return RsyncResult(told, changes, reading.stats, is_missing, piped.was_killed)
 
     def _enter(self, place: str, mode: str, folders: Sequence[str] = ()) -> str:
