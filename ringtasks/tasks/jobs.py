@@ -36,6 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.jobs import Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
