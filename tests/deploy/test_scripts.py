@@ -274,6 +274,23 @@ def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> 
     assert _state(run).held is not None
 
 
+def test_lock_can_be_renewed_by_two_scripts_at_the_same_time(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    mine = LockState("a" * 16, "ann", "laptop", "abc")
+    run(locking.acquire(mine, 60))
+    slow = 'mv() { : > ready; until [ -e go ]; do sleep 0.1; done; command mv "$@"; }\n'
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(run, slow + call("hold", mine.token, 60))
+        while not (app / "ready").exists() and not first.done():
+            time.sleep(0.01)
+        second = run(call("hold", mine.token, 60))
+        (app / "go").touch()
+
+    assert (first.result().returncode, second.returncode) == (0, 0), first.result()
+    assert [file.name for file in (app / ".locks").iterdir()] == [mine.token]
+
+
 def test_crash_during_lock_removal_does_not_keep_the_lock(run: Run, tmp_path: Path) -> None:
     run(locking.acquire(LockState("a" * 16, "ann", "laptop", "abc"), -10))
     inside = tmp_path / "app" / ".locks" / f"{'a' * 16}.end"
