@@ -147,6 +147,7 @@ class Operation:
         :raises UsageError: this machine allows no more threads or processes.
         """
         failures: list[RouteError] = []
+        refused: LinkLostError | None = None
         try:
             for _ in range(_LINK_ATTEMPTS):
                 try:
@@ -160,8 +161,9 @@ class Operation:
                     with translated(pool.config.id):
                         ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
                 except LinkLostError as error:  # nothing can have started: another link may work
-                    if isinstance(error, NotStartedError) and error.request:
+                    if isinstance(error, NotStartedError) and _is_lasting(error, refused):
                         return self._no_channel(pool, link, error)
+                    refused = error
                     failures.append(pool.lost_before_start(link, self.report, error))
                     continue
                 return self.ended(pool, link, ending)
@@ -203,7 +205,8 @@ class Operation:
 
         self.report.served(link.route)
         pool.record(self.report, success=True)
-        error = NoChannelError(pool.config.id, refused.request, printable(str(refused)))
+        request = refused.request or "session"
+        error = NoChannelError(pool.config.id, request, printable(str(refused)))
         result = self._result(pool.config.id, UNREACHABLE, link.route, str(error))
         return replace(result, is_other_program=True)
 
@@ -274,6 +277,12 @@ class Operation:
 
 #: The end of work that was cancelled before it began.
 _UNBEGUN = Ending(interrupted=True)
+
+
+def _is_lasting(error: NotStartedError, before: LinkLostError | None) -> bool:
+    """Return True if another link would be refused too: a new one has no other sessions."""
+    is_refused_again = isinstance(error, SessionRefusedError) and isinstance(before, type(error))
+    return bool(error.request) or is_refused_again
 
 
 def _shell_not_started(evidence: str) -> str:

@@ -14,11 +14,16 @@ from ringtasks.ssh.link import KILLED_STATUS
 __all__ = ["NoChannelError", "advise_on_gateway"]
 
 _OWN_SSHD = "for commands set ssh_host and ssh_port to the box's own sshd, not to a gateway"
-#: For a channel request (RFC 4254 section 6): its name in messages, and the next step.
+#: For a channel request (RFC 4254 section 6), or the session: its name in messages, the next step.
 _REQUESTS = {
     "exec": (
         "exec channel",
         f"'{as_typed('shell')}' may work, or --pty if it wants a terminal; {_OWN_SSHD}",
+    ),
+    "session": (
+        "session",
+        "a jump host may allow none: name it as proxy_jump; else raise MaxSessions in its "
+        "sshd_config",
     ),
     "shell": ("shell", f"'{as_typed('run')}' may work"),
     "pty-req": ("terminal", "run it without --pty, or set 'PermitTTY yes' in its sshd_config"),

@@ -9,6 +9,7 @@ imports its log-in code.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 
 from .dialing import Begun, Dialled, Gateway, dial
 from .host_keys import IMPOSTOR
-from .rehearsal import mark
+from .race import HEAD_START
 from .routes import Route, only, routes_of
 
 if TYPE_CHECKING:
@@ -70,9 +71,39 @@ class HostAttempt:
         return any(route.proxy is not None for route in self._routes)
 
     @property
+    def has_others(self) -> bool:
+        """True if several routes are left."""
+        return len(self._routes) > 1
+
+    @property
     def only_route(self) -> Route | None:
-        """The only route that is left; None: there are several, or none."""
-        return self._routes[0] if len(self._routes) == 1 else None
+        """The first route, if no other is left, or the others were failing lately; else None."""
+        if not self.has_others:
+            return self._routes[0] if self._routes else None
+        known, now = (self._recorder or HealthStore()).get(self.config.id).transports, time.time()
+        first, *others = self._routes
+        is_failing = [
+            r.name in known and known[r.name].route_state_at(now) == "open" for r in others
+        ]
+        return first if all(is_failing) else None
+
+    def dial_ahead_of(self, name: str) -> Dialled | None:
+        """Dial the routes that come before one, within their head start; None: none answers.
+
+        Those that fail are given up; those that stay silent are left to `dial_next`.
+        """
+        ahead = list(itertools.takewhile(lambda route: route.name != name, self._routes))
+        if not ahead:
+            return None
+        try:
+            dialled = dial(self.config.id, ahead, min(HEAD_START, self.remaining()))
+        except UnreachableError as error:
+            self._give_up(*(found for found in error.failures if not _is_silent(found)))
+        except UsageError:
+            pass  # `dial_next` raises it, unless another route works
+        else:
+            return self._taken(dialled)
+        return None
 
     def begin(self) -> None:
         """Start dialling in the background, for the first `dial_next`, if a thread can be had."""
@@ -92,6 +123,9 @@ class HostAttempt:
             dialled = ahead.result() if ahead else self._dial(gateway)
         except UnreachableError as error:
             raise self._unreachable(*error.failures) from error
+        return self._taken(dialled)
+
+    def _taken(self, dialled: Dialled) -> Dialled:
         # An overtaken route has not failed for good: it is tried if this one is refused.
         self._overtaken = tuple(f for f in dialled.failures if f.reason is Reason.OVERTAKEN)
         self._give_up(*(f for f in dialled.failures if f.reason is not Reason.OVERTAKEN))
@@ -155,6 +189,10 @@ class HostAttempt:
         self._routes = [route for route in self._routes if route.name not in gone]
 
 
+def _is_silent(failure: RouteError) -> bool:
+    return failure.reason is Reason.TIMED_OUT or failure.reason is Reason.SILENT
+
+
 def chosen_routes(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
     """Return the routes to try: all of the host, or the one that ``transport`` names.
 
@@ -176,12 +214,13 @@ def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Ho
 def fallback_note(outcome: HostOutcome) -> str:
     """Return the text that names the routes which failed before one worked, empty if none did."""
     used = [route.route for route in outcome.routes if route.success]
-    failed = [
-        f"{route.route} {route.reason}{mark(outcome.host, route.route)}"
-        for route in outcome.routes
-        if not route.success
-    ]
-    return f"{', '.join(failed)}; connected via {used[0]}" if used and failed else ""
+    failed = [route for route in outcome.routes if not route.success]
+    if not (used and failed):
+        return ""
+    from .rehearsal import mark
+
+    told = [f"{each.route} {each.reason}{mark(outcome.host, each.route)}" for each in failed]
+    return f"{', '.join(told)}; connected via {used[0]}"
 
 
 class _Ahead:

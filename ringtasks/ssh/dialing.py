@@ -19,17 +19,20 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.pending_answers import awaiting
+from ringtasks.common.rehearsal import current
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import ADVICE, Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 
-from . import rehearsal, tcp
+from . import tcp
 from .race import HEAD_START, Race
 from .routes import ProcessProxy, Route, RouteRefusedError, SocksProxy
-from .stream import Stream
+from .stream import NotSSHError, Stream
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from .proxies import ProxyProcess
 
 __all__ = ["Begun", "Dialled", "FindWay", "Gateway", "KnownWay", "dial"]
@@ -86,7 +89,8 @@ def dial(
     :raises UnreachableError: none did; its ``failures`` have one RouteError for each route.
     :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
-    rehearsal.announce()
+    if (rehearsal := _rehearsal()) is not None:
+        rehearsal.announce()
     deadline = time.monotonic() + timeout
     finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
     attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]
@@ -110,7 +114,8 @@ def _raced(
                 break
             if attempt.stream is not None:
                 attempt.keep()
-                rehearsal.watch(attempt.host, attempt.route.name, attempt.stream)
+                if (rehearsal := _rehearsal()) is not None:
+                    rehearsal.watch(attempt.host, attempt.route.name, attempt.stream)
                 failures += _overtaken(race.running, attempt)
                 return Dialled(attempt.route, attempt.stream, tuple(failures))
             race.failed(attempt)
@@ -228,7 +233,7 @@ class RouteAttempt:
 
     def _connect(self) -> Stream:
         host, port, proxy = self.route.host, self.route.port, self.route.proxy
-        opposed = rehearsal.oppose(self.host, self.route.name, self._deadline, self._cancellation)
+        opposed = self._oppose()
         if opposed is not None:
             self._is_connected = True
             return opposed
@@ -260,6 +265,15 @@ class RouteAttempt:
         self._is_connected = True
         return Stream(sock)
 
+    def _oppose(self) -> Stream | None:
+        rehearsal = _rehearsal()
+        if rehearsal is None:
+            return None
+        opposed: Stream | None = rehearsal.oppose(
+            self.host, self.route.name, self._deadline, self._cancellation
+        )
+        return opposed
+
     def _error_of(self, error: Exception) -> RouteError | UsageError:
         if isinstance(error, UsageError):
             return error
@@ -270,6 +284,9 @@ class RouteAttempt:
         if isinstance(error, RouteRefusedError):
             return self._failure(error.reason, error.evidence, error.advice)
         if self._proxy is not None:
+            if isinstance(error, NotSSHError):
+                words = f"{self._proxy.words()}; it wrote to stdout: {error}"
+                return self._failure(Reason.PROXY_FAILED, words)
             return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
         if self._gateway is not None:
             failed = self._failure(Reason.JUMP_FAILED, str(error))
@@ -278,15 +295,26 @@ class RouteAttempt:
         return self._failure(*classify(error))
 
     def _failure(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:
+        rehearsal = _rehearsal()
+        marked = rehearsal.mark(self.host, self.route.name) if rehearsal is not None else ""
         return RouteError(
             self.host,
             self.route.name,
             reason,
-            printable(evidence) + rehearsal.mark(self.host, self.route.name),
+            printable(evidence) + marked,
             self.route.address,
             self.age(),
             advice,
         )
+
+
+def _rehearsal() -> ModuleType | None:
+    """Return `ringtasks.ssh.rehearsal` if a rehearsal is in force; most runs do not load it."""
+    if current() is None:
+        return None
+    from . import rehearsal
+
+    return rehearsal
 
 
 def _take_over(attempts: list[RouteAttempt], begun: Sequence[Begun]) -> None:

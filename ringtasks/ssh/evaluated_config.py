@@ -272,6 +272,9 @@ def _without_own(
     }
 
 
+_BAD_NAME = "hostname contains invalid characters"  # ssh.c, main
+
+
 def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
     try:
         done = subprocess.run(
@@ -292,6 +295,8 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         words = [printable(line) for line in lines if line and not line.startswith("debug")]
         words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
         told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
+        if _BAD_NAME in told:
+            raise UsageError(f"{printable(arguments[-1])}: no name of a host: {told}")
         raise UsageError(f"ssh cannot use its configuration: {told or 'no reason given'}")
     return done.stdout.decode("utf-8", "replace"), done.stderr
 

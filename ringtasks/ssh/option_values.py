@@ -123,5 +123,9 @@ def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
             )
         return os.environ[found[1]].replace("%", "%%")
 
-    path = expand(re.sub(_VARIABLE, variable, text), values, keyword)
-    return os.path.expanduser(path)  # noqa: PTH111  # a string is wanted
+    path = os.path.expanduser(  # noqa: PTH111  # a string is wanted
+        expand(re.sub(_VARIABLE, variable, text), values, keyword)
+    )
+    if path.startswith("~"):
+        raise UsageError(f"ssh_config: {keyword} {text}: there is no such user")
+    return path

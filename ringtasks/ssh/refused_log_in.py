@@ -14,10 +14,14 @@ from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, e
 if TYPE_CHECKING:
     from .key_files import KeyProblem
 
-__all__ = ["TOO_MANY", "explain"]
+__all__ = ["KEYS_ARE_OFF", "TOO_MANY", "explain"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
+KEYS_ARE_OFF = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
+#: The methods with questions that a person answers (RFC 4252 section 8, RFC 4256).
+_ASKING = {"keyboard-interactive", "password"}
+_NO_KEYS_THERE = "allow publickey on the host (sshd_config: PubkeyAuthentication), or try 'ssh -v'"
 
 
 def explain(
@@ -39,7 +43,9 @@ def explain(
         error.advice = TOO_MANY_KEYS
     elif methods and "publickey" not in methods:
         error.evidence += f"; it needs {_need(methods)}"
-        error.advice = _by_a_person(config)
+        error.advice = _by_a_person(config) if _ASKING & set(methods) else _NO_KEYS_THERE
+    elif KEYS_ARE_OFF not in error.evidence and _are_keys_off(config):
+        error.evidence += f"; {KEYS_ARE_OFF}"
     elif os.environ.get(PRIVATE_KEY_VARIABLE) == "" and not config.key_path:
         error.evidence += f"; {PRIVATE_KEY_VARIABLE} is set but empty"
         error.advice = (
@@ -55,12 +61,26 @@ def _key_problem(config: SSHConfig) -> KeyProblem | None:
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
     settings = settings_of(config)
+    agent = settings.get("identityagent") if settings else None
+    has_agent = (agent or os.environ.get("SSH_AUTH_SOCK", "none")) != "none"
     for name in settings.values.get("identityfile", ()) if settings else ():
         path = expanded_home(name)
         # A public key chooses one of the agent's, and a file that is missing is left out.
-        if path.suffix != ".pub" and path.is_file() and (found := why_refused(path)):
+        is_choice = path.suffix == ".pub" and has_agent
+        if not is_choice and path.exists() and (found := why_refused(path)):
             return KeyProblem(f"{name} {found.what}", found.fix)
     return None
+
+
+def _are_keys_off(config: SSHConfig) -> bool:
+    from .evaluated_config import settings_of
+
+    settings = settings_of(config)
+    if settings is None:
+        return False
+    methods = settings.get("preferredauthentications") or "publickey"
+    is_off = settings.get("pubkeyauthentication") in ("no", "false")
+    return is_off or "publickey" not in methods.split(",")
 
 
 def _need(methods: Collection[str]) -> str:

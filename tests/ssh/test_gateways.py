@@ -12,6 +12,7 @@ from ringtasks.client.shell import interact
 from ringtasks.ssh.link import Terminal
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
+from tests.support.sshd import Sshd
 
 TERMINAL = Terminal("xterm", 80, 24)
 
@@ -70,6 +71,21 @@ def test_host_without_terminals_is_reported_with_advice(
     assert not has_open_session
 
 
+@pytest.mark.long  # a host may notice the end of a session late, so it is asked for 4 s
+def test_host_that_opens_no_session_is_reported_with_advice(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(config=["MaxSessions 0"])
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+
+    result = run_on(config)
+
+    assert result.returncode == 255
+    assert "the host offers no session: " in str(result.error)
+    assert "name it as proxy_jump; else raise MaxSessions" in str(result.error)
+
+
 @pytest.mark.parametrize(("refuses", "kind"), [("shell", "shell"), ("pty", "terminal")])
 def test_refused_shell_is_not_a_lost_connection(
     refuses: str, kind: str, use_control_master: bool
@@ -123,12 +139,14 @@ def test_each_task_reports_a_gateway_without_an_exec_channel(
     assert b"outcome unknown" not in told
 
 
+@pytest.mark.parametrize("dead_route", [None, "127.0.0.77"])
 def test_new_connection_through_a_jump_host_logs_in_there_once(
-    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, dead_route: str | None
 ) -> None:
     server, bastion = make_sshd(), make_sshd()
     jump = SSHConfig(bastion.address, bastion.port, bastion.user, str(client_key), name="bastion")
     config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.tailscale_ip = dead_route
     config.proxy_jump, config.jump_host = "bastion", jump
     config.use_control_master = use_control_master
 
@@ -136,3 +154,19 @@ def test_new_connection_through_a_jump_host_logs_in_there_once(
 
     assert (result.stdout, result.error) == ("in\n", None)
     assert (bastion.accepted_logins(), server.accepted_logins()) == (1, 1)
+
+
+def test_proxy_command_runs_once_for_a_new_connection(
+    sshd: Sshd, client_key: Path, use_control_master: bool, tmp_path: Path
+) -> None:
+    runs, program = tmp_path / "runs", tmp_path / "proxy"
+    program.write_text(f'#!/bin/sh\necho run >> {runs}\nexec nc "$1" "$2"\n')
+    program.chmod(0o755)
+    settings = Path.home() / ".ssh" / "config"
+    settings.parent.mkdir(mode=0o700)
+    settings.write_text(f"Host {sshd.address}\n  ProxyCommand {program} %h %p\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+
+    assert run_on(config).stdout == "in\n"
+    assert runs.read_text().count("run") == 1

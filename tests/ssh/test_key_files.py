@@ -136,6 +136,22 @@ def test_login_failure_caused_by_a_configured_key_or_its_certificate_names_it(
     assert f"chmod 600 {key}" in exposed
 
 
+@pytest.mark.parametrize("kind", ["a public key", "a folder"])
+def test_configured_key_that_is_no_private_key_is_named(
+    kind: str, sshd: Sshd, tmp_path: Path, use_control_master: bool
+) -> None:
+    wrong = tmp_path if kind == "a folder" else Path(f"{make_key(tmp_path / 'key')}.pub")
+    settings = Path.home() / ".ssh" / "config"
+    settings.parent.mkdir(mode=0o700)
+    settings.write_text(f"IdentityFile {wrong}\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        error = str(client.run("true").error)
+
+    assert f"the key file {wrong} is {kind}; set ssh_key" in error
+
+
 FORMATS: dict[str, tuple[str, ...]] = {
     "OpenSSH": ("-t", "ed25519"),
     "PEM": ("-t", "rsa", "-b", "2048", "-m", "PEM"),

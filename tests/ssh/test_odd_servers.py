@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import paramiko
 import pytest
 
-from ringtasks import SSHClient, SSHConfig, SSHResult
+from ringtasks import Connection, SSHClient, SSHConfig, SSHResult
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
@@ -30,6 +32,39 @@ def test_dropbear_is_reached(tmp_path: Path, client_key: Path, use_control_maste
         server.stop()
 
     assert (result.stdout, result.returncode, result.error) == ("in\n", 3, None)
+
+
+def test_connection_runs_and_copies_on_dropbear(
+    tmp_path: Path, client_key: Path, use_control_master: bool
+) -> None:
+    server = Dropbear(tmp_path, client_key)
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+    back = io.BytesIO()
+    try:
+        with Connection(config) as connection:
+            ran = connection.run("echo $A; exit 3", env={"A": "in"}, hide=True, warn=True)
+            connection.put(io.BytesIO(b"hello"), "sent")
+            connection.get("sent", back)
+            names = connection.sftp().listdir()
+    finally:
+        server.stop()
+
+    assert (ran.stdout, ran.exited, back.getvalue()) == ("in\n", 3, b"hello")
+    assert "sent" in names
+
+
+def test_connection_runs_on_tinyssh_and_names_the_missing_sftp(
+    tmp_path: Path, client_key: Path
+) -> None:
+    with TinySsh(tmp_path, client_key) as server:
+        config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+        with Connection(config) as connection:
+            ran = connection.run("echo $A; exit 3", env={"A": "in"}, hide=True, warn=True)
+            with pytest.raises(paramiko.SSHException, match="may offer no SFTP"):
+                connection.sftp()
+
+    assert (ran.stdout, ran.exited) == ("in\n", 3)
 
 
 def test_tinyssh_is_reached_by_openssh_and_its_algorithms_named_in_process(
@@ -61,6 +96,18 @@ def test_server_with_a_cipher_only_openssh_supports_is_reached(
         assert (result.stdout, result.returncode) == ("in\n", 3)
     else:
         assert_names_algorithms(result)
+
+
+@pytest.mark.parametrize("only", ["Ciphers 3des-cbc", "MACs hmac-md5\nCiphers aes128-ctr"])
+def test_server_with_an_algorithm_that_openssh_gave_up_is_refused_by_name(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, only: str
+) -> None:
+    server = make_sshd(overrides=only.splitlines())
+
+    result = run_on(server, client_key, use_control_master)
+
+    assert result.returncode == 255
+    assert only.split()[1] in str(result.error)
 
 
 def test_server_that_signs_only_with_sha_1_is_refused_by_name(

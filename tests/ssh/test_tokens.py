@@ -54,3 +54,8 @@ def test_unknown_token_is_an_error_that_names_it(text: str) -> None:
 def test_unset_variable_is_an_error_that_names_it() -> None:
     with pytest.raises(UsageError, match=r"IdentityFile .*RT_UNSET is not set"):
         expand_path("${RT_UNSET}/key", VALUES, "IdentityFile")
+
+
+def test_home_of_an_unknown_user_is_an_error_that_names_it() -> None:
+    with pytest.raises(UsageError, match=r"IdentityFile ~rt-unknown/key: there is no such user"):
+        expand_path("~rt-unknown/key", VALUES, "IdentityFile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ _LISTS = {
     "kexalgorithms": "kex",
     "hostkeyalgorithms": "key_types",
 }
+#: Those that Paramiko would accept, and OpenSSH only if its files name them.
+_WEAK = r"-cbc\Z|md5|-96\Z"
 
 
 def apply(
@@ -27,7 +30,7 @@ def apply(
     host: str,
     pinned_types: Collection[str] = (),
 ) -> None:
-    """Limit the algorithms to those that ssh's files name.
+    """Limit the algorithms to those that ssh's files name, else to strong ones.
 
     :param pinned_types: the types of the pinned keys, which are asked for first.
     :raises UsageError: Paramiko has none of them.
@@ -45,7 +48,9 @@ def apply(
                     "in process, which has none of them: set use_control_master, or allow one of "
                     + ", ".join(known)
                 )
-            setattr(options, attribute, chosen)
+        else:
+            chosen = [name for name in getattr(options, attribute) if not re.search(_WEAK, name)]
+        setattr(options, attribute, chosen)
     accepted = ssh_config.get("pubkeyacceptedalgorithms")
     if accepted is not None:
         names = accepted.split(",")

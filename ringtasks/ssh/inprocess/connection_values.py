@@ -94,6 +94,7 @@ def given_by(
     """
     named_port: int | None
     named_timeout: float | None
+    port = _as_number(port)
     if isinstance(host, SSHConfig):
         ssh = host
         named_port = ssh.port if ssh.port != DEFAULT_SSH_PORT else None
@@ -114,6 +115,19 @@ def given_by(
     changes = {"user": user, "connect_timeout": timeout or None, "port": named_port}
     known: Any = {name: value for name, value in changes.items() if value is not None}
     return ArgumentValues(with_own(replace(ssh, **known), **own), port, timeout)
+
+
+def _as_number(port: Any) -> int | None:
+    """Return a port that may be a text of digits; as in Fabric, 0 stands for none.
+
+    :raises ValueError: it is a text without a number.
+    """
+    if isinstance(port, str):
+        try:
+            port = int(port)
+        except ValueError as error:
+            raise ValueError(f"port: expected a port from 1 to 65535, found {port!r}") from error
+    return port or None
 
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:

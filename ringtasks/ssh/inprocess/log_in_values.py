@@ -26,7 +26,6 @@ _SWITCHES = {
     "password": "passwordauthentication",
 }
 _OFF = ("no", "false")
-_NO_KEYS = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
 
 
 def with_log_in(
@@ -50,7 +49,9 @@ def with_log_in(
     others.setdefault("compress", ssh_config.get("compression") == "yes")
     methods = _methods(ssh_config)
     if "publickey" not in methods:
-        identities.faults.append(_NO_KEYS)
+        from ringtasks.ssh.refused_log_in import KEYS_ARE_OFF  # with the reasons of refusals
+
+        identities.faults.append(KEYS_ARE_OFF)
     log_in = InProcessLogIn(user, identities, patience, password, methods)
     log_in.tries = int(ssh_config.get("numberofpasswordprompts", log_in.tries))
     others["auth_strategy"] = log_in

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.ssh.link import (
     STDERR,
     STDOUT,
     Exited,
     LinkLostError,
+    NoSFTPError,
     NotStartedError,
     Session,
     SessionRefusedError,
@@ -62,6 +64,12 @@ class Sessions:
         """True if the link is believed to be up."""
         return self.link.is_alive()
 
+    def is_active(self) -> bool:
+        return self.active
+
+    def is_authenticated(self) -> bool:
+        return self.active
+
     def open_session(self, *args: Any, **options: Any) -> Any:
         """Return a ``paramiko.Channel`` of the other Transport, with all that callers may use.
 
@@ -84,8 +92,18 @@ class Sessions:
 
         :raises SSHException: the host offers no SFTP, or opens no more sessions.
         """
-        with _in_paramikos_words():
-            return self.link.open_sftp()
+        try:
+            with _in_paramikos_words():
+                client = self.link.open_sftp()
+        except paramiko.ChannelException:
+            raise
+        except (paramiko.SSHException, NoSFTPError) as error:
+            told = f"{error}: the host may offer no SFTP, which '{as_typed('put')}' can do without"
+            raise paramiko.SSHException(told) from error
+        if isinstance(client, paramiko.SFTPClient):  # a fake one has no channel
+            stream: Any = client.sock
+            stream.transport = self
+        return client
 
 
 class Channel:

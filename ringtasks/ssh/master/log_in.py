@@ -156,12 +156,15 @@ def _way(config: SSHConfig, transport: str | None, find_way: FindWay) -> KnownWa
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
     known = with_jump_host(config)
-    if known is not None and way.gateway is not None and (only := attempt.only_route):
-        master = _started_by_ssh_alone(known, only, attempt, name)
-        if master is not None:
-            return master
+    dialled = None
+    if known is not None and way.gateway is not None:
+        dialled = attempt.dial_ahead_of("direct")
+        if dialled is None and (only := attempt.only_route):
+            master = _started_by_ssh_alone(known, only, attempt, name)
+            if master is not None:
+                return master
     while known is not None:
-        dialled = attempt.dial_next(way.gateway)
+        dialled = dialled or attempt.dial_next(way.gateway)
         is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
             if not can_master(known, dialled.route, is_carried=is_carried):
@@ -173,21 +176,22 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
             attempt.refused(error, waited=patience.is_prolonged)
         finally:
             dialled.stream.close()
+        dialled = None
     return None
 
 
 def _started_by_ssh_alone(
     known: SSHConfig, route: Route, attempt: HostAttempt, name: str
 ) -> Master | None:
-    """Start a master over the only route, through a jump host; None: it has to be dialled.
+    """Start a master over the only route, through its gateway; None: it has to be dialled.
 
-    ssh dials the jump host itself, so there is one connection.  If that fails, the dialling has
-    the reasons of the jump host.
+    ssh logs in to the jump host, or starts the ProxyCommand, itself, so that happens once.  If that
+    fails, the dialling has the reasons: ssh may end a program before it has told them.
     """
-    is_jump = known.proxy_jump and route.name == "direct" and rehearsal.current() is None
-    if not is_jump or not can_master(known, route, is_carried=True):
+    is_plain = route.name == "direct" and rehearsal.current() is None
+    if not is_plain or not can_master(known, route, is_carried=True):
         return None
-    patience = Patience(known, attempt.remaining())
+    patience = Patience(known, attempt.remaining() / (2 if attempt.has_others else 1))
     try:
         with patience.awaiting(route, has_banner=False):
             return start(known, route, name, patience)

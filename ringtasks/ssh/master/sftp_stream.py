@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ringtasks.ssh.link import LinkLostError
 
@@ -22,7 +23,10 @@ _BUFFER_BYTES = 1024 * 1024
 
 
 class SFTPStream:
-    """The channel of Paramiko's SFTP client; made by `pair`."""
+    """The channel of Paramiko's SFTP client; made by `pair`.
+
+    :ivar transport: what `get_transport` returns; None: it is no part of a `Connection`.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,15 @@ class SFTPStream:
         self._timeout: float | None = None
         self._is_lost = False
         self.closed = False
+        self.transport: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"an SFTP channel over a control master has no {name!r}: set use_control_master to "
+            "false for this host, and it is a paramiko.Channel"
+        )
 
     @classmethod
     def pair(
@@ -122,6 +135,32 @@ class SFTPStream:
     def get_name(self) -> str:
         """Return the name for Paramiko's log."""
         return "mux"
+
+    def get_transport(self) -> Any:
+        return self.transport
+
+    def getpeername(self) -> Any:
+        return self.transport.getpeername()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to be waited on until bytes can be received."""
+        return self._sock.fileno()
+
+    @property
+    def active(self) -> bool:
+        """True until the channel is closed, or the master is found to be gone."""
+        return not (self.closed or self._is_lost)
+
+    @property
+    def eof_received(self) -> bool:
+        """True if no more bytes will come."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return self.closed
+
+    def exit_status_ready(self) -> bool:
+        """Return True if the SFTP server has ended."""
+        return self.eof_received
 
     def close(self) -> None:
         """End the session. Safe to repeat, from any thread."""

@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.common.rehearsal import current
+from ringtasks.common.text import bounded
 from ringtasks.errors import (
+    ADVICE,
     AuthenticationError,
     HostKeyError,
     ProtocolError,
@@ -218,7 +220,7 @@ class _Attempt:
             _kill(process, has_group=has_group)
             _end_all(socket)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise self._too_late(errors) from None
+                raise self._too_late(errors, carrier_log) from None
             raise
         if status != 0:
             _kill(process, has_group=has_group)  # its ProxyCommand may still be running
@@ -258,13 +260,18 @@ class _Attempt:
                 if self._patience.is_over():
                     raise
 
-    def _too_late(self, errors: Path) -> RouteError:
+    def _too_late(self, errors: Path, carrier_log: Path | None) -> RouteError:
         said = told(_end_of(errors))
         silent = "no answer" if self._dialled is None else "the log-in was not answered"
-        evidence = f"{silent} in {self._patience.elapsed():.1f} s"
+        evidence, advice = f"{silent} in {self._patience.elapsed():.1f} s", ""
         if self._route.name == "direct" and (jump := jump_config(self._config)):
             evidence += f" through the jump host {jump.id}"
-        return self.failed(Reason.TIMED_OUT, evidence + (f"; it said: {said}" if said else ""))
+        elif self._proxy_command is not None:
+            evidence += f" from {bounded(self._proxy_command)}"
+            said = bounded(_end_of(carrier_log)) if carrier_log is not None else ""
+            advice = ADVICE[Reason.PROXY_FAILED]
+        evidence += f"; it said: {said}" if said else ""
+        return self.failed(Reason.TIMED_OUT, evidence, advice)
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
         self._said = said = _end_of(errors)
@@ -273,6 +280,8 @@ class _Attempt:
         if self._proxy_command is not None:  # the program failed, not a jump host
             route = route._replace(proxy=ProcessProxy((self._proxy_command,)))
         error = error_of(self._config.id, route, said, carrier_said, elapsed, pins)
+        if self._proxy_command is not None and error.reason is Reason.TIMED_OUT:
+            return self._too_late(errors, carrier_log)
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
             error.advice = advice_to_update(self._config)
         elif UNKNOWN in error.evidence:

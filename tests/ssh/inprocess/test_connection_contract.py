@@ -186,6 +186,33 @@ def test_an_explicit_port_22_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Connection("127.0.0.1:22", config=settings).port == 22
 
 
+@pytest.mark.parametrize(("given", "used"), [("22", 22), ("2222", 2222), (0, 22)])
+def test_port_may_be_a_text_or_0_as_in_fabric(given: Any, used: int) -> None:
+    fabrics = fabric.Connection("127.0.0.1", port=given)
+
+    assert Connection("127.0.0.1", port=given).port == used == int(fabrics.port)
+
+
+def test_port_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="port: expected a port from 1 to 65535, found 'ssh'"):
+        Connection("127.0.0.1", port="ssh")  # type: ignore[arg-type]  # a mistake
+
+
+def test_channel_of_the_sftp_client_leads_to_the_transport(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        channel = connection.sftp().get_channel()
+        transport = channel.get_transport()
+
+        assert (transport.is_active(), transport.is_authenticated()) == (True, True)
+        assert transport.get_username() == config.user
+        assert channel.getpeername() == (config.host, config.port)
+        assert channel.fileno() > 0
+        seen = bool(channel.active), bool(channel.eof_received), channel.exit_status_ready()
+        assert seen == (True, False, False)
+        with pytest.raises(AttributeError, match="no_method"):
+            channel.no_method  # noqa: B018  # the attribute itself is looked up
+
+
 def test_connect_kwargs_contain_the_key_file_of_the_host(
     config: SSHConfig, client_key: Path
 ) -> None:

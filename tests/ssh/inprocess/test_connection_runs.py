@@ -107,9 +107,10 @@ def test_timeout_does_not_change_a_command_that_ends_in_time(connect: MakeConnec
 @pytest.mark.parametrize("pty", [False, True])
 def test_environment_values_need_not_be_strings(connect: MakeConnection, pty: bool) -> None:
     with connect() as connection:
-        result = connection.run("echo $A $B", env={"A": 1, "B": None}, pty=pty, hide=True)
+        values = {"A": 1, "B": None, "C": b"x"}
+        result = connection.run("echo $A $B $C", env=values, pty=pty, hide=True)
 
-    assert result.stdout.split() == ["1", "None"]
+    assert result.stdout.split() == ["1", "None", "b'x'"]
 
 
 def test_local_environment_may_contain_names_invalid_in_a_shell(

@@ -287,9 +287,12 @@ def test_fabric_connection_uses_a_proxy_command(
     assert (tmp_path / "proxy.used").read_text() == f"{sshd.address} {sshd.port}"
 
 
-def test_failed_proxy_command_is_reported_with_its_output(sshd: Sshd) -> None:
-    with pytest.raises(UnreachableError, match="nobody home"):
-        Connection(sshd.address, gateway="echo nobody home >&2; exit 1").open()
+@pytest.mark.parametrize(("stream", "told"), [("2", ": nobody"), ("1", "to stdout: nobody")])
+def test_failed_proxy_command_is_reported_with_its_output(
+    sshd: Sshd, stream: str, told: str
+) -> None:
+    with pytest.raises(UnreachableError, match=f"{told} home"):
+        Connection(sshd.address, gateway=f"echo nobody home >&{stream}; exit 1").open()
 
 
 @pytest.mark.parametrize("level", ["Config override", "ssh_config"])
