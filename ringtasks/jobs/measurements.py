@@ -22,9 +22,13 @@ def measurements(overview: Overview) -> dict[str, float]:
         "jobs": sum(not job.is_ended for job in overview.jobs),
         "idle": _idle(overview),
     }
-    if overview.gpu_message and not overview.gpus:  # they could not be read
+    if _are_gpus_unread(overview):
         found["free_gpus"] = found["gpus"] = None
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _are_gpus_unread(overview: Overview) -> bool:
+    return bool(overview.gpu_message) and not overview.gpus
 
 
 def _idle(overview: Overview) -> float | None:
@@ -35,6 +39,8 @@ def _idle(overview: Overview) -> float | None:
         return 0.0
     if overview.load is not None and overview.load >= _BUSY * (overview.cpus or 1):
         return 0.0
+    if _are_gpus_unread(overview):  # there may be work on them
+        return None
     ends = [job.ended_at for job in overview.jobs if job.ended_at is not None]
     since_end = [overview.clock - max(ends)] if ends and overview.clock is not None else []
     since_start = [] if overview.up is None else [overview.up]

@@ -46,6 +46,6 @@ def test_idle_time_begins_with_the_last_sign_of_work(overview: Overview, idle: f
 
 
 def test_gpus_that_cannot_be_read_are_not_known() -> None:
-    found = measurements(Overview("a", gpu_message="nvidia-smi failed"))
+    found = measurements(Overview("a", gpu_message="nvidia-smi failed", up=86_400.0, load=0.1))
 
-    assert not {"gpus", "free_gpus"} & set(found)
+    assert not {"gpus", "free_gpus", "idle"} & set(found)
