@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.collector import paused
 from ringtasks.errors import UsageError
 
 from .arrivals import pieces
@@ -85,10 +86,10 @@ class Curves:
                 self.end()
             if self._history.serial > before:
                 return  # else it is a log of that name
-        with path.open("rb") as log:
+        with path.open("rb") as log, paused():
             while chunk := log.read(_CHUNK_BYTES):
                 self.feed(chunk, str(path))
-        self.end()
+            self.end()
 
     def read_attempts(
         self, attempts: Iterable[Iterable[Path]], *, with_arrivals: bool = False
@@ -107,9 +108,10 @@ class Curves:
                     self.read_file(log)
 
     def _read_copy(self, log: Path) -> None:
-        for piece, seen_at in pieces(log):
-            self.feed(piece, str(log), seen_at=seen_at)
-        self.end()
+        with paused():
+            for piece, seen_at in pieces(log):
+                self.feed(piece, str(log), seen_at=seen_at)
+            self.end()
 
     def end(self) -> None:
         """Read the text after the last line's end."""
@@ -194,7 +196,8 @@ class Curves:
         """Return the points so far, resolved once for each state of the history."""
         serial = self._history.serial
         if self._resolved is None or self._resolved[0] != serial:
-            self._resolved = (serial, resolved(self._history))
+            with paused():
+                self._resolved = (serial, resolved(self._history))
         return self._resolved[1]
 
 
