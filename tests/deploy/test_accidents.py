@@ -73,7 +73,7 @@ def test_two_signals_in_a_row_during_activation_revert_every_host(fleet: Fleet) 
     deploying.send_signal(signal.SIGTERM)  # two equal ones may arrive as one
     _, told = deploying.communicate(timeout=30)
 
-    assert deploying.returncode == 130, told
+    assert deploying.returncode in (130, 143), told  # they come in either order
     assert fleet.served() == ["v1/v1"]
     assert "reverted; current release:" in told
     assert told.count(" of 4 hosts in ") == 1

@@ -197,7 +197,7 @@ def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
 
     assert first.endswith("ending the remote processes; Ctrl-C again exits at once\n")
     assert said.endswith(b"exited at once: the remote processes may still be running\n")
-    assert process.returncode == 130
+    assert process.returncode in (130, 143)  # two signals of the same moment come in either order
     assert time.monotonic() - began < 5  # the wait for the remote processes takes longer
 
 
