@@ -4,6 +4,14 @@
 
 now() { date +%s; }
 holder() { there=$(readlink lock 2>/dev/null) && echo "${there#.locks/}"; }
+# Sets $there to the holder; empty: there is none. Fails if the lock exists and cannot be read: twice,
+# since another deploy may have made it after the first attempt.
+read_holder() {
+  there=$(holder) || [ ! -L lock ] || there=$(holder) || [ ! -L lock ] || {
+    echo "lock: readlink(1) prints nothing" >&2
+    return 1
+  }
+}
 told() { sed -n "s/^$2=//p" ".locks/$1" 2>/dev/null; }
 expired() {
   # A note that exists and cannot be read is not that of an expired lock.
@@ -30,7 +38,8 @@ drop() {
   # Left by a host that went down inside: a shell that is inside now is so for milliseconds.
   [ -z "$(find ".locks/$1.end" -prune -mmin +1 2>/dev/null)" ] || rmdir ".locks/$1.end"
   mkdir ".locks/$1.end" 2>/dev/null || return 0
-  [ "$(holder)" != "$1" ] || rm -f lock
+  read_holder || { rmdir ".locks/$1.end"; exit 1; }
+  [ "$there" != "$1" ] || rm -f lock
   rm -f ".locks/$1" ".locks/$1".new.*
   rmdir ".locks/$1.end"
 }
@@ -87,7 +96,8 @@ guard() {
   (
     trap '' HUP TERM
     while kill -0 "$$" 2>/dev/null; do
-      if [ "$(holder)" != "$token" ] || expired "$token"; then
+      # A link that cannot be read is not a lost lock.
+      if { read_holder && [ "$there" != "$token" ]; } || expired "$token"; then
         kill -s TERM -- "-$$"
         sleep 5
         kill -s KILL -- "-$$"

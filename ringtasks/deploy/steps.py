@@ -164,7 +164,8 @@ def finish(
     script = call("prune", *removed)
     if failed is not None:
         script = layout.note(EventKind.FAILED, plan.release, failed) + script
-    text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{call("drop", plan.token)}'
+    is_ours = f'read_holder || exit 1\n[ "$there" = {plan.token} ] || exit 0\n'
+    text = is_ours + script + call("drop", plan.token)
     return HostStep("unlock", layout.inside(place.root, text))
 
 

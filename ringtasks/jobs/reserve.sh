@@ -30,7 +30,7 @@ rt_lock() {
     rt_tries=$((rt_tries + 1))
     [ $rt_tries -lt 300 ] || return 1
     [ $((rt_tries % 20)) != 0 ] || find "$rt_gpus" -name "broken-*" -mmin +0 -exec rmdir {} +
-    sleep 0.05
+    sleep 0.05 2>/dev/null || sleep 1
   done
 }
 

@@ -30,8 +30,16 @@ rt_ask() {
       rt_status=hangs
       return
     fi
-    rt_polls=$((rt_polls + 1))
-    sleep 0.05
+    # Older versions of BusyBox take whole seconds only. The caller limits the time of the whole
+    # script, so it may wait without a limit if sleep(1) fails.
+    if sleep 0.05; then
+      rt_polls=$((rt_polls + 1))
+    elif sleep 1; then
+      rt_polls=$((rt_polls + 20))
+    else
+      wait "$rt_asked"
+      break
+    fi 2>/dev/null
   done
   rt_status=$(cat "$rt_file.status")
 }

@@ -27,7 +27,7 @@ alone() {
   until mkdir "$lock" 2>/dev/null; do
     n=$((n + 1))
     [ $n -le 100 ] || break # its holder was killed
-    sleep 0.1
+    sleep 0.1 2>/dev/null || sleep 1
   done
   "$@"
   result=$?

@@ -16,11 +16,19 @@
 is_right() {
   [ -f "$1" ] || return 1
   if [ -z "$hash_command" ]; then
-    [ "$(wc -c <"$1")" -eq "$size_bytes" ]
+    { said=$(wc -c <"$1") && [ "$said" ]; } || failed wc
+    [ "$said" -eq "$size_bytes" ]
     return
   fi
   # shellcheck disable=SC2086  # a program and its flags
-  case $($hash_command "$1") in *"$sum"*) true ;; *) false ;; esac
+  { said=$($hash_command "$1") && [ ${#said} -ge ${#sum} ]; } || failed "$hash_command"
+  case $said in *"$sum"*) true ;; *) false ;; esac
+}
+
+# failed TOOL: ends the script, and keeps the part, whose content is not known.
+failed() {
+  echo "$1: exit status $?: the file could not be checked; its part is kept: run it again" >&2
+  exit 1
 }
 
 if enter; then

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.deploy import layout, locking
+from ringtasks.deploy import layout, locking, steps
 from ringtasks.deploy.locking import LockState, parse_held
 from ringtasks.deploy.records import EventKind, HostState, parse_state
 from ringtasks.deploy.release import Release
+from ringtasks.deploy.settings import DeploySettings
+from ringtasks.deploy.steps import AppFolder, DeployPlan
 from ringtasks.remote.programs import call
 from tests.support.fixtures import Require
 from tests.support.shells import SHELLS
@@ -394,6 +396,22 @@ def test_link_that_cannot_be_read_is_not_a_missing_one(run: Run, tmp_path: Path)
 
     assert [step.returncode for step in done] == [1] * len(done)
     assert _state(run).current == _NEW.id
+
+
+def test_lock_that_cannot_be_read_is_not_reported_as_released(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    note = LockState("a" * 16, "ann", "laptop", "abc")
+    _released(run, app, _OLD, "one")
+    run(locking.acquire(note, 60))
+    plan = DeployPlan(_OLD, DeploySettings("box", str(app)), note.token)
+    finish = steps.finish(plan, AppFolder("box", str(app)), (), None).script
+
+    for script in (finish, call("drop", note.token)):
+        done = run("readlink() { return 1; }\n" + script)
+
+        assert (done.returncode, done.stderr) == (1, "lock: readlink(1) prints nothing\n")
+        assert _state(run).held is not None
+    assert (run(finish).returncode, _state(run).held) == (0, None)
 
 
 def test_revert_reports_a_release_that_another_user_made_current(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ringtasks
+from ringtasks import remote
 from ringtasks.remote.programs import Program, Word
 from tests.support.shells import SHELLS, run_in
 
@@ -61,3 +62,33 @@ def test_misspelled_parameter_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TypeError, match=r"show.sh: expected the parameters \['one'\], got \['on'"):
         Program(str(tmp_path / "x"), "show.sh").render(on="x")
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_resources_are_read_without_a_program_that_one_of_them_needs(
+    shell: str, tmp_path: Path
+) -> None:
+    script = Program(remote.__file__, "resources.sh").text + "rt_resources 1 /\necho end\n"
+
+    for program in ("getconf", "getconf() { echo undefined; }; df", "date"):
+        found = run_in(shell, f"{program}() {{ return 127; }}\n{script}", tmp_path)
+
+        names = {line.split()[0] for line in found.stdout.decode().splitlines()}
+        assert (found.stderr, {"memory", "load", "end"} - names) == (b"", set()), found
+        assert ("up" in names) == (program == "date")
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_gpu_tool_is_not_said_to_hang_if_sleep_fails(shell: str, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nsleep 0.3\necho 0, GPU-1, A100, 1, 1, 1\n")
+    tool.chmod(0o755)
+    script = Program(remote.__file__, "gpus.sh").text + "rt_gpus 20\n"
+
+    for body in ("return 1", "case $1 in *.*) return 1 ;; esac; command sleep 0.4"):
+        text = f"PATH={tmp_path}:$PATH\nsleep() {{ {body}; }}\n{script}"
+        said = run_in(shell, text, tmp_path).stdout.decode().splitlines()
+
+        assert said[:2] == ["tool nvidia-smi 0", "gpu 0, GPU-1, A100, 1, 1, 1"]

@@ -45,11 +45,27 @@ class Host:
         self.said("write_part.sh", content, block_bytes=4, blocks=blocks, refusal="gone")
 
     def finish(self, content: bytes = CONTENT, hash_command: str = "sha256sum") -> str:
-        return self.said(
-            "finish_part.sh", final="it's", mode="640", modified="202601020304.05",
-            hash_command=hash_command, sum=hashlib.sha256(content).hexdigest(),
-            size_bytes=len(content),
-        ).strip()  # fmt: skip
+        return self.said("finish_part.sh", **_final(content, hash_command)).strip()
+
+    def failed_finish(self, hash_command: str) -> str:
+        """Finish the part with a tool that fails; return its stderr."""
+        part = {"folder": str(self.home), "name": self.name, "check": "closed"}
+        program = Program(transfer.__file__, "finish_part.sh")
+        text = program.render(**part, **_final(CONTENT, hash_command))
+        found = run_in(self.shell, f"({text})", self.home)
+        assert (found.returncode, found.stdout) == (1, b""), found
+        return found.stderr.decode()
+
+
+def _final(content: bytes, hash_command: str) -> dict[str, str | int]:
+    return {
+        "final": "it's",
+        "mode": "640",
+        "modified": "202601020304.05",
+        "hash_command": hash_command,
+        "sum": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+    }
 
 
 @pytest.fixture(params=SHELLS)
@@ -79,6 +95,17 @@ def test_part_with_other_content_is_removed(host: Host) -> None:
 
         assert (host.finish(hash_command=hash_command), [*host.home.iterdir()]) == ("differs", [])
     assert host.finish() == "gone"
+
+
+def test_part_is_kept_if_its_content_cannot_be_checked(host: Host) -> None:
+    host.find()
+    host.write(CONTENT)
+    for tool in ("no-such-hasher", "false", "true"):
+        failed = host.failed_finish(tool)
+        assert f"{tool}: exit status" in failed, failed
+
+    assert host.finish() == "done"
+    assert "no-such-hasher: exit status 127" in host.failed_finish("no-such-hasher")
 
 
 def test_part_of_another_version_is_removed_and_a_folder_is_kept(host: Host) -> None:

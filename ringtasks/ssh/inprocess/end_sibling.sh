@@ -18,5 +18,5 @@ while kill -s 0 -- "-$group" 2>/dev/null; do
   looks=$((looks + 1))
   [ $looks -lt 20 ] || kill -s KILL -- "-$group"
   [ $looks -lt 40 ] || exit 1
-  sleep 0.1
+  sleep 0.1 2>/dev/null || sleep 1
 done
