@@ -11,7 +11,12 @@
 # include: identity.sh
 # include: machine.sh
 
+rt_unknown() {
+  echo "ringtasks: $1 cannot be read, so the states of the jobs are not known" >&2
+  exit 1
+}
 rt_boot
+[ "$rt_boot" != unknown ] || rt_unknown /proc/sys/kernel/random/boot_id
 echo "ringtasks-boot:$rt_boot"
 rt_machine
 echo "ringtasks-machine:$rt_machine"
@@ -43,7 +48,12 @@ echo "ringtasks-asked:$*"
 if [ -r /proc/self/stat ]; then
   for rt_pid; do shift; set -- "$@" "/proc/$rt_pid/stat"; done
 else
-  for rt_pid; do shift; rt_start "$rt_pid"; echo "/proc/$rt_pid/start:$rt_start"; done
+  for rt_pid; do
+    shift
+    rt_start "$rt_pid"
+    [ "$rt_start" != unknown ] || rt_unknown "the start of process $rt_pid"
+    echo "/proc/$rt_pid/start:$rt_start"
+  done
 fi
 # /dev/null makes grep print the file's name before every line. Status 2: a file has gone meanwhile.
 rt_print() {

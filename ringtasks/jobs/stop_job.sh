@@ -16,11 +16,14 @@
 # include: processes.sh
 # include: gpus.sh
 
-# Sets $alive to the process that the file $1 names, if it is running.
+# Sets $alive to the process that the file $1 names, if it is seen to run: what cannot be read may be
+# another process, and gets no signal.
 read_alive() {
   alive=
   # shellcheck disable=SC2086  # the fields of an identity
-  read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest && alive=$pid
+  read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest || return
+  case $rt_boot.$rt_start in unknown.* | *.unknown) return 1 ;; esac
+  alive=$pid
 }
 
 # Prints "$1 PID NAME" for each line "PID:START NAME" of $2; runs no program, which could fail.

@@ -8,6 +8,7 @@
 #   rt_percent, rt_mib  memory that may be in use on a free GPU without a visible process, the
 #             larger of the two; rt_percent "": any
 
+# include: has_ended.sh
 # include: holders.sh
 # include: gpus.sh
 # include: reserve.sh
@@ -40,17 +41,10 @@ rt_go_on() {
   [ -d "$1" ] && [ ! -e "$1/stopped" ]
 }
 
-rt_runs() {
-  # shellcheck disable=SC2086  # the fields of an identity
-  read -r rt_pid rt_rest 2>/dev/null <"$1" && rt_is_alive "$rt_pid" $rt_rest
-}
-
 rt_wait_for_job() {
   rt_other=$HOME/.ringtasks/jobs/$rt_after
   echo "for $rt_after to end" >"$1/waits_for"
-  until [ -s "$rt_other/exit_status" ] || {
-    ! rt_runs "$rt_other/process" && ! rt_runs "$rt_other/monitor"
-  }; do
+  until rt_has_ended "$rt_other"; do
     sleep 1
     rt_go_on "$1" || exit
   done
@@ -60,7 +54,10 @@ rt_wait_for_job() {
 rt_come() {
   for rt_other in "$HOME"/.ringtasks/queue/*; do
     [ "$rt_other" = "$rt_ticket" ] && break
-    read -r rt_pid rt_rest 2>/dev/null <"$rt_other" || continue
+    read -r rt_pid rt_rest 2>/dev/null <"$rt_other" || {
+      [ ! -s "$rt_other" ] || return 1
+      continue
+    }
     # shellcheck disable=SC2086  # the fields of an identity
     rt_is_alive "$rt_pid" $rt_rest && return 1
     # The ticket of another machine that shares the home is left alone.

@@ -2,36 +2,60 @@
 # the same start (clock ticks since the boot, proc_pid_stat(5) field 22, which setting the clock
 # does not change). On Linux they run no program; on other systems ps(1) and sysctl(8).
 
-# Sets rt_start to the start of process $1; empty: there is none, or it is a zombie.
+# Sets rt_start to the start of process $1; empty: there is none, or it is a zombie; "unknown": it
+# cannot be read, for example since no file can be opened. Only absence proves that a process ended.
 rt_start() {
   rt_start=
   if [ -r /proc/self/stat ]; then
-    read -r rt_start 2>/dev/null <"/proc/$1/stat" || return 0
+    read -r rt_start 2>/dev/null <"/proc/$1/stat" || {
+      [ ! -d "/proc/$1" ] || rt_start=unknown
+      return 0
+    }
     # shellcheck disable=SC2086  # the fields
     set -- ${rt_start##*) }
     case $1 in [ZX]*) rt_start= ;; *) rt_start=${20} ;; esac
   else
-    # In UTC: ps prints local time, and a job may have a time zone of its own.
-    rt_start=$(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' _)
+    rt_start=$(rt_listed "$1")
+    [ "$rt_start" ] || [ "$(rt_listed $$)" ] || rt_start=unknown
   fi
 }
 
-# Sets rt_boot to the id of this boot.
+# Prints the start of process $1 as ps(1) shows it.
+rt_listed() {
+  # In UTC: ps prints local time, and a job may have a time zone of its own.
+  TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' _
+}
+
+# Sets rt_boot to the id of this boot; "unknown": it cannot be read at present.
 rt_boot() {
-  read -r rt_boot 2>/dev/null </proc/sys/kernel/random/boot_id ||
+  read -r rt_boot 2>/dev/null </proc/sys/kernel/random/boot_id && return
+  rt_boot=unknown
+  [ -r /proc/sys/kernel/random/boot_id ] ||
     rt_boot=$(sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)
 }
 
-# Prints "PID BOOT START" of this shell, and $1.
+# Prints "PID BOOT START" of this shell, and $1; fails if they cannot be read: later looks could not
+# tell whether it runs.
 rt_identity() {
   rt_boot
   rt_start $$
+  case $rt_boot.$rt_start in
+    unknown.* | *. | *.unknown)
+      rt_start="there is no /proc, and ps(1) does not print it: mount /proc, or install procps"
+      [ ! -r /proc/self/stat ] || rt_start="/proc/$$/stat or the boot id cannot be opened"
+      echo "ringtasks: a job's start time cannot be read: $rt_start" >&2
+      return 1
+      ;;
+  esac
   echo "$$ $rt_boot $rt_start $1"
 }
 
-# Succeeds if the process $1 of the boot $2 with the start $3 is running.
+# Succeeds if the process $1 of the boot $2 with the start $3 is running, or if that cannot be read:
+# then rt_start or rt_boot is "unknown".
 rt_is_alive() {
   rt_boot
   rt_start "$1"
-  [ "$rt_start" ] && [ "$rt_boot $rt_start" = "$2 $3" ]
+  [ "$rt_start" ] || return
+  case $rt_boot in unknown | "$2") ;; *) return 1 ;; esac
+  case $rt_start in unknown | "$3") ;; *) return 1 ;; esac
 }

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks import jobs
 from ringtasks.jobs import JobState
 from ringtasks.jobs.logs import GOES_ON, NO_LOG, follow_script
 from ringtasks.jobs.probe import parse_probe, probe_script
-from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote import launcher
+from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
+from ringtasks.remote.programs import Program
 from tests.support.shells import SHELLS, run_in
 
 #: Root without the right to ignore modes, as any other user.
@@ -110,3 +113,39 @@ def test_log_that_cannot_be_seen_is_not_reported_as_missing(home: Home) -> None:
     assert (missing.returncode, found.returncode) == (NO_LOG, 1), found
     assert found.stderr
     assert GOES_ON not in (missing.returncode, found.returncode)
+
+
+_HAS_ENDED = "".join(
+    Program(module.__file__, f"{name}.sh").text
+    for module, name in [(launcher, "identity"), (launcher, "machine"), (jobs, "has_ended")]
+)
+
+
+def test_process_that_cannot_be_read_has_not_ended(home: Home) -> None:
+    (home.jobs / "three").mkdir()
+    gone = "999999999 $rt_boot $rt_start"
+    script = f"""{_HAS_ENDED}
+        cd {home.jobs}; rt_identity - >three/monitor; set -- $rt_boot $rt_start
+        ulimit -n 3
+        rt_has_ended three && echo three; rt_has_ended two && echo two
+        rt_is_alive $$ $1 $2 && echo alive; rt_is_alive {gone} && echo absent
+        true"""
+
+    found = home.run(script)
+
+    assert found.stdout == b"alive\n", found
+
+
+def test_job_that_could_not_be_followed_is_not_started(home: Home) -> None:
+    (home.path / "bin").mkdir()
+    (home.path / "bin" / "ps").write_text("#!/bin/sh\nexit 1\n")
+    (home.path / "bin" / "ps").chmod(0o755)
+    script = launch_script("0123abcd", "echo > ~/ran", None, "/bin/sh")
+    home.shell = f"unshare --mount {home.shell}"
+
+    found = home.run(script, 'mount -t tmpfs none /proc; PATH="$HOME/bin:$PATH"')
+
+    assert found.returncode == 1, found
+    assert b"there is no /proc, and ps(1) does not print it" in found.stderr
+    assert not (home.path / "ran").exists()
+    assert {path.name for path in home.jobs.iterdir()} == {"one", "two"}
