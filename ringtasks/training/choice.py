@@ -1,8 +1,8 @@
 """Rank the hosts for a run, with the reason for each host that is left out.  Pure.
 
-Of the hosts that may train, are ready, answer, and pass every check, the best comes first: the most
-reliably reached one, then the one with the least load, then the most free GPUs, then the
-inventory's order.
+Of the hosts that may train, are ready, answer, and pass every check, the best comes first: the one
+whose last failed attempt is the longest ago, in three steps, then the one with the least load, then
+the most free GPUs, then the inventory's order.
 """
 
 from __future__ import annotations
@@ -11,27 +11,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ringtasks.common.durations import ago
+from ringtasks.health.model import SSHHealth
+
 from .preflight import Check
 from .probe import HostProbe
 
 __all__ = ["Candidate", "Choice", "HostVerdict", "choose", "willing"]
 
-#: Loads and success rates within one of these steps count as equal: exact values hardly ever are.
+#: Loads within one of these steps count as equal: exact values hardly ever are.
 _LOAD_STEP = 0.25
-_RATE_STEP = 0.1
+#: Seconds in which a failed attempt counts, more and less.
+_HOUR, _DAY = 3600.0, 86400.0
 #: The status of a host that can take a run: in a hosts file, and as inventory sources call it.
 _READY = ("ready", "running", "active", "online")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host and its probe. ``success_rate``: 1.0 if it was never tried."""
+    """A host and its probe. ``health``: as it was before the probe, at the time ``asked_at``."""
 
     name: str
     probe: HostProbe
     checks: tuple[Check, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    success_rate: float = 1.0
+    health: SSHHealth = field(default_factory=SSHHealth)
+    asked_at: float = 0.0
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -93,16 +98,35 @@ def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = 
 def _rank(candidate: Candidate) -> tuple[int, int, int]:
     load = candidate.probe.load
     return (
-        -round(candidate.success_rate / _RATE_STEP),
+        _unreliability(candidate),
         round((1.0 if load is None else load) / _LOAD_STEP),
         -candidate.probe.free_gpus,
     )
 
 
+def _unreliability(candidate: Candidate) -> int:
+    """Return 2 if the last attempt or one of the last hour failed, 1 for one of the last day.
+
+    Counts over all attempts hide that a host has begun to fail, and keep an outage of last year.
+    """
+    health = candidate.health
+    if health.last_failure is None:
+        return 0
+    passed = candidate.asked_at - health.last_failure
+    return 2 if health.consecutive_failures or passed < _HOUR else int(passed < _DAY)
+
+
+def _failures(candidate: Candidate) -> str:
+    if not _unreliability(candidate):
+        return "no failed attempt in a day"
+    last = ago(candidate.health.last_failure, candidate.asked_at)
+    return f"last failed attempt {last}"
+
+
 def _praise(candidate: Candidate) -> str:
     probe = candidate.probe
     parts: Iterable[str | None] = (
-        f"reachable {candidate.success_rate:.0%}",
+        _failures(candidate),
         f"load {probe.load * probe.cpus:.1f} of {probe.cpus}" if probe.load is not None else None,
         f"{probe.free_gpus} of {len(probe.gpus)} GPUs free" if probe.gpus else None,
         f"{probe.free_bytes / 10**9:.0f} GB free" if probe.free_bytes is not None else None,

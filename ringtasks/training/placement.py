@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -87,6 +88,7 @@ class Placement:
     def _look(self, name: str) -> Candidate:
         client, facts = self._clients[name], self._hosts[name].facts
         wanted = self._settings.preflight or _ANSWERS
+        before, asked_at = client.health, time.time()
         found = probe_host(
             client,
             cwd=folder_of(client, self._settings.cwd),
@@ -103,9 +105,7 @@ class Placement:
                 facts=facts,
                 any_memory=self._settings.any_memory,
             )
-        health = client.health
-        tried = health.total_successes + health.total_failures
-        return Candidate(name, found, held, facts, health.success_rate if tried else 1.0)
+        return Candidate(name, found, held, facts, before, asked_at)
 
 
 def _client(host: HostConfig, venv: str | None) -> SSHClient:

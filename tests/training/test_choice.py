@@ -15,6 +15,7 @@ import pytest
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import UsageError
+from ringtasks.health.model import SSHHealth
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs import Gpu
 from ringtasks.training.choice import Candidate, choose, willing
@@ -31,6 +32,8 @@ GOOD = HostProbe(
     clock_skew=0.0,
     load=0.1,
 )
+#: The time of a choice, in Unix seconds.
+NOW = 1.8e9
 SHELLS = ["dash", "bash", "busybox ash"]
 
 
@@ -288,12 +291,25 @@ def test_only_ready_training_hosts_are_probed(
     assert [name for name, why in willing(facts).items() if not why] == fit
 
 
-def test_best_host_is_chosen_by_reliability_then_load_then_free_gpus() -> None:
+def tried(seconds_ago: float, failures: int = 0, total: int = 1) -> SSHHealth:
+    """Return the health of a host that failed so long ago, and never or often since it answered."""
+    return SSHHealth(
+        last_failure=NOW - seconds_ago,
+        consecutive_failures=failures,
+        total_failures=total,
+        total_successes=999,
+    )
+
+
+def test_best_host_is_chosen_by_recent_failures_then_load_then_free_gpus() -> None:
     busy = replace(GOOD, load=2.0)
     roomy = replace(GOOD, gpus=tuple(Gpu(n, f"{n}", "H") for n in range(3)))
     choice = choose(
         [
-            Candidate("shaky", roomy, success_rate=0.5),
+            Candidate("just failed", roomy, health=tried(1799), asked_at=NOW),
+            Candidate("failed last of all", roomy, health=tried(9e5, failures=3), asked_at=NOW),
+            Candidate("failed today", roomy, health=tried(7300), asked_at=NOW),
+            Candidate("failed last year", roomy, health=tried(3e7, total=900), asked_at=NOW),
             Candidate("busy", busy),
             Candidate("good", GOOD),
             Candidate("roomy", roomy),
@@ -304,9 +320,15 @@ def test_best_host_is_chosen_by_reliability_then_load_then_free_gpus() -> None:
         {"off": "its status in the hosts file is 'offline'", "fine": ""},
     )
 
-    assert choice.fit == ("roomy", "good", "busy", "shaky")
+    assert choice.fit == (
+        "failed last year", "roomy", "good", "busy", "failed today", "just failed",
+        "failed last of all",
+    )  # fmt: skip
     reasons = {verdict.host: verdict.reason for verdict in choice.verdicts}
-    assert reasons["roomy"] == "reachable 100%, load 0.1 of 1, 3 of 3 GPUs free, 1000 GB free"
+    rest = "load 0.1 of 1, 3 of 3 GPUs free, 1000 GB free"
+    assert reasons["roomy"] == f"no failed attempt in a day, {rest}"
+    assert reasons["just failed"] == f"last failed attempt 29 min ago, {rest}"
+    assert reasons["failed last of all"] == f"last failed attempt 10 d 10 h ago, {rest}"
     assert reasons["away"] == "failed answer"
     assert reasons["off"] == "its status in the hosts file is 'offline'"
     assert "fine" not in reasons
