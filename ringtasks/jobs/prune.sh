@@ -1,10 +1,18 @@
-# shellcheck disable=SC2154  # the parameters are assigned before the first line
+# shellcheck disable=SC2154  # the parameters and included functions set variables
 # Deletes the folders of jobs.
 #
 # parameters: rt_folder rt_ids
+
+# include: identity.sh
+# include: machine.sh
+# include: has_ended.sh
+
 cd "$HOME/$rt_folder" || exit
-# ".ID.PID" is left by a starter that ended before its job was complete.
+# ".ID.PID" is left by a starter that ended before its job was complete. The monitor's file names the
+# machine; it is written within a moment, so without it a folder of one hour has no starter.
 for left in .[0-9a-f]*.*; do
-  [ -d "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null && rm -rf "$left"
+  if [ -d "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null && rt_has_ended "$left"; then
+    [ -s "$left/monitor" ] || [ "$(find "$left" -prune -mmin +59)" ] && rm -rf "$left"
+  fi
 done
 for id in $rt_ids; do rm -rf "./$id"; done

@@ -18,11 +18,18 @@ rt_list() {
   [ "$rt_total" -ge "$rt_count" ]
 }
 
+# Succeeds if the holder $1 of the lock does not run. It keeps the lock for seconds, so one that is
+# not seen from here has ended after two minutes.
+rt_is_lock_free() {
+  rt_holds "$1" "" || return 0
+  [ "$rt_outside" ] && [ "$(find "$rt_gpus/lock" -mmin +1 2>/dev/null)" ]
+}
+
 rt_lock() {
   rt_tries=0
   until ln -s "$rt_me" "$rt_gpus/lock" 2>/dev/null; do
     rt_old=$(readlink "$rt_gpus/lock")
-    if [ "$rt_old" ] && ! rt_holds "$rt_old" "" &&
+    if [ "$rt_old" ] && rt_is_lock_free "$rt_old" &&
       mkdir "$rt_gpus/broken-$rt_old" 2>/dev/null; then
       [ "$(readlink "$rt_gpus/lock")" = "$rt_old" ] && rm -f "$rt_gpus/lock"
       rmdir "$rt_gpus/broken-$rt_old"
@@ -70,7 +77,9 @@ rt_look() {
     rt_holder=
     [ -L "$rt_link" ] && rt_holder=$(readlink "$rt_link")
     if [ "$rt_holder" ] && rt_holds "$rt_holder" too; then
-      echo "taken GPU $rt_index: job ${rt_holder%%.*};"
+      [ -z "$rt_outside" ] || rt_outside=" of another container (pid:[$rt_outside])"
+      rt_outside=${rt_outside:+"$rt_outside, not seen from here: if it is gone, rm $rt_link"}
+      echo "taken GPU $rt_index: job ${rt_holder%%.*}$rt_outside;"
     else
       [ "$rt_holder" ] && rm -f "$rt_link"
       if [ "$rt_use" ]; then
@@ -86,9 +95,9 @@ rt_look() {
 # nvidia-smi are CUDA's only if CUDA_DEVICE_ORDER is PCI_BUS_ID. HIP counts within those devices that
 # ROCR_VISIBLE_DEVICES leaves, and reads CUDA_VISIBLE_DEVICES too, so both are unset for it.
 rt_reserve() {
-  rt_boot
-  rt_start $$
-  rt_me=$rt_id.$$.$rt_boot.$rt_start
+  rt_namespace
+  rt_me=$(rt_identity "${rt_space:--}" 2>&1) || { rt_why=$rt_me; return 1; }
+  rt_me=$rt_id.$(echo "$rt_me" | tr ' ' .)
   rt_list || return 1
   rt_why=$(echo "$rt_read" | sed -n 's/^tool \([^ ]*\) .*/\1/p' | tail -n 1)
   rt_why="${rt_why} does not tell which processes there are: $rt_told"

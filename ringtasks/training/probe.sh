@@ -8,6 +8,7 @@
 #   imports  the Python program that imports the module that its argument names
 
 # include: identity.sh
+# include: machine.sh
 # include: ../jobs/holders.sh
 # include: resources.sh
 

@@ -148,9 +148,9 @@ def test_running_job_with_a_deleted_directory_keeps_its_gpus(host: JobHost) -> N
 def test_gpus_are_free_after_a_reboot(host: JobHost) -> None:
     host.start("sleep 60", gpus=8)
     for link in host.home.glob(".ringtasks/gpus/GPU-*"):
-        job_id, pid, _, start = str(link.readlink()).split(".")
+        job_id, pid, _, *start = str(link.readlink()).split(".")
         link.unlink()
-        link.symlink_to(f"{job_id}.{pid}.another-boot.{start}")
+        link.symlink_to(".".join([job_id, pid, "another-boot", *start]))
 
     assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 

@@ -467,7 +467,9 @@ def test_only_jobs_that_ended_long_ago_are_deleted(host: JobHost) -> None:
     host.kill_monitor(lost)
     os.kill(host.pid(lost), signal.SIGKILL)
     (host.folder(old) / "ended_at").write_text(f"{int(time.time()) - 1000}\n")
-    (host.home / JOBS_FOLDER / ".0123abcd.999999999").mkdir()
+    left_over = host.home / JOBS_FOLDER / ".0123abcd.999999999"
+    left_over.mkdir()
+    os.utime(left_over, (1, 1))
 
     (pruned,) = jobs.prune([host.client], older_than=500)
 

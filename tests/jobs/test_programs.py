@@ -10,6 +10,7 @@ import pytest
 
 from ringtasks import jobs
 from ringtasks.jobs import JobState
+from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import GOES_ON, NO_LOG, follow_script
 from ringtasks.jobs.probe import parse_probe, probe_script
 from ringtasks.remote import launcher
@@ -115,9 +116,12 @@ def test_log_that_cannot_be_seen_is_not_reported_as_missing(home: Home) -> None:
     assert GOES_ON not in (missing.returncode, found.returncode)
 
 
-_HAS_ENDED = "".join(
-    Program(module.__file__, f"{name}.sh").text
-    for module, name in [(launcher, "identity"), (launcher, "machine"), (jobs, "has_ended")]
+_IDENTITY = "".join(
+    Program(launcher.__file__, f"{name}.sh").text for name in ("identity", "machine")
+)
+_HAS_ENDED = _IDENTITY + Program(jobs.__file__, "has_ended.sh").text
+_RESERVE = "".join(
+    [_IDENTITY, *(Program(jobs.__file__, f"{name}.sh").text for name in ("holders", "reserve"))]
 )
 
 
@@ -149,3 +153,51 @@ def test_job_that_could_not_be_followed_is_not_started(home: Home) -> None:
     assert b"there is no /proc, and ps(1) does not print it" in found.stderr
     assert not (home.path / "ran").exists()
     assert {path.name for path in home.jobs.iterdir()} == {"one", "two"}
+
+
+def test_reservation_of_another_container_is_held(home: Home) -> None:
+    """Its process ids are not those of this container; a restarted container has ended."""
+    gpus = home.path / ".ringtasks" / "gpus"
+    gpus.mkdir()
+    script = f"""{_RESERVE}
+        set -- $(rt_identity ""); rt_machine; rt_host=${{rt_machine#* }}
+        for rt_id in here gone other restarted moved old; do mkdir -p {home.jobs}/$rt_id; done
+        echo "1 $2 5 - pid:[7] $rt_host" >{home.jobs}/restarted/monitor
+        echo "1 $2 5 - pid:[7] m c2" >{home.jobs}/moved/monitor
+        rt_namespace
+        ln -s here.$1.$2.$3.$rt_space {gpus}/GPU-0; ln -s gone.$1.$2.5.$rt_space {gpus}/GPU-1
+        ln -s other.999999999.$2.5.7 {gpus}/GPU-2; ln -s restarted.1.$2.5.7 {gpus}/GPU-3
+        ln -s moved.$1.$2.5.7 {gpus}/GPU-4; ln -s old.$1.$2.5 {gpus}/GPU-5
+        rt_in_use() {{ for i in 0 1 2 3 4 5; do echo $i GPU-$i; done; }}
+        rt_look
+        ln -s other.1.$2.5.7 {gpus}/lock; touch -h -d @1 {gpus}/lock
+        rt_me=me; rt_lock && echo locked"""
+
+    found = home.run(script)
+
+    said = found.stdout.decode().splitlines()
+    assert [line.split()[0] for line in said] == [
+        "taken", "free", "taken", "free", "taken", "free", "locked",
+    ], found  # fmt: skip
+    assert said[0] == "taken GPU 0: job here;"
+    assert said[2] == (
+        "taken GPU 2: job other of another container (pid:[7]), not seen from here: "
+        f"if it is gone, rm {gpus}/GPU-2;"
+    )
+    assert found.stderr == b""
+
+
+def test_prune_removes_only_what_starters_of_this_machine_left(home: Home) -> None:
+    ids = {"elsewhere": ".a.999999997", "ended": ".b.999999998", "begun": ".c.999999999"}
+    script = f"""{_IDENTITY}
+        cd {home.jobs}; mkdir {" ".join(ids.values())}; rt_boot; rt_machine
+        echo "999999997 another-boot 5 - pid:[7] other-machine c2" >{ids["elsewhere"]}/monitor
+        echo "999999998 $rt_boot 5 - $rt_machine" >{ids["ended"]}/monitor
+        mkdir .d.999999999; rt_identity "- $rt_machine" >.d.999999999/monitor
+        {prune_script(["one"])}"""
+
+    found = home.run(script)
+
+    left = {path.name for path in home.jobs.iterdir()}
+    assert found.returncode == 0, found
+    assert left == {"two", ids["elsewhere"], ids["begun"], ".d.999999999"}
