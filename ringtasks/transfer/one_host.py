@@ -14,13 +14,14 @@ from ringtasks.remote.script import quoted_path
 
 from .checksums import time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
-from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
+from .probe import DENIED, FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
 from .tree_copy import RemoteTree, get_tree, put_tree
 
 __all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
 
 #: One host's part of the transfer.
 Work = Callable[[HostCopy], None]
+_NO_PERMISSION = "permission denied on the host: look at the folders above it with ls -ld"
 
 
 def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> Work:
@@ -86,6 +87,7 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
             put_tree(host_copy, source, tree)
         except HostTransferError as error:  # asking first would cost every sync a round trip
             if error.returncode == 1 and host_copy.path_probe(target=place).kind not in (
+                DENIED,
                 FOLDER,
                 NOTHING,
             ):
@@ -106,6 +108,8 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
         known = host_copy.path_probe(sources=place)
         if not known.found:
             raise HostTransferError(f"{place}: no such file on the host")
+        if known.found[0].kind == DENIED:
+            raise HostTransferError(f"{place}: {_NO_PERMISSION}")
         _check_answer(place, known.found)
         folder = _folder(host_copy, Path(target), by_host=by_host)
         into = by_host or folder.is_dir() or target.endswith("/") or is_glob(place)
@@ -156,7 +160,10 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
 
 def _probed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
     place = on_host(host_copy.client.config, target).rstrip("/") or "/"
-    return place, host_copy.path_probe(target=place)
+    known = host_copy.path_probe(target=place)
+    if known.kind == DENIED:
+        raise HostTransferError(f"{place}: {_NO_PERMISSION}")
+    return place, known
 
 
 def _to_make(target: str, name: str, command: str) -> str:
@@ -176,6 +183,8 @@ def _mkdir(host: str, folder: str) -> str:
 
 
 def _no_folder(kind: str) -> str:
+    if kind == DENIED:
+        return _NO_PERMISSION
     return "no such folder on the host" if kind == NOTHING else "is not a folder"
 
 

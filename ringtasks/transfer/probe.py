@@ -15,14 +15,16 @@ from ringtasks.remote.script import quoted_path
 from .asking import ask
 from .checksums import HASHERS
 
-__all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "PathProbe", "RemotePath", "path_probe"]
+__all__ = ["DENIED", "FILE", "FOLDER", "NOTHING", "OTHER", "PathProbe", "RemotePath", "path_probe"]
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
+#: It may exist: the user may not look into a folder above it.
+DENIED = "denied"
 
 _PROBE = Program(__file__, "probe.sh")
 # Sizes up to a petabyte and times of any file: no file has more digits.
 _ITEM = re.compile(
-    r"(file|folder|other)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)", re.DOTALL
+    r"(file|folder|other|denied)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)", re.DOTALL
 )
 
 
@@ -86,7 +88,7 @@ def _parsed(result: SSHResult) -> PathProbe:
 
 
 def _kind(text: str) -> str:
-    return text if text in (FILE, FOLDER, OTHER) else NOTHING
+    return text if text in (FILE, FOLDER, OTHER, DENIED) else NOTHING
 
 
 def _found(item: str) -> RemotePath | None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from ringtasks import transfer
-from ringtasks.remote.programs import Program
+from ringtasks.remote.programs import Program, Word
 from tests.support.shells import SHELLS, run_in
 
+#: Root without the right to ignore modes, as any other user.
+AS_USER = "setpriv --bounding-set=-dac_override,-dac_read_search"
 CONTENT = b"some \0 content\n"
 PART = {
     "check": "closed",
@@ -141,6 +143,32 @@ def test_key_writes_while_it_is_allowed_only(host: Host) -> None:
 
     assert (ended[:2], ended[2] != 0) == ([0, 1], True)
     assert (host.home / host.name / "part").stat().st_size <= 1024  # of bash's own blocks
+
+
+def test_path_that_cannot_be_seen_is_denied_and_not_missing(host: Host) -> None:
+    closed = host.home / "closed"
+    closed.mkdir()
+    (closed / "f").touch()
+    (host.home / "link").symlink_to("closed/f")
+    program = Program(transfer.__file__, "probe.sh")
+    seen = {}
+    for mode in (0o600, 0o300, 0o700):
+        closed.chmod(mode)
+        for name in ("closed/f", "link", "closed/[f]*", "closed/x: Permission denied", "none/f"):
+            path = f"{host.home}/{name}"
+            source = Word(path.replace(" ", "\\ ").replace("'", "\\'"))
+            text = program.render(place=path, above="/", sources=[source])
+            found = run_in(f"{AS_USER} {host.shell}", text, host.home).stdout.decode()
+            place, *items = found.split("\0")
+            kind = dict(line.split("=", 1) for line in place.splitlines())["kind"]
+            seen[mode, name] = kind, *(item.split("=")[0] for item in items)
+
+    denied, missing, file = ("denied", "denied"), ("nothing",), ("file", "file")
+    assert [*seen.values()] == [
+        denied, denied, denied, denied, missing,
+        file, file, denied, missing, missing,
+        file, file, ("nothing", "file"), missing, missing,
+    ]  # fmt: skip
 
 
 def test_links_are_reported_and_the_target_is_entered(host: Host, tmp_path: Path) -> None:

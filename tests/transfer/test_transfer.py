@@ -1039,6 +1039,30 @@ def test_timeout_ends_a_transfer(
     assert not (far / "x").exists()
 
 
+def test_path_behind_a_folder_without_permission_is_not_reported_as_missing(
+    config: SSHConfig, far: Path, near: Path, tmp_path: Path
+) -> None:
+    (far / "closed" / "in").mkdir(parents=True)
+    (far / "closed" / "in" / "file").touch()
+    (far / "closed").chmod(0o600)
+    (near / "file").touch()
+    shell = tmp_path / "shell"
+    as_user = "setpriv --bounding-set=-dac_override,-dac_read_search"
+    shell.write_text(f'#!/bin/sh\nexec {as_user} sh "$@"\n')
+    shell.chmod(0o755)
+    box = [replace(config, shell=str(shell))]
+
+    results = [
+        *(get(f"closed/{name}", near / "x", box) for name in ("in/file", "in", "*")),
+        put(near / "file", "closed/in/file", box),
+        sync("closed/in", near / "x", box, pull=True),
+    ]
+
+    errors = [only(result).error for result in results]
+    assert all("permission denied on the host" in (error or "") for error in errors), errors
+    assert "no such file" in (only(get("none/f", near / "x", box)).error or "")
+
+
 def test_get_from_several_hosts_writes_a_directory_per_host(
     sshd: Sshd, client_key: Path, near: Path, tmp_path: Path
 ) -> None:
