@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.retries import LinkRetries
@@ -125,9 +125,9 @@ class HostCopy:
         """
         return self.retry_on_lost_link(lambda: self.ask_once(script, timeout))
 
-    def ask_once(self, script: str, timeout: float) -> SSHResult:
+    def ask_once(self, script: str, timeout: float, *, stdin: BinaryIO | None = None) -> SSHResult:
         """Run a script until it ends or the transfer is interrupted."""
-        return ask(self.client, script, timeout, stop=self.stop)
+        return ask(self.client, script, timeout, stop=self.stop, stdin=stdin)
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""
