@@ -8,14 +8,17 @@ from typing import Any
 from ringtasks.common.setting_checks import Check, expected
 
 __all__ = [
-    "HOST_NAME_EXPECTED", "address", "host_address", "is_address", "is_host_name", "one_line",
-    "one_of", "public_key", "tcp_port", "without_brackets",
+    "ADDRESS_EXPECTED", "HOST_NAME_EXPECTED", "address", "host_address", "is_address", "is_host_name",
+    "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
 ]  # fmt: skip
 
-_ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+#: Without the characters that ssh(1) refuses both in the name of a host and of a user.
+_ADDRESS = r"""(?!-)[^\s\x00-\x1f\x7f'"`;&<>|(){}]+\Z"""
 _PUBLIC_KEY_EXPECTED = (
     "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
 )
+#: An address, in an error.
+ADDRESS_EXPECTED = "a name or an address, without spaces, quotes, '`;&<>|(){}' and no - in front"
 #: The name of a host, in an error.
 HOST_NAME_EXPECTED = "a host name without spaces, commas, '!', '=' and an '@' in front"
 # Compiled at first use.
@@ -26,7 +29,7 @@ _PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 def address(place: str, value: Any) -> str:
     """Return a name or address that no program takes for an option."""
     if not isinstance(value, str) or not (_has_variable(value) or is_address(value)):
-        raise expected(place, "a name or an address, without spaces and no - in front", value)
+        raise expected(place, ADDRESS_EXPECTED, value)
     return without_brackets(value)
 
 

@@ -19,6 +19,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import (
+    ADDRESS_EXPECTED,
     address,
     host_address,
     is_address,
@@ -165,7 +166,8 @@ class SSHConfig(FieldValue):
 
         ``ssh://`` may stand in front, as for ssh(1).
 
-        :raises ValueError: there is no host, or the port is invalid.
+        :raises ValueError: there is no host, the port is invalid, or ssh(1) would refuse a
+            character.
         """
         found = re.fullmatch(
             r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
@@ -175,6 +177,8 @@ class SSHConfig(FieldValue):
         host = found and (found["v6"] or found["host"])
         if not found or not host or host.startswith("-") or "://" in (found["user"] or host):
             raise ValueError(f"host: expected [user@]host[:port], got {address!r}")
+        if not all(map(is_address, filter(None, (host, found["user"])))):
+            raise ValueError(f"host: expected {ADDRESS_EXPECTED}, got {address!r}")
         return cls(host, int(found["port"] or DEFAULT_SSH_PORT), found["user"])
 
     @classmethod
@@ -338,10 +342,7 @@ def _expanded_address(value: str, *, is_name: bool) -> str:
             )
     expanded = expand(value)
     if is_name and not is_address(expanded):
-        raise InventoryError(
-            "expected a name or an address, without spaces and no - in front, after expansion of "
-            f"{value}"
-        )
+        raise InventoryError(f"expected {ADDRESS_EXPECTED}, after expansion of {value}")
     return expanded
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
 from tests.support.deploys import Fleet, until
+from tests.support.dropbear import Dropbear
+from tests.support.fixtures import ROOT
+from tests.support.inv_program import InvProgram
 
 
 def test_deploy_activates_a_revision_on_all_hosts_and_the_next_replaces_it(fleet: Fleet) -> None:
@@ -138,3 +143,29 @@ def test_service_answers_without_interruption_during_a_deploy(fleet: Fleet) -> N
     assert answers[0] == "v1/v1"
     assert answers[-1] == "v2/v2"
     assert set(answers) == {"v1/v1", "v2/v2"}
+
+
+def test_deploy_and_rollback_on_dropbear(
+    tmp_path: Path, client_key: Path, inv_program: InvProgram
+) -> None:
+    server = Dropbear(tmp_path / "dropbear", client_key)
+    reached = {
+        "ssh_host": server.address,
+        "ssh_port": server.port,
+        "ssh_user": server.user,
+        "ssh_key": str(client_key),
+    }
+    shutil.copy(ROOT / "tasks.py", tmp_path)
+    fleet = Fleet(tmp_path, {"web1": reached}, inv_program)
+    fleet.configure(check="test -s one", check_url=None)  # Python may be below the hidden home
+    try:
+        for version in ("v1", "v2"):
+            fleet.commit(version)
+            done = fleet.inv("deploy")
+            assert done.returncode == 0, done.stderr
+            assert fleet.served() == [f"{version}/{version}"]
+        back = fleet.inv("deploy.rollback")
+        assert (back.returncode, fleet.served()) == (0, ["v1/v1"]), back.stderr
+    finally:
+        fleet.stop()
+        server.stop()

@@ -106,6 +106,21 @@ def test_url_of_another_kind_is_refused(inv: Inv, write_hosts: WriteHosts, name:
     assert name.encode() in done.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["box;id", "root@box;id", "ro;ot@box", "root@$(id)", "`id`@box", "a@b|c", "box'"]
+)
+def test_name_with_a_character_that_ssh_refuses_is_an_error_before_any_look_up(
+    inv: Inv, write_hosts: WriteHosts, name: str
+) -> None:
+    write_hosts(a={})
+
+    done = inv("run", "--host", name, "--cmd", "true")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert repr(name).encode() in done.stderr
+    assert b"name not found" not in done.stderr
+
+
 def test_neighbour_of_an_ip_address_of_the_inventory_is_another_host(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path
 ) -> None:
