@@ -8,8 +8,8 @@ from typing import Any
 from ringtasks.common.setting_checks import Check, expected
 
 __all__ = [
-    "ADDRESS_EXPECTED", "HOST_NAME_EXPECTED", "address", "host_address", "is_address", "is_host_name",
-    "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
+    "ADDRESS_EXPECTED", "HOST_NAME_EXPECTED", "address", "host_address", "is_address",
+    "is_host_name", "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
 ]  # fmt: skip
 
 #: Without the characters that ssh(1) refuses both in the name of a host and of a user.
