@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ringtasks.errors import UsageError
 
+from . import interruption
 from .threads import start_thread
 
 __all__ = ["PendingAnswer", "awaiting", "watched"]
@@ -75,7 +76,7 @@ class _SilentHosts:
 
     def _run(self) -> None:
         while (silent := self._next()) is not None:
-            if silent:
+            if silent and interruption.status() is None:  # else the last line has been printed
                 self._tell(self._delay, silent)
 
     def _next(self) -> list[PendingAnswer] | None:

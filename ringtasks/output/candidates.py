@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ FILES_STATUS = 3
 _CACHED_INVENTORIES = 16
 _INVENTORY = ("--inventory", "-i")
 #: Characters that a shell may obey. Names of jobs come from hosts, and the shell puts the word into
-#: the command line as it is.
-_OBEYED = r"[\s'\"\\$`;&|<>(){}*?#^]"
+#: the command line as it is. A word that begins with "-" would be a flag.
+_OBEYED = r"[\s'\"\\$`;&|<>(){}*?#^!]|\A[-~]"
 
 
 class _Task(NamedTuple):
@@ -62,7 +62,7 @@ def candidates(table: str, words: list[str]) -> Iterator[str] | None:
         prefix = f"{flag}="
     if place.kind in ("file", "text"):
         return None if place.kind == "file" else iter(())
-    found = place.words or tuple(_values(place.kind, inventory_of(before)))
+    found = place.words or tuple(_safe(_values(place.kind, inventory_of(before))))
     if not place.words:  # a list of names: complete the last one
         cut = max(map(current.rfind, ",&!")) + 1
         prefix, current = prefix + current[:cut], current[cut:]
@@ -123,6 +123,10 @@ def _values(kind: str, inventory: str | None) -> list[str]:
         "shell": lambda: ["bash", "zsh", "fish"],
     }
     return known[kind]() if kind in known else []
+
+
+def _safe(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if name.isprintable() and not re.search(_OBEYED, name))
 
 
 def _routes() -> list[str]:
@@ -236,8 +240,7 @@ def main(line: str) -> int:
     replaced = os.environ.get("RINGTASKS_COMPLETION_WORD", words[-1])
     cut = len(words[-1]) - len(replaced) if words[-1].endswith(replaced) else 0
     for word in dict.fromkeys(found):
-        if word.isprintable() and not re.search(_OBEYED, word):
-            print(word[cut:])
+        print(word[cut:])
     return 0
 
 

@@ -44,7 +44,7 @@ _HELP = {
     "inventory": INVENTORY_HELP,
 }
 _NAMED = 3  # names in a message
-_LEFT = "interrupted; partial file kept; rerun to resume"
+_LEFT = "interrupted; rerun to resume"
 _GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
 _PUT_HELP = {
     "src": "local file, folder or pattern",

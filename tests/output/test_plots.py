@@ -167,6 +167,30 @@ def test_png_is_drawn_for_any_metric_names(tmp_path: Path) -> None:
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("kind", ["html", "svg", "png"])
+def test_picture_replaces_a_planted_link_and_shows_any_name_and_value(
+    tmp_path: Path, kind: str
+) -> None:
+    own, out = tmp_path / "own", tmp_path / f"run.{kind}"
+    own.write_text("kept")
+    out.symlink_to(own)
+    wide = Curve("loss", "step", (1, 1e308, -1e308, 2), (1e308, -1e308, 2.0, 1.0))
+
+    figure.write({"a\udcff": wide}, "b\udcff.log", out)
+
+    assert own.read_text() == "kept"
+    assert out.is_file()
+    assert not out.is_symlink()
+
+
+def test_terminal_plot_is_drawn_for_values_whose_distance_is_infinite() -> None:
+    wide = Curve("loss", "step", (1, 2, 3, 4, 1e308), (1e308, -1e308, 1e300, -1e300, 1.0))
+
+    (panel,) = chart_of(wide).panels
+
+    assert len(terminal.draw_panel(panel, 60, 8)) == 11
+
+
 def test_html_plot_is_self_contained_and_escapes_names(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script>"
 

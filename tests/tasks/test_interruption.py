@@ -34,9 +34,9 @@ QUESTIONS = {
     "wait j": "interrupted",
     "logs j": "interrupted",
     "stop j": "interrupted",
-    "put tasks.py x --host box": "interrupted; partial file kept; rerun to resume",
-    "get x . --host box": "interrupted; partial file kept; rerun to resume",
-    "sync folder x --host box": "interrupted; partial file kept; rerun to resume",
+    "put tasks.py x --host box": "interrupted; rerun to resume",
+    "get x . --host box": "interrupted; rerun to resume",
+    "sync folder x --host box": "interrupted; rerun to resume",
     "deploy": "interrupted",
     "train": "interrupted: no run was started",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from ringtasks.common import interruption
 from ringtasks.common.pending_answers import PendingAnswer, awaiting, watched
 from ringtasks.output.silent_hosts import notice
 from ringtasks.ssh.dialing import dial
@@ -17,6 +20,7 @@ from tests.support.faulty import Answering, Silent
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.terminal import at_terminal
+from tests.support.waiting import eventually
 
 
 def test_notice_names_the_route_that_has_not_answered(own_server: Sshd) -> None:
@@ -98,6 +102,29 @@ def test_host_is_told_once() -> None:
                     pass
 
     assert sorted(told) == ["a", "b"]
+
+
+def test_no_notice_follows_the_line_about_a_signal() -> None:
+    told: list[str] = []
+    looks: list[str] = []
+
+    def is_expected() -> bool:
+        looks.append("look")
+        return False
+
+    with (
+        interruption.guarded(),
+        interruption.ending(60, ""),  # else a busy machine's process would exit
+        watched(0.0, lambda _, late: told.extend(each.host for each in late)),
+    ):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with awaiting("one", str, None, is_expected):
+            eventually(lambda: looks)
+        with awaiting("two", str, None, is_expected):
+            eventually(lambda: looks[1:])
+
+    assert told == []
 
 
 def test_person_at_a_terminal_is_told_after_two_seconds_and_nothing_with_json(

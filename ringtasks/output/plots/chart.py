@@ -16,6 +16,9 @@ __all__ = ["COLOURS", "Chart", "Panel", "PlotLine", "Style", "ticks"]
 #: black is not seen on a dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b5a800")
 
+#: A larger value counts as infinite: the distance of two such values is no finite number.
+_LARGEST = 1e300
+
 
 class Style(NamedTuple):
     """Options of a picture.
@@ -83,12 +86,16 @@ class Chart:
 
 
 def _line(label: str, curve: Curve, colour: str, style: Style) -> PlotLine:
-    ys = curve.ys
+    xs, ys = _within_range(curve.xs), _within_range(curve.ys)
     if style.is_log:
         ys = tuple(y if y > 0 else math.nan for y in ys)
     if not style.smooth:
-        return PlotLine(label, colour, curve.xs, ys)
-    return PlotLine(label, colour, curve.xs, _smoothed(ys, style.smooth), ys)
+        return PlotLine(label, colour, xs, ys)
+    return PlotLine(label, colour, xs, _smoothed(ys, style.smooth), ys)
+
+
+def _within_range(values: Sequence[float]) -> Sequence[float]:
+    return tuple(math.copysign(math.inf, n) if abs(n) > _LARGEST else n for n in values)
 
 
 def _smoothed(values: Sequence[float], weight: float) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import UsageError
 from ringtasks.training.curves import Curve
 
@@ -20,6 +21,8 @@ def write(
 ) -> None:
     """Draw the curves, each under its label, into a file; the suffix of its name sets the format.
 
+    A file or a symbolic link of that name is replaced.
+
     :raises UsageError: the format is unknown, there is no point to draw, the folder is missing, or
         the library that draws is not installed.
     """
@@ -33,8 +36,11 @@ def write(
     if kind == ".html":
         from .page import page
 
-        path.write_text(page(chart), "utf-8")
+        content = page(chart).encode("utf-8", "replace")  # a file's name may be no UTF-8
     else:
-        from .picture import write_picture
+        from .picture import picture
 
-        write_picture(chart, path)
+        content = picture(chart, kind[1:])
+    replace_file(
+        path, content, mode=0o644
+    )  # in a shared folder, it follows no link of another user

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ringtasks.errors import UsageError
 
 from .chart import Chart, Panel
 
-__all__ = ["write_picture"]
+__all__ = ["picture"]
 
 _MAX_COLUMNS = 3
 _PANEL_INCHES = (8.0, 4.5)  # of a single one
 _SMALL_INCHES = (5.0, 3.4)
 
 
-def write_picture(chart: Chart, path: Path) -> None:
-    """Draw a chart into a file; the suffix of its name sets the format.
+def picture(chart: Chart, kind: str) -> bytes:
+    """Return the content of a file with the chart.
+
+    :param kind: ``svg`` or ``png``.
 
     :raises UsageError: matplotlib is not installed.
     """
@@ -27,8 +29,7 @@ def write_picture(chart: Chart, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError(
-            f"--out {path}: {path.suffix[1:].upper()} needs matplotlib: "
-            "pip install 'ringtasks[plot]'"
+            f"--out: {kind.upper()} needs matplotlib: pip install 'ringtasks[plot]'"
         ) from error
     columns = min(len(chart.panels), _MAX_COLUMNS)
     rows = -(-len(chart.panels) // columns)
@@ -43,7 +44,9 @@ def write_picture(chart: Chart, path: Path) -> None:
         for axes in all_axes[len(chart.panels) :]:
             axes.set_axis_off()
         figure.suptitle(_plain(chart.title))
-        figure.savefig(path, dpi=150)
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=150)
+    return content.getvalue()
 
 
 def _draw(axes: Any, panel: Panel, *, is_log: bool) -> None:
