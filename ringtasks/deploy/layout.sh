@@ -229,8 +229,10 @@ fetch() {
     code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m 5 -o /dev/null -w '%{http_code}' "$url") ||
       return 1
   elif [ "$*" = 2xx ] && command -v wget >/dev/null 2>&1; then
-    wget -q -T 5 -O /dev/null "$url"
-    return
+    said=$(wget -T 5 -O /dev/null "$url" 2>&1) && return
+    # -q would hide GNU Wget's errors, too.
+    echo "$url: $(printf '%s\n' "$said" | grep . | tail -n 1)"
+    return 1
   else
     code=$(python3 -c "$fetch_py" "$url" "$follow") || return 1
   fi

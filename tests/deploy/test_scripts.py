@@ -325,9 +325,13 @@ def test_url_is_healthy_if_its_last_redirect_target_is(
             only + layout.check(None, f"{address}/{page}", 1, statuses)
             for page, statuses in expected
         ]
-        results = [done.returncode for done in threads.map(run, scripts)]
+        results = [*threads.map(run, scripts)]
 
-    assert dict(zip(expected, results, strict=True)) == expected
+    statuses = [done.returncode for done in results]
+    assert dict(zip(expected, statuses, strict=True)) == expected
+    for (page, _), done in zip(expected, results, strict=True):
+        if done.returncode and page.isdigit():
+            assert page in done.stdout + done.stderr  # the evidence of the failure
 
 
 @contextlib.contextmanager
