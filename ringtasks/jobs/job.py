@@ -37,9 +37,9 @@ from ringtasks.remote.answers import AnswerError
 
 from .job_cache import last_seen, remember_started
 from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_script
-from .probe import parse_probe, probe_script, wait_script
+from .probe import find_script, parse_found, parse_probe, probe_script, wait_script
 from .request import JobRequest
-from .states import JobState, JobStatus, unknown
+from .states import FOLDER_IS_GONE, JobState, JobStatus, unknown
 from .stop_job import Stopped, is_elsewhere, parse_stopped, stop_job_script
 
 if TYPE_CHECKING:
@@ -228,18 +228,21 @@ class Job:
 
     def _status(self) -> Dialogue[JobStatus]:
         answer = yield from answer_to(Ask(probe_script([self.id])))
-        return self._status_in(answer)
+        return (yield from self._status_in(answer))
 
-    def _status_in(self, answer: SSHResult) -> JobStatus:
+    def _status_in(self, answer: SSHResult) -> Dialogue[JobStatus]:
         if (why := why_failed(answer)) is not None:
             return self._unknown(why)
-        gone = JobStatus(
-            self.id, self.host, JobState.LOST, reason="its folder is gone from the host"
-        )
         try:
-            return parse_probe(answer.stdout, self.host).get(self.id, gone)
+            status = parse_probe(answer.stdout, self.host).get(self.id)
         except AnswerError as error:
             return self._unknown(f"{self.host}: {error}")
+        if status is not None and status.reason != FOLDER_IS_GONE:
+            return status
+        found = yield from answer_to(Ask(find_script(self.id), timeout=_ANSWER_TIMEOUT))
+        if (why := why_failed(found)) is not None:
+            return self._unknown(why)
+        return parse_found(found.stdout, self.id, self.host)
 
     def _unknown(self, why: str) -> JobStatus:
         seen = [job for job in last_seen(self.host, why) if job.id == self.id]
@@ -257,7 +260,7 @@ class Job:
             seconds = FOLLOW_SECONDS if left is None else min(FOLLOW_SECONDS, left)
             script = wait_script(self.id, seconds) + probe_script([self.id])
             answer = yield from answer_to(Ask(script, timeout=seconds + _ANSWER_TIMEOUT))
-            status = self._status_in(answer)
+            status = yield from self._status_in(answer)
             now = time.monotonic()
             is_known = status.state is not JobState.UNKNOWN or status.runs_on is not None
             if is_known:

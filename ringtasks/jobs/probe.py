@@ -1,4 +1,6 @@
-"""The scripts that read the state of jobs (``probe.sh``) and wait for an end (``wait.sh``)."""
+"""The scripts that read the state of jobs (``probe.sh``; ``find_job.sh`` for one without a folder)
+and wait for an end (``wait.sh``).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
 from .machine import Machine
-from .states import HostSnapshot, JobStatus, status_of, unknown
+from .states import FOLDER_IS_GONE, HostSnapshot, JobState, JobStatus, status_of, unknown
 
-__all__ = ["parse_probe", "probe_script", "wait_script"]
+__all__ = ["find_script", "parse_found", "parse_probe", "probe_script", "wait_script"]
 
 #: Form of a job's id, which is pasted into further scripts; other folders are ignored.
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-_PROBE, _WAIT = (Program(__file__, name) for name in ("probe.sh", "wait.sh"))
+_PROBE, _FIND, _WAIT = (Program(__file__, f"{name}.sh") for name in ("probe", "find_job", "wait"))
 
 
 def probe_script(job_ids: Iterable[str] | None = None) -> str:
@@ -29,6 +31,21 @@ def probe_script(job_ids: Iterable[str] | None = None) -> str:
 def wait_script(job_id: str, seconds: float) -> str:
     """Return a script that exits when the job has ended, at the latest after ``seconds``."""
     return _WAIT.render(rt_folder=JOBS_FOLDER, rt_id=job_id, seconds_cs=round(seconds * 100))
+
+
+def find_script(job_id: str) -> str:
+    """Return a script that looks for the processes of a job whose folder is gone."""
+    return _FIND.render(rt_id=job_id)
+
+
+def parse_found(printed: str, job_id: str, host_id: str) -> JobStatus:
+    """Parse the output of `find_script`; without a complete look the state is unknown."""
+    words = printed.split()
+    if "runs" in words:
+        return JobStatus(job_id, host_id, JobState.RUNNING, reason=f"although {FOLDER_IS_GONE}")
+    if "looked" in words:
+        return JobStatus(job_id, host_id, JobState.LOST, reason=FOLDER_IS_GONE)
+    return unknown(job_id, host_id, None, f"{FOLDER_IS_GONE}; whether it runs is not known")
 
 
 def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:

@@ -33,9 +33,19 @@ from ringtasks.remote.answers import (
 
 from .machine import Machine, Origin
 
-__all__ = ["HostSnapshot", "Identity", "JobState", "JobStatus", "status_of", "unknown"]
+__all__ = [
+    "FOLDER_IS_GONE",
+    "HostSnapshot",
+    "Identity",
+    "JobState",
+    "JobStatus",
+    "status_of",
+    "unknown",
+]
 
 
+#: The reason for the state of a job without files.
+FOLDER_IS_GONE = "its folder is gone from the host"
 #: The largest index of a GPU.
 _MAX_GPU = 4095
 
@@ -223,7 +233,7 @@ class _Folder:
 
     def _reason_of_loss(self) -> str:
         if self._monitor is None and self.process is None:
-            return "its folder is gone from the host"
+            return FOLDER_IS_GONE
         if self._origin is not Origin.EARLIER:
             return "gone without a trace"
         is_rebooted = self._machine.boot != self._host.machine.boot

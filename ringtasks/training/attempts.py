@@ -91,14 +91,14 @@ def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> 
 def decisive(statuses: Sequence[JobStatus]) -> JobStatus:
     """Return the status that decides about the run.
 
-    That is an unknown one, since the job may go on; else that of the job that failed first.  A job
-    that was stopped because another one failed is not the cause.
+    That is one that has not ended or may not have, since the job may go on; else that of the job
+    that failed first.  A job that was stopped because another one failed is not the cause.
     """
     bad = [status for status in statuses if status.state is not JobState.SUCCEEDED]
     own = [status for status in bad if status.state is not JobState.STOPPED]
     return min(
         own or bad or statuses[:1],
-        key=lambda status: (status.state is not JobState.UNKNOWN, status.ended_at or float("inf")),
+        key=lambda status: (status.is_ended, status.ended_at or float("inf")),
     )
 
 

@@ -326,7 +326,7 @@ class Supervisor:
         A job that was killed or whose host was lost may have been writing: only the file that is
         written last shows that a checkpoint is complete.
         """
-        if status is None or status.state is JobState.UNKNOWN:
+        if status is None or not status.is_ended:
             return False
         was_cut_off = status.state in (JobState.KILLED, JobState.LOST)
         return not was_cut_off or self._settings.checkpoint_done is not None
@@ -351,7 +351,7 @@ class Supervisor:
         self._record.ended_at = time.time() if status.is_ended else None
         self._record.exit_status = exit_status if status.is_ended else None
         self._save_record()
-        if status.state is JobState.UNKNOWN:
+        if not status.is_ended:
             if self._settings.fetch:
                 self._tell(f"not fetched: {', '.join(self._settings.fetch)}")
             text = f"{status.host_id}: {status.describe()}: the run may still go on there"

@@ -21,6 +21,7 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.jobs import JobState
 from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.training.attempts import may_take_over
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, WriteHosts, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive, is_waited_for, marked
@@ -238,7 +239,7 @@ def test_reused_process_id_is_not_mistaken_for_the_job(host: JobHost) -> None:
         foreign.wait()
 
 
-def test_job_with_a_deleted_directory_is_lost_and_can_be_stopped(host: JobHost) -> None:
+def test_job_with_a_deleted_directory_runs_and_is_lost_once_it_is_stopped(host: JobHost) -> None:
     job = host.start("sleep 60; true")
     pid = host.pid(job)
     # It is read from the folder.
@@ -248,7 +249,11 @@ def test_job_with_a_deleted_directory_is_lost_and_can_be_stopped(host: JobHost) 
     status = job.status()
     stopped = job.stop(1)
 
-    assert (status.state, status.reason) == (JobState.LOST, "its folder is gone from the host")
+    gone = "its folder is gone from the host"
+    assert (status.state, status.reason) == (JobState.RUNNING, f"although {gone}")
+    assert not may_take_over(status, allow_split=True)
+    ended = job.wait(5)
+    assert (ended.state, ended.reason) == (JobState.LOST, gone)
     assert pid in [process.pid for process in stopped.before]
     assert stopped.is_gone
     assert not is_alive(pid)

@@ -10,7 +10,7 @@ from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.machine import Machine
 from ringtasks.jobs.names import last_by, pick, pick_all
-from ringtasks.jobs.probe import parse_probe
+from ringtasks.jobs.probe import parse_found, parse_probe
 from ringtasks.jobs.states import HostSnapshot, status_of, unknown
 
 BOOT, OTHER_BOOT = "1b4e-28ba", "6fa4-59fd"
@@ -60,6 +60,12 @@ def test_job_state_is_derived_from_files_and_processes(
     status = status_of("j", there, box(BOOT, 1010.0, starts))
 
     assert (status.state, status.reason) == (state, reason)
+
+
+def test_job_without_a_folder_is_lost_only_after_a_complete_look_for_its_processes() -> None:
+    states = [parse_found(said, "j", "box").state for said in ("looked\n", "runs\n", "", "x\n")]
+
+    assert states == [JobState.LOST, JobState.RUNNING, JobState.UNKNOWN, JobState.UNKNOWN]
 
 
 def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
