@@ -348,7 +348,8 @@ def _end_of(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_BYTES))
-            return file.read(_LOG_BYTES).decode("utf-8", "replace")
+            text = file.read(_LOG_BYTES).decode("utf-8", "replace")
+            return text.replace("\r\n", "\n")  # ssh ends its lines so
     except FileNotFoundError:  # the program of a ProxyCommand has not been started
         return ""
 
