@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["find_host", "load_inventory", "load_located", "sources_at", "usual_inventory"]
 
+#: Each one is a log-in of its own; the chains are resolved by recursion.
+_MAX_JUMPS = 16
+
 
 def load_inventory(
     given: str | os.PathLike[str] | None = None,
@@ -287,13 +290,17 @@ def _with_jump_hosts(hosts: dict[str, HostConfig]) -> dict[str, HostConfig]:
 
 
 def _refuse_jump_loops(hosts: dict[str, HostConfig]) -> None:
-    """Mark each host whose jump hosts form a circle as unusable."""
+    """Mark each host whose jump hosts form a circle, or are too many, as unusable."""
     for host in list(hosts.values()):
         seen = [host.name]
         jump = host.proxy_jump
         while jump is not None and jump in hosts:
             if jump in seen:
                 told = f"the jump hosts go in a circle: {' -> '.join([*seen, jump])}"
+                hosts[host.name] = replace(host, fault=error_at(host, told, "proxy_jump"))
+                break
+            if len(seen) > _MAX_JUMPS:
+                told = f"has more than {_MAX_JUMPS} jump hosts"
                 hosts[host.name] = replace(host, fault=error_at(host, told, "proxy_jump"))
                 break
             seen.append(jump)

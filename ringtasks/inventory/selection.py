@@ -34,6 +34,8 @@ __all__ = ["Groups", "Measure", "members_of", "ordered_as_named", "select"]
 #: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
 Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 
+#: Levels of groups in groups, which are resolved by recursion.
+_MAX_LEVELS = 50
 #: A range such as ``gpu[1-30000000]`` is refused before it is written out.
 _MAX_NAMES = 100_000
 
@@ -181,6 +183,9 @@ def _resolve(
     try:
         if group.problem:
             raise InventoryError(group.problem, file=group.place)
+        if len(way) > _MAX_LEVELS:
+            told = f"groups contain each other over more than {_MAX_LEVELS} levels"
+            raise InventoryError(told, file=group.place)
         for inner in re.findall(r"@([^\s,&!]+)", ",".join(group.members)):
             if inner in way:
                 circle = " -> ".join([*way[way.index(inner) :], inner])

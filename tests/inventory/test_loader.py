@@ -481,3 +481,19 @@ def test_any_inventory_file_is_read_or_refused_in_one_line(
         load_inventory(path)
     except InventoryError as error:
         assert "\n" not in str(error)
+
+
+def test_long_chains_of_jump_hosts_and_groups_are_faults_of_their_first_ones(
+    load: Load,
+) -> None:
+    hosts = [f"  h{n}: {{ssh_host: 127.0.0.1, proxy_jump: h{n + 1}}}" for n in range(1500)]
+    groups = [f"  g{n}: ['@g{n + 1}']" for n in range(1500)]
+    end_of_hosts, end_of_groups = "  h1500: {ssh_host: 127.0.0.1}", "  g1500: [h1499]"
+    text = "\n".join(["hosts:", *hosts, end_of_hosts, "groups:", *groups, end_of_groups])
+
+    found = load(text)
+
+    assert "more than 16 jump hosts" in str(found.hosts["h0"].fault)
+    assert found.hosts["h1499"].fault is None
+    assert "more than 50 levels" in str(found.group_faults["g0"])
+    assert found.groups["g1500"] == ("h1499",)
