@@ -22,7 +22,7 @@ from ringtasks.inventory.state_files import state_folder
 
 from .states import JobState, JobStatus
 
-__all__ = ["ended_at_last_answer", "last_seen", "remember", "remember_started"]
+__all__ = ["ended_at_last_answer", "had_job", "last_seen", "remember", "remember_started"]
 
 _VERSION = 1
 _FIELDS = (
@@ -68,6 +68,16 @@ def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
         return tuple(_unknown(host_id, fields, content["at"], reason) for fields in content["jobs"])
     except (ValueError, KeyError, TypeError):
         return ()
+
+
+def had_job(host_id: str, job_id: str) -> bool:
+    """Return True if the host had the job at its last answer, by its id or its shown part."""
+    content = _read(_file(host_id)) or {}
+    try:
+        known = [*content.get("jobs", ()), *content.get("ended", ())]
+        return any(str(job["id"]).startswith(job_id) for job in known)
+    except (TypeError, KeyError):
+        return False
 
 
 def ended_at_last_answer(host_id: str, wanted: str) -> tuple[list[str], float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from ringtasks.output.job_table import clock
 from .options import clients_of
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.jobs import HostJobs, Job, JobStatus
 
 __all__ = ["ALL", "LAST", "SelectedJobs", "selected_jobs"]
@@ -27,6 +29,8 @@ __all__ = ["ALL", "LAST", "SelectedJobs", "selected_jobs"]
 ALL = "all"
 #: Selects the jobs that the user started last, if no job has that name.
 LAST = "last"
+#: An id, or the part of it that a table shows.
+_ID = r"[0-9a-f]{8,16}"
 #: The number of unreached hosts whose reason a message gives.
 _MOST_REASONS = 3
 
@@ -57,7 +61,7 @@ def selected_jobs(
     from ringtasks import jobs
 
     clients = clients_of(c, host or "@all", inventory, only_looks=True)
-    known = jobs.list(clients)
+    known = _known(clients, wanted)
     if wanted == ALL:
         every = jobs.each_once(job for own in known for job in own.jobs)
         chosen = [job for job in every if not job.is_ended and job.runs_on is None]
@@ -70,6 +74,28 @@ def selected_jobs(
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     unreached = {own.host_id: own.error for own in known if own.error is not None}
     return SelectedJobs(handles, _missing(chosen, known), unreached)
+
+
+def _known(clients: Sequence[SSHClient], wanted: str | None) -> list[HostJobs]:
+    """Return the jobs of the hosts that have the job of this id, else those of all hosts.
+
+    Ids are unique: if a host has the job, an unreachable one need not be waited for.
+    """
+    from ringtasks import jobs
+    from ringtasks.jobs.job_cache import had_job
+
+    if not wanted or not re.fullmatch(_ID, wanted):
+        return jobs.list(clients)
+    first = [client for client in clients if had_job(client.config.id, wanted)]
+    try:
+        asked = jobs.list(first)
+    except UsageError:  # the only host cannot be used
+        return jobs.list(clients)
+    reached = [own for own in asked if own.error is None]
+    found = (job for own in reached for job in own.jobs if job.id.startswith(wanted))
+    if any(job.runs_on is None for job in found):
+        return reached
+    return asked + jobs.list([client for client in clients if client not in first])
 
 
 def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobStatus]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,6 +116,26 @@ def test_following_and_waiting_tasks_end_with_the_job(inv: Inv, box: Sshd, comma
     assert done.returncode == 0
     if command == "logs":
         assert done.stdout == b"a\0\r1%\rbc\n"
+
+
+def test_job_is_found_by_its_id_without_asking_the_other_hosts(
+    inv: Inv, server: Sshd, write_hosts: WriteHosts
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        write_hosts(
+            box={"ssh_host": server.address, "ssh_port": server.port},
+            silent={"ssh_port": other.getsockname()[1], "connect_timeout": 2},
+        )
+        job_id = inv("start", "--host", "box", "--cmd", "echo one").stdout.decode().strip()
+        for name in (job_id, job_id[:8]):
+            done = inv("logs", name, "-f")
+            assert (done.returncode, done.stdout) == (0, b"one\n"), done.stderr
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+        assert inv("logs", "0" * 16).returncode == 255  # it may be on the silent host
+        other.accept()[0].close()
 
 
 def test_logs_of_several_jobs_are_labelled_and_progress_bars_collapsed(inv: Inv, box: Sshd) -> None:
