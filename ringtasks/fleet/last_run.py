@@ -115,7 +115,7 @@ class LastRun:
             ) from None
         except OSError as error:
             raise self._trouble("cannot be read", error) from error
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or not isinstance(document.get("hosts"), dict):
             raise UsageError(f"--rerun-failed: {self.path} is damaged: name the hosts with --host")

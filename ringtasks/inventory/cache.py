@@ -53,7 +53,7 @@ def load(file: Path, text: bytes) -> Content | None:
         warnings = tuple(known["warnings"])
         defaults, lines = known["defaults"], known["default_lines"]
         return Content(hosts, groups, warnings, sources, defaults, lines)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -99,7 +99,7 @@ def _read(file: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_text())
         is_usable = content["version"] == _VERSION and isinstance(content["jobs"], list)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return content if is_usable else None
 

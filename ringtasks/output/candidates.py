@@ -180,7 +180,7 @@ def _cached() -> list[dict[str, Any]]:
     try:
         found = json.loads(_cache_file().read_bytes())
         return [entry for entry in found if entry["files"] and isinstance(entry["names"], list)]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
 
 
@@ -210,7 +210,7 @@ def _jobs() -> list[str]:
 
     found: dict[str, dict[str, None]] = {"jobs": {}, "ended": {}}
     for file in sorted((state_folder() / "jobs").glob("*.json")):
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             content = json.loads(file.read_bytes())
             for kind, names in found.items():
                 for job in content.get(kind, ()):

@@ -160,9 +160,9 @@ def _state_file(subject: str, path: Path, read: Callable[[Path], str]) -> Findin
 
 
 def _read_health(path: Path) -> str:
-    import json
+    from ringtasks.health.json_format import decode
 
-    hosts = json.loads(path.read_text(encoding="utf-8"))["hosts"]
+    hosts = decode(path.read_bytes())["hosts"]
     return f"{path}: {counted(len(hosts), 'host')}"
 
 

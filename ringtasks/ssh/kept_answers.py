@@ -43,7 +43,7 @@ def load(question: tuple[object, ...]) -> KeptAnswer | None:
         values = {keyword: tuple(values) for keyword, values in found["values"].items()}
         versions = {name: seen and tuple(seen) for name, seen in found["versions"].items()}
         return KeptAnswer(values, bool(found["is_alias"]), versions)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -107,7 +107,7 @@ class _FaultError(Exception):
 def _json(file: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise _FaultError(f"{file}:{line}: is not JSON: {printable(str(error))}") from error
 

@@ -148,7 +148,7 @@ class RunRecord:
 
     def environment(self) -> dict[str, str]:
         """Return the mapping that `keep_environment` has written; empty: none, or unreadable."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             kept = json.loads((self.folder / _ENVIRONMENT_FILE).read_text())
             if isinstance(kept, dict):
                 return {str(name): str(value) for name, value in kept.items()}

@@ -225,6 +225,7 @@ def test_failed_hosts_are_remembered_separately_for_each_kind_of_run(
         ('{"hosts": {"a": "succeeded"}}', "succeeded on all hosts"),
         ("{", "is damaged"),
         ("[]", "is damaged"),
+        ("[" * 100_000, "is damaged"),
         ('{"hosts": []}', "is damaged"),
     ],
 )

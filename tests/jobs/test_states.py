@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobState, JobStatus
+from ringtasks.jobs.job_cache import ended_at_last_answer, last_seen
 from ringtasks.jobs.machine import Machine
 from ringtasks.jobs.names import last_by, pick, pick_all
 from ringtasks.jobs.probe import parse_found, parse_probe
@@ -315,3 +318,13 @@ def test_two_running_jobs_of_one_name_are_ambiguous() -> None:
 
     with pytest.raises(AmbiguousJobError, match="a1 \\(n\\) on box: running"):
         pick("n", both)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", '{"version": 1, "jobs": [1]}'])
+def test_damaged_cache_of_jobs_counts_as_none(text: str) -> None:
+    folder = Path(os.environ["XDG_STATE_HOME"], "ringtasks", "jobs")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "box.json").write_text(text)
+
+    assert last_seen("box", "unreachable") == ()
+    assert ended_at_last_answer("box", "train") == ([], 0.0)

@@ -226,7 +226,7 @@ def _share_failure(host: str, name: Path, since: float) -> None:
         noted = json.loads(Path(f"{name}{_FAILURE_SUFFIX}").read_bytes())
         failures = tuple(_route_error(fields) for fields in noted["routes"])
         is_new = noted["at"] >= since
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return
     if is_new:
         raise UnreachableError(host, failures)

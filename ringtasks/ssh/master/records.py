@@ -94,7 +94,7 @@ def read(record: str | os.PathLike[str]) -> Master | None:
         fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
         fields["pins"] = _pins(*fields["pins"])
         return Master(**fields)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
