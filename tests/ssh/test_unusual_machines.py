@@ -78,13 +78,13 @@ def test_doctor_reports_an_ssh_program_that_does_not_run(nameless: Run) -> None:
 def test_unusable_control_directory_gives_one_warning(
     inv: Inv, write_hosts: WriteHosts, task: str
 ) -> None:
-    write_hosts(box={"use_control_master": True})
+    write_hosts(**{name: {"use_control_master": True} for name in ("box", "box2")})
     folder = Path(os.environ["XDG_RUNTIME_DIR"])
     (folder / "ringtasks").mkdir()
     (folder / "ringtasks").chmod(0o755)  # others could connect to the sockets
     arguments = ["--cmd", "echo in"] if task == "run" else ["--json"]
 
-    done = inv(task, "--host", "box", *arguments)
+    done = inv(task, "--host", "box,box2", *arguments)
     health = inv("health", "--json").stdout
 
     assert done.returncode == 0, done

@@ -60,7 +60,7 @@ def log_in(
     """
     from .log_in import LogIn
 
-    return _unless_impossible(config, LogIn(config, transport, note, recorder, find_way).run)
+    return _unless_impossible(LogIn(config, transport, note, recorder, find_way).run)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def fresh_link(
     from .log_in import log_in_anew
     from .running_masters import retire
 
-    master = _unless_impossible(config, lambda: log_in_anew(config, transport, find_way))
+    master = _unless_impossible(lambda: log_in_anew(config, transport, find_way))
     if master is None:
         yield None
         return
@@ -94,7 +94,7 @@ def fresh_link(
         retire(master)
 
 
-def _unless_impossible(config: SSHConfig, log_in: Callable[[], T | None]) -> T | None:
+def _unless_impossible(log_in: Callable[[], T | None]) -> T | None:
     """Return the result of a log-in; None: the folder of the sockets cannot be used.
 
     An untrusted folder is named in a notice: connections are not shared, which is slower but works.
@@ -106,7 +106,8 @@ def _unless_impossible(config: SSHConfig, log_in: Callable[[], T | None]) -> T |
     except StateFileError as error:
         from ringtasks.common.alarms import notify
 
-        notify(config.id, f"no control master: {error}; connecting in process")
+        # The folder is that of all hosts: one notice for a fleet.
+        notify("this machine", f"no control masters: {error}; connecting in process")
     except OSError:  # a full disk
         pass
     return None
