@@ -107,7 +107,7 @@ def test_url_of_another_kind_is_refused(inv: Inv, write_hosts: WriteHosts, name:
 
 
 @pytest.mark.parametrize(
-    "name", ["box;id", "root@box;id", "ro;ot@box", "root@$(id)", "`id`@box", "a@b|c", "box'"]
+    "name", ["box;id", "root@box;id", "a;b@box", "root@$(id)", "`id`@box", "a@b|c", "box'"]
 )
 def test_name_with_a_character_that_ssh_refuses_is_an_error_before_any_look_up(
     inv: Inv, write_hosts: WriteHosts, name: str
