@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ __all__ = ["HostileRsync"]
 _CHUNK_BYTES = 64 * 1024
 #: The last one whose list of files is sent at once, and not folder by folder.
 _PROTOCOL = 29
+#: Seconds for the rest of a text to come.
+_REST_TIME = 0.2
 
 
 class HostileRsync:
@@ -62,9 +65,10 @@ def _main() -> int:
         held += chunk
         for text, other in texts.items():
             held = held.replace(text, other)
-        # The beginning of a text may be at the end of what has come; but rsync waits for answers.
+        # The beginning of a text may be at the end of what has come.  If nothing follows, the bytes
+        # are others, as those of a random number, and rsync waits for an answer.
         is_begun = any(held.endswith(text[:size]) for text in texts for size in range(1, len(text)))
-        if not is_begun:
+        if not is_begun or not select.select([process.stdout], [], [], _REST_TIME)[0]:
             sys.stdout.buffer.write(held)
             sys.stdout.buffer.flush()
             held = b""
