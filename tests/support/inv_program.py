@@ -370,7 +370,7 @@ def _leave() -> None:
     with contextlib.suppress(OSError):  # if the output is closed, Python tells it
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(_STATUS[0])
+        os._exit(_STATUS[0] & 0xFF)  # as the system takes a status
 
 
 def _import_all() -> None:
