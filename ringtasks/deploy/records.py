@@ -6,6 +6,7 @@ The host is not trusted: names that are not those of ringtasks' releases are lef
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from ringtasks.common.text import bounded
 from ringtasks.remote.answers import disk_space
 
 from .locking import LockState, parse_held
-from .release import is_release
+from .release import is_release, started
 
 __all__ = [
     "Event",
@@ -138,13 +139,20 @@ def parse_state(text: str) -> HostState:
         kind, _, rest = line.partition(" ")
         said.setdefault(kind, []).append(rest)
     contents = said.get("content", [])
+    history = tuple(filter(None, map(_event, said.get("history", []))))
     return HostState(
         link=said.get("current", [""])[-1] or None,
-        releases=tuple(sorted(name for name in said.get("release", []) if is_release(name))),
+        releases=_by_age(filter(is_release, said.get("release", [])), history),
         content=contents[-1] if contents else None,
-        history=tuple(filter(None, map(_event, said.get("history", [])))),
+        history=history,
         held=parse_held(text),
     )
+
+
+def _by_age(releases: Iterable[str], history: Sequence[Event]) -> tuple[str, ...]:
+    """Return the releases, the oldest first; the history orders those of the same second."""
+    first = {event.release: -number for number, event in enumerate(reversed(history))}
+    return tuple(sorted(releases, key=lambda name: (started(name), first.get(name, 1), name)))
 
 
 def parse_precheck(text: str) -> Precheck:
@@ -178,7 +186,7 @@ def superfluous(state: HostState, keep: int) -> tuple[str, ...]:
     others = [name for name in state.releases if name not in needed]
     surplus = max(0, len(state.releases) - keep)
     # Failed releases go first: no rollback goes to them.
-    others.sort(key=lambda name: (state.is_good(name), name))
+    others.sort(key=state.is_good)
     return tuple(others[:surplus])
 
 

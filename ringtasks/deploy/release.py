@@ -38,6 +38,11 @@ def new_id(revision: str, now: float, token: str) -> str:
     return f"{when}-{what}-{token[:4]}"
 
 
+def started(release: str) -> str:
+    """Return the second in which a release's deploy began, in UTC; these texts sort by time."""
+    return release.partition("-")[0]
+
+
 def is_release(name: str) -> bool:
     """Return True if ``name`` has the form of a release's name; hosts are not trusted."""
     return _ID.match(name) is not None

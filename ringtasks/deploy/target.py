@@ -365,7 +365,7 @@ class Target:
         return replace(
             self.state,
             link=f"releases/{release.id}",
-            releases=tuple(sorted({*self.state.releases, release.id})),
+            releases=tuple(dict.fromkeys((*self.state.releases, release.id))),
             history=(*self.state.history, good),
         )
 

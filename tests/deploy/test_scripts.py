@@ -459,6 +459,15 @@ def test_search_for_changed_files_that_fails_finds_no_unchanged_ones(
     assert done.stdout == "changed\n"
 
 
+def test_releases_of_the_same_second_are_ordered_by_the_history() -> None:
+    old, new = (f"20260102T030405Z-{revision}-0000" for revision in ("b", "a"))
+    events = "".join(f"history when\tgood\t{name}\t\t\t\t\n" for name in (old, new))
+
+    state = parse_state(f"release {new}\nrelease {old}\n{events}")
+
+    assert state.releases == (old, new)
+
+
 def test_lock_can_be_renewed_twice_at_the_same_time(run: Run, tmp_path: Path) -> None:
     holder = LockState("0123456789abcdef", "ann@laptop", "laptop", "abc")
     assert run(locking.acquire(holder, 60)).returncode == 0

@@ -120,8 +120,10 @@ class Fleet:
 
     def releases(self, host: str) -> list[Path]:
         """Those that are whole, the oldest first."""
-        folders = sorted((self.root(host) / "releases").iterdir())
-        return [folder for folder in folders if (folder / ".ringtasks-release").exists()]
+        folders = (self.root(host) / "releases").iterdir()
+        whole = [folder for folder in folders if (folder / ".ringtasks-release").exists()]
+        order = [release for _, release, *_ in self.history(host)]
+        return sorted(whole, key=lambda folder: order.index(folder.name))
 
     def history(self, host: str) -> list[Sequence[str]]:
         """Its events: kind, release and the rest."""
