@@ -75,6 +75,7 @@ train:
   checkpoint: ck
   checkpoint_interval: 0.3
   fetch: [out.txt, 'o*t.*']
+  fetch_timeout: 10
   preflight: false
 """
 

@@ -57,6 +57,8 @@ _LEAST_INTERVAL = 0.2
 _MAX_FAILURES = 4
 #: Seconds for an answer, beyond the time for which the host was asked to wait.
 _ANSWER_TIMEOUT = 30.0
+#: The same, if the caller has less patience.
+_LEAST_ANSWER_TIMEOUT = 5.0
 
 
 class Job:
@@ -257,9 +259,11 @@ class Job:
         while True:
             began = time.monotonic()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            seconds = FOLLOW_SECONDS if left is None else min(FOLLOW_SECONDS, left)
+            seconds = _seconds_to_follow(patience)
+            seconds = seconds if left is None else min(seconds, left)
             script = wait_script(self.id, seconds) + probe_script([self.id])
-            answer = yield from answer_to(Ask(script, timeout=seconds + _ANSWER_TIMEOUT))
+            limit = seconds + _answer_timeout(patience)
+            answer = yield from answer_to(Ask(script, timeout=limit))
             status = yield from self._status_in(answer)
             now = time.monotonic()
             is_known = status.state is not JobState.UNKNOWN or status.runs_on is not None
@@ -296,24 +300,29 @@ class Job:
         patience: float,
     ) -> Dialogue[str | None]:
         place = LogPlace(on_chunk)
-        heard = time.monotonic()
         failures = 0
+        seconds = _seconds_to_follow(patience)
+        limit = seconds + _answer_timeout(patience)
         while True:
             began = time.monotonic()
             script = follow_script(
-                self.id, offset=place.offset, tail=tail, since=since, follow=follow
+                self.id,
+                offset=place.offset,
+                tail=tail,
+                since=since,
+                follow=follow,
+                seconds=seconds,
             )
-            limit = FOLLOW_SECONDS + _ANSWER_TIMEOUT if follow else 0
             answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
             missed = place.restart()
             now = time.monotonic()
             if answer.error is not None:
                 is_awaited = follow or place.offset is not None  # else the host was never reached
-                if answer.is_other_program or now - heard >= (patience if is_awaited else 0):
+                if answer.is_other_program or now - place.heard >= (patience if is_awaited else 0):
                     return answer.error
                 yield Pause(_RETRY_DELAY)
                 continue
-            heard = now
+            place.heard = now
             if answer.returncode == NO_LOG:
                 return self._no_log(missed)
             is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
@@ -333,6 +342,15 @@ class Job:
             f"{self.host}: the log of job {self.id} cannot be read: {why}; try: "
             f"{as_typed(f'jobs --host {self.host}')}"
         )
+
+
+def _seconds_to_follow(patience: float) -> float:
+    """Return the time for which a host is asked to wait: short if silence soon counts as a loss."""
+    return min(FOLLOW_SECONDS, max(1.0, patience))
+
+
+def _answer_timeout(patience: float) -> float:
+    return min(_ANSWER_TIMEOUT, max(_LEAST_ANSWER_TIMEOUT, patience))
 
 
 def _elsewhere(status: JobStatus) -> str:

@@ -7,6 +7,7 @@ The received bytes are counted, and the next request begins after them.  A reque
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 from ringtasks.common.text import printable
@@ -38,10 +39,12 @@ def follow_script(
     tail: int | None = None,
     since: float | None = None,
     follow: bool = True,
+    seconds: float = FOLLOW_SECONDS,
 ) -> str:
     """Return a script that prints the log from ``offset``, from ``tail`` lines or from ``since``.
 
     :param follow: go on until the job has ended; False: end with the present end of the log.
+    :param seconds: the longest time for which it goes on.
     """
     return _FOLLOW.render(
         rt_folder=JOBS_FOLDER,
@@ -49,7 +52,7 @@ def follow_script(
         offset="" if offset is None else offset,
         tail="" if tail is None else tail,
         since="" if since is None else int(since),
-        seconds_cs=FOLLOW_SECONDS * 100 if follow else 0,
+        seconds_cs=round(seconds * 100) if follow else 0,
         goes_on=GOES_ON,
         no_log=NO_LOG,
     )
@@ -70,6 +73,8 @@ class LogPlace:
 
     def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
         self.offset: int | None = None
+        self.heard = time.monotonic()
+        """The time of the last output, by the monotonic clock."""
         self._on_chunk = on_chunk
         self._early: bytes | None = b""
         self._told = b""
@@ -90,6 +95,7 @@ class LogPlace:
 
     def take(self, stream: int, chunk: bytes) -> None:
         """Pass on output of the host."""
+        self.heard = time.monotonic()
         if stream != STDOUT:
             self._told = (self._told + chunk)[-_MAX_TOLD_BYTES:]
             return

@@ -124,7 +124,8 @@ def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _AttemptEn
     try:
         why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
         # If the log broke off, the host cannot be asked, or the job's folder is gone.
-        status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
+        limit = min(_STATE_TIMEOUT, patience)
+        status = job.wait(limit, patience=patience) if why is None else job.status()
     # Such as an ssh configuration that is not valid any more: the caller waits for the event.
     except Exception as error:  # noqa: BLE001  # any error ends this thread
         status = JobStatus(job.id, job.host, JobState.UNKNOWN, reason=str(error))

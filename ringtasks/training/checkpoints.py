@@ -25,7 +25,7 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer.patterns import literal
 
-from .files import MIRROR, FileCopyError, checked
+from .files import MIRROR, FileCopyError, TimeLimit, checked
 
 __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 
@@ -127,17 +127,18 @@ class CheckpointPuller:
         self._repair()
         self._thread.start()
 
-    def stop(self, *, last: bool) -> None:
-        """Stop; ``last``: after one more pull, since the host is reachable."""
+    def stop(self, last: TimeLimit | None) -> None:
+        """Stop; with ``last`` after one more pull within that time, since the host is reachable."""
         self._ended.set()
-        if last:
-            self._thread.join()
-            self.pull()
+        if last is None:
+            return
+        self._thread.join(last.left)
+        self.pull(last)
 
-    def pull(self) -> bool:
+    def pull(self, limit: TimeLimit | None = None) -> bool:
         """Pull the checkpoint now; return whether the local copy equals the host's folder."""
         try:
-            return self._pull()
+            return self._pull(limit)
         except (FileCopyError, OSError, RingtasksError) as error:
             self._tell(f"the checkpoint was not pulled: {error}")
             return False
@@ -146,15 +147,16 @@ class CheckpointPuller:
         while not self._ended.wait(self._interval):
             self.pull()
 
-    def _pull(self) -> bool:
+    def _pull(self, limit: TimeLimit | None) -> bool:
         for _ in range(_PULL_ATTEMPTS):
+            options = limit.options(MIRROR) if limit else MIRROR
             before = self._inspected()
             if before is None:
                 return False
             if before.files == self._kept:
                 return True
             incomplete = tuple(f"/{literal(name)}/" for name in before.incomplete)
-            options = replace(MIRROR, exclude=incomplete)
+            options = replace(options, exclude=incomplete)
             checked(transfer.sync(self._remote, self._spare, [self._client], options, pull=True))
             if self._inspected() == before:
                 self._swap()

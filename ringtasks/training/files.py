@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import shutil
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ringtasks import transfer
@@ -23,6 +25,7 @@ from .settings import SyncUp
 __all__ = [
     "FileCopyError",
     "SentFiles",
+    "TimeLimit",
     "checked",
     "folder_of",
     "folder_options",
@@ -38,6 +41,31 @@ MIRROR = Options(delete=True, checksum=True)
 
 class FileCopyError(Exception):
     """A file could not be copied; the text names the file and the reason."""
+
+
+class TimeLimit:
+    """The time that a run's last transfers have together; it begins when this is made.
+
+    :param seconds: the setting ``fetch_timeout``.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, at least 0."""
+        return max(0.0, self._ends_at - time.monotonic())
+
+    def options(self, options: Options) -> Options:
+        """Return the options with the time that is left as their limit.
+
+        :raises FileCopyError: none is left.
+        """
+        if not self.left:
+            raise FileCopyError(f"the fetch_timeout of {self._seconds:g} s has passed")
+        return replace(options, timeout=math.ceil(self.left * 10) / 10)
 
 
 @dataclass

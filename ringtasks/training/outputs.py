@@ -23,7 +23,7 @@ from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options
 from ringtasks.transfer.patterns import literal
 
-from .files import FileCopyError, checked
+from .files import FileCopyError, TimeLimit, checked
 from .records import is_own_name
 
 __all__ = ["Fetched", "fetch_written", "note_files"]
@@ -64,7 +64,12 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
 
 
 def fetch_written(
-    client: SSHClient, cwd: str, items: Sequence[str], key: str, folder: Path
+    client: SSHClient,
+    cwd: str,
+    items: Sequence[str],
+    key: str,
+    folder: Path,
+    limit: TimeLimit,
 ) -> Iterator[Fetched]:
     """Fetch the items' files that were written since `note_files` into ``folder``."""
     result = client.ask(Ask(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST)))
@@ -75,11 +80,16 @@ def fetch_written(
             yield Fetched(item, False, f"{item} was not fetched: {why}")
         return
     for item, found in zip(items, _parsed(result.stdout, len(items)), strict=True):
-        yield _fetch(client, cwd, item, found, folder)
+        yield _fetch(client, cwd, item, found, folder, limit)
 
 
 def _fetch(
-    client: SSHClient, cwd: str, item: str, matches: Sequence[_Match], folder: Path
+    client: SSHClient,
+    cwd: str,
+    item: str,
+    matches: Sequence[_Match],
+    folder: Path,
+    limit: TimeLimit,
 ) -> Fetched:
     wanted = [match for match in matches if match.new or not match.old]
     left = sum(len(match.old) for match in matches)
@@ -92,7 +102,7 @@ def _fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for match in wanted:
-            options = Options(exclude=tuple(_excluded(match)))
+            options = limit.options(Options(exclude=tuple(_excluded(match))))
             place = posixpath.join(cwd, match.name)
             checked(transfer.get(place, folder, [client], options))
     except (FileCopyError, OSError, RingtasksError) as error:

@@ -139,6 +139,10 @@ class TrainSettings:
     """Files and folders below ``cwd`` that ``setup`` depends on, besides those that it names."""
     fetch: tuple[str, ...] = setting(_paths_below, ())
     """Files and folders below ``cwd`` to copy to the local folder of the run once it has ended."""
+    fetch_timeout: float = setting(_SECONDS, 3600.0, flag=None)
+    """Seconds for all transfers once the run has ended: the last pull of the checkpoint, ``fetch``
+    and ``metrics``.
+    """
     metrics: tuple[str, ...] = setting(_paths_below, (), flag=None)
     """Files and folders below ``cwd`` with the metrics of the run, to draw instead of its log."""
     runs: str = setting(text, "runs", flag=None)

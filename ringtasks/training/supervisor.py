@@ -27,7 +27,7 @@ from ringtasks.jobs import Job, JobState, JobStatus
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import FileCopyError, make_folder, mirror, run_folder, send
+from .files import FileCopyError, TimeLimit, make_folder, mirror, run_folder, send
 from .outputs import fetch_written, note_files
 from .placement import Placement
 from .records import JobPlace, RunAttempt, RunRecord
@@ -87,6 +87,7 @@ class Supervisor:
         self._placement = Placement(settings, hosts, tell)
         self.jobs: list[Job] = []
         """The jobs of the current attempt."""
+        self._last_transfers = TimeLimit(settings.fetch_timeout)
         self.is_starting = False
         """True once a job of the first attempt may have been started."""
 
@@ -316,8 +317,10 @@ class Supervisor:
                     tell=self._tell,
                 )
         finally:
+            self._last_transfers = TimeLimit(settings.fetch_timeout)
             if puller:
-                puller.stop(last=self._is_whole(found.get(first.id)))
+                is_whole = self._is_whole(found.get(first.id))
+                puller.stop(self._last_transfers if is_whole else None)
         return [found[job.id] for job in self.jobs]
 
     def _is_whole(self, status: JobStatus | None) -> bool:
@@ -369,7 +372,8 @@ class Supervisor:
     def _fetch(self, job: Job, items: Sequence[str], folder: Path) -> None:
         cwd = self._folder(job.client)
         key = self._key(self._record.attempts[-1].attempt)
-        for fetched in fetch_written(job.client, cwd, items, key, folder):
+        limit = self._last_transfers
+        for fetched in fetch_written(job.client, cwd, items, key, folder, limit):
             self._tell(fetched.text)
 
     def _hint(self, task: str, argument: str) -> str:

@@ -112,7 +112,7 @@ class HostCopy:
         found: list[PathProbe] = []
 
         def ask() -> SSHResult:
-            found.append(path_probe(self.client, target, sources))
+            found.append(path_probe(self.client, target, sources, timeout=self.remaining))
             return found[-1].result
 
         self.retry_on_lost_link(ask)
@@ -126,8 +126,13 @@ class HostCopy:
         return self.retry_on_lost_link(lambda: self.ask_once(script, timeout))
 
     def ask_once(self, script: str, timeout: float, *, stdin: BinaryIO | None = None) -> SSHResult:
-        """Run a script until it ends or the transfer is interrupted."""
-        return ask(self.client, script, timeout, stop=self.stop, stdin=stdin)
+        """Run a script until it ends or the transfer is interrupted.
+
+        :raises HostTransferError: no time is left.
+        """
+        left = self.remaining
+        limit = timeout if left is None else min(timeout, left)
+        return ask(self.client, script, limit, stop=self.stop, stdin=stdin)
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""
@@ -218,8 +223,8 @@ class HostCopy:
             delay = self._retries.delay(result)
             if result.success:
                 return result
-            if result.timed_out and self.options.timeout is not None:
-                raise self._passed()
+            if result.timed_out:
+                self.remaining  # noqa: B018  # as above; else a script had a shorter limit
             if self.stop.is_cancelled:
                 raise HostTransferError("interrupted", INTERRUPTED)
             if delay is None:

@@ -56,18 +56,23 @@ class PathProbe(NamedTuple):
 
 
 def path_probe(
-    client: SSHClient, target: str | None = None, sources: str | None = None
+    client: SSHClient,
+    target: str | None = None,
+    sources: str | None = None,
+    timeout: float | None = None,
 ) -> PathProbe:
     """Ask the host for its tools, and for the kind of ``target`` or the matches of ``sources``.
 
     Both are as `remote.paths.on_host` returns them.
+
+    :param timeout: None: the host's own ``command_timeout``.
     """
     script = _PROBE.render(
         place=Word(quoted_path(target)) if target is not None else "",
         above=Word(quoted_path(above(target))) if target is not None else "",
         sources=[Word(quoted_pattern(sources))] if sources is not None else [],
     )
-    result = ask(client, script)
+    result = ask(client, script, timeout)
     return _parsed(result)
 
 

@@ -411,6 +411,37 @@ def test_requests_for_a_log_that_cannot_be_read_come_at_growing_intervals() -> N
     assert second >= 0.8
 
 
+class Dripping:
+    """A client whose first answer is cut off by its time limit; ``limits`` of all requests."""
+
+    config = SSHConfig("box", name="box")
+
+    def __init__(self) -> None:
+        self.limits: list[float] = []
+
+    def ask(self, ask: Ask) -> SSHResult:
+        self.limits.append(ask.timeout or float("inf"))
+        is_late = len(self.limits) == 1
+        if is_late:
+            time.sleep(0.3)
+        assert ask.on_output is not None
+        ask.on_output(STDOUT, b"ringtasks-offset:0\na" if is_late else b"ringtasks-offset:1\nb")
+        error = "box: ended after its time limit" if is_late else None
+        status = 124 if is_late else 0
+        return SSHResult(not is_late, status, "", "", 1.0, ask.command, "box", error=error)
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_host_that_sends_its_log_slowly_is_not_given_up(follow: bool) -> None:
+    client = Dripping()
+    got: list[bytes] = []
+
+    why = Job(cast("SSHClient", client), "1234").follow(got.append, follow=follow, patience=0.2)
+
+    assert (why, b"".join(got)) == (None, b"ab")
+    assert max(client.limits) < 10  # a host that stays silent is given up as soon
+
+
 def test_slow_reader_slows_the_log_transfer(host: JobHost) -> None:
     job = host.start("head -c 60000000 /dev/zero")
     job.wait(20)

@@ -12,7 +12,7 @@ import pytest
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
-from ringtasks.training.files import FileCopyError, make_folder
+from ringtasks.training.files import FileCopyError, TimeLimit, make_folder
 from ringtasks.training.outputs import note_files
 from ringtasks.training.probe import probe_host
 from tests.support.fixtures import MakeSshd
@@ -122,9 +122,23 @@ def test_checkpoints_are_pulled_at_each_interval_and_once_more_on_stop(
         time.sleep(0.02)
     assert (keep / "model").read_text() == "one"
     write(there, "two")
-    pulling.stop(last=True)
+    pulling.stop(TimeLimit(20))
 
     assert (keep / "model").read_text() == "two"
+
+
+def test_last_pull_of_a_checkpoint_has_a_time_limit(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    pulling = CheckpointPuller(client, str(there), tmp_path / "kept", 60, told.append)
+    write(there, "one")
+    pulling.start()
+
+    pulling.stop(TimeLimit(1e-6))
+
+    assert told == ["the checkpoint was not pulled: the fetch_timeout of 1e-06 s has passed"]
+    assert not (tmp_path / "kept").exists()
 
 
 def write(folder: Path, text: str) -> None:
@@ -243,7 +257,7 @@ def test_pulls_go_on_after_a_process_that_ended_while_it_replaced_the_copy(
     pulling = puller(client, there, keep, told)
     pulling.start()
     kept = (keep / "model").read_text()
-    pulling.stop(last=True)
+    pulling.stop(TimeLimit(20))
 
     assert (kept, (keep / "model").read_text(), told) == ("before", "after", [])
     assert not old.exists()

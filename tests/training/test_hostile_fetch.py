@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from ringtasks.training.files import TimeLimit
 from ringtasks.training.outputs import fetch_written, note_files
 from ringtasks.training.records import is_own_name
 from tests.support.fixtures import MakeSshd
@@ -45,15 +46,35 @@ def test_host_cannot_name_files_that_were_not_asked_for(
     told = []
     for name in ("./run.json", "./tasks.py", "./sub/out.txt", "./../run/tasks.py", "./*", "./o*"):
         shell.answer(Answers(replaced={"file ./out.txt": f"file {name}"}))
-        told += [f.text for f in fetch_written(client, str(cwd), ["out.txt"], "key", folder)]
+        told += fetched_texts(client, cwd, "out.txt", folder)
     shell.answer(Answers())
-    told += [f.text for f in fetch_written(client, str(cwd), ["o*.txt"], "key", folder)]
+    told += fetched_texts(client, cwd, "o*.txt", folder)
 
     assert all("refused" in text for text in told[:-1]), told
     assert told[-1] == f"o*.txt fetched into {folder}"
     assert (folder / "run.json").read_text() == MINE
     assert (folder / "tasks.py").read_text() == MINE
     assert sorted(path.name for path in folder.iterdir()) == ["out.txt", "run.json", "tasks.py"]
+
+
+def fetched_texts(
+    client: SSHClient, cwd: Path, item: str, folder: Path, seconds: float = 20
+) -> list[str]:
+    found = fetch_written(client, str(cwd), [item], "key", folder, TimeLimit(seconds))
+    return [fetched.text for fetched in found]
+
+
+def test_items_are_not_fetched_after_the_time_limit(
+    config: SSHConfig, client: SSHClient, tmp_path: Path
+) -> None:
+    cwd = Path(str(config.work_dir))
+    note_files(client, str(cwd), ["out.txt"], "key")
+    (cwd / "out.txt").write_text("good")
+
+    told = fetched_texts(client, cwd, "out.txt", tmp_path, seconds=1e-6)
+
+    assert told == ["out.txt was not fetched: the fetch_timeout of 1e-06 s has passed"]
+    assert not (tmp_path / "out.txt").exists()
 
 
 def test_fetched_files_never_replace_the_record_of_the_run(
@@ -65,7 +86,7 @@ def test_fetched_files_never_replace_the_record_of_the_run(
     note_files(client, str(cwd), ["*.json"], "key")
     (cwd / "run.json").write_text("evil() again")
 
-    (fetched,) = fetch_written(client, str(cwd), ["*.json"], "key", folder)
+    (fetched,) = fetch_written(client, str(cwd), ["*.json"], "key", folder, TimeLimit(20))
 
     assert not fetched.is_here
     assert (folder / "run.json").read_text() == MINE

@@ -1039,6 +1039,27 @@ def test_timeout_ends_a_transfer(
     assert not (far / "x").exists()
 
 
+@pytest.mark.parametrize("tool", ["df", "ls"])
+def test_timeout_ends_a_transfer_from_a_host_whose_tools_hang(
+    make_sshd: MakeSshd, client_key: Path, near: Path, tmp_path: Path, tool: str
+) -> None:
+    (tmp_path / tool).write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / tool).chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    (near / "new").write_text("content")
+    began = time.monotonic()
+
+    with SSHClient(config) as client:
+        if tool == "df":
+            result = only(put(near / "new", "x", [client], Options(timeout=0.5)))
+        else:
+            result = only(get("nothing", tmp_path / "x", [client], Options(timeout=0.5)))
+
+    assert (result.returncode, str(result.error)) == (124, "box: the time limit of 0.5 s passed")
+    assert time.monotonic() - began < 15
+
+
 def test_path_behind_a_folder_without_permission_is_not_reported_as_missing(
     config: SSHConfig, far: Path, near: Path, tmp_path: Path
 ) -> None:
