@@ -15,6 +15,7 @@ import sys
 import time
 
 from ringtasks.common import rehearsal
+from ringtasks.common.regular_file import read_regular
 from ringtasks.health.backoff import route_state
 from ringtasks.health.json_format import DamagedError, decode
 from ringtasks.health.quick_update import claim, count
@@ -82,8 +83,8 @@ def _likely(known: route_plan.Plan) -> list[tuple[str, str, int]]:
 
 def _health_of_routes(known: route_plan.Plan) -> dict[str, Any]:
     try:
-        with open(known.health_file, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
-            entry = decode(file.read())["hosts"].get(known.host, {})
+        document = decode(read_regular(known.health_file))
+        entry = document["hosts"].get(known.host, {})
     except FileNotFoundError:
         return {}
     routes: dict[str, Any] = entry.get("transports", {})

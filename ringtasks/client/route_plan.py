@@ -13,6 +13,8 @@ import os
 import time
 import zlib
 
+from ringtasks.common.regular_file import open_regular
+
 TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,7 +50,7 @@ class Plan:
 def load(inventory: str, name: str) -> Plan | None:
     """Return the plan for a host of an inventory; None: there is none that is valid."""
     try:
-        with open(_path(inventory, name), "rb") as file:  # noqa: PTH123  # pathlib is slow to load
+        with os.fdopen(open_regular(_path(inventory, name)), "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != os.geteuid() or status.st_mode & 0o077:
                 return None

@@ -166,7 +166,9 @@ class PartFile(NewFile):
         name = f"{self._beginning}{self._version}-{os.urandom(8).hex()}.part"
         flags = _NEW_FLAGS & ~os.O_WRONLY | os.O_RDWR
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Without locks in the file system, no other run uses a part that it has not made.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return name, descriptor
 
     def _opened(self, name: str) -> int | None:

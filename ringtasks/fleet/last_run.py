@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.regular_file import read_regular
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig, Inventory
@@ -108,7 +109,7 @@ class LastRun:
 
     def _read(self) -> dict[str, Any]:
         try:
-            document = json.loads(self.path.read_bytes())
+            document = json.loads(read_regular(self.path))
         except FileNotFoundError:
             raise UsageError(
                 f"--rerun-failed: no '{self.kind}' on several hosts is remembered yet"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import setting_checks, settings
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.regular_file import read_regular
 from ringtasks.errors import InventoryError
 
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
@@ -43,7 +44,7 @@ def load(file: Path, text: bytes) -> Content | None:
         status = path.lstat()
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             return None
-        head, _, rest = path.read_bytes().partition(b"\n")
+        head, _, rest = read_regular(path).partition(b"\n")
         known = json.loads(head)
         if known["key"] != _key(file, text) or known["checksum"] != zlib.crc32(rest):
             return None

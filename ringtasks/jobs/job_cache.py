@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import RenewedLock
+from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .states import JobState, JobStatus
@@ -97,7 +98,7 @@ def _fields(job: JobStatus, names: Sequence[str]) -> dict[str, object]:
 def _read(file: Path) -> dict[str, Any] | None:
     """Return the content of a host's file; None: there is none that can be used."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(read_regular(file))
         is_usable = content["version"] == _VERSION and isinstance(content["jobs"], list)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

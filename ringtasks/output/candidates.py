@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.common.light_typing import NamedTuple
+from ringtasks.common.regular_file import read_regular
 from ringtasks.errors import RingtasksError
 
 __all__ = ["FILES_STATUS", "candidates", "inventory_of", "main", "project_folder"]
@@ -178,7 +179,7 @@ def _read(inventory: str | None, beside: Path | None) -> list[str]:
 
 def _cached() -> list[dict[str, Any]]:
     try:
-        found = json.loads(_cache_file().read_bytes())
+        found = json.loads(read_regular(_cache_file()))
         return [entry for entry in found if entry["files"] and isinstance(entry["names"], list)]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
@@ -211,7 +212,7 @@ def _jobs() -> list[str]:
     found: dict[str, dict[str, None]] = {"jobs": {}, "ended": {}}
     for file in sorted((state_folder() / "jobs").glob("*.json")):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            content = json.loads(file.read_bytes())
+            content = json.loads(read_regular(file))
             for kind, names in found.items():
                 for job in content.get(kind, ()):
                     known = (job.get("group"), job.get("name"), job["id"])

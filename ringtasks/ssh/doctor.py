@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.regular_file import read_regular
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.files import Located
@@ -162,14 +163,14 @@ def _state_file(subject: str, path: Path, read: Callable[[Path], str]) -> Findin
 def _read_health(path: Path) -> str:
     from ringtasks.health.json_format import decode
 
-    hosts = decode(path.read_bytes())["hosts"]
+    hosts = decode(read_regular(path))["hosts"]
     return f"{path}: {counted(len(hosts), 'host')}"
 
 
 def _read_known_hosts(path: Path) -> str:
     from .known_hosts import Entries
 
-    content = path.read_bytes()
+    content = read_regular(path)
     for damage in Entries(content).damaged:
         raise ValueError(f"line {damage.number} cannot be read: fix or remove that line")
     return f"{path}: {counted(len(content.splitlines()), 'line')}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
+from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .settings_files import Version
@@ -36,8 +37,7 @@ class KeptAnswer(NamedTuple):
 def load(question: tuple[object, ...]) -> KeptAnswer | None:
     """Return the kept answer to a question; None if there is none."""
     try:
-        with open(_path(question), encoding="utf-8") as file:  # noqa: PTH123  # for each host
-            found = json.load(file)
+        found = json.loads(read_regular(_path(question)))
         if found["question"] != list(question):
             return None
         values = {keyword: tuple(values) for keyword, values in found["values"].items()}

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
+from ringtasks.common.regular_file import open_regular
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, addresses
@@ -166,7 +167,11 @@ class KnownHosts:
                 ) from error
             with contextlib.closing(os.fdopen(descriptor, "rb", buffering=0)):
                 # Held for one read and one write of a line, so it needs no time limit.
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                except OSError as error:
+                    why = f"cannot be locked: {error.strerror}"
+                    raise StateFileError(str(self.path), why) from error
                 if _is_at(descriptor, self.path):
                     yield descriptor
                     return
@@ -256,7 +261,7 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
         with _reading.lock:
             known, version = _read.get((path, only_marked)), _FileVersion.of(path)
             if known is None or known.version != version:
-                with open(path, "rb") as file:  # noqa: PTH123  # no Path is made for each host
+                with os.fdopen(open_regular(path), "rb") as file:
                     version = _FileVersion.of(file.fileno())
                     known = _KnownFile(version, Entries(file.read(), only_marked=only_marked))
                 _read[path, only_marked] = known

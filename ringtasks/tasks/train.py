@@ -168,7 +168,12 @@ def _run(
             display.say(f"revision {record.revision}")
         if not (settings.sync_up or settings.setup or settings.cwd):
             display.say("no sync_up: no files are sent, and the run begins in an empty folder")
-    with record.followed():
+    with record.followed() as is_alone:
+        if not is_alone:
+            display.say(
+                f"{record.folder}: its file system has no locks: no other {as_typed('train')} may "
+                "follow this run; the setting 'runs' names another folder"
+            )
         if record.is_ended:
             return RunOutcome(record.status, f"has ended: {record.state}")
         return _supervised(settings, hosts, record)

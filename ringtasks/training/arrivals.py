@@ -7,10 +7,13 @@ time if the output until there is older: it came at once, after an interruption.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ringtasks.common.regular_file import open_regular
 
 __all__ = ["ArrivalTimes", "pieces"]
 
@@ -50,7 +53,7 @@ class ArrivalTimes:
 
 def pieces(log: Path) -> Iterator[tuple[bytes, float | None]]:
     """Yield the pieces of a log's copy, each with the time at which it came; None: not known."""
-    with log.open("rb") as content:
+    with os.fdopen(open_regular(log), "rb") as content:
         at = 0
         for size, when in (*_noted(_file(log)), (sys.maxsize, None)):
             while piece := content.read(min(_PIECE_BYTES, max(0, size - at))):
@@ -60,7 +63,7 @@ def pieces(log: Path) -> Iterator[tuple[bytes, float | None]]:
 
 def _noted(file: Path) -> Iterator[tuple[int, float | None]]:
     try:
-        with file.open("rb") as noted:
+        with os.fdopen(open_regular(file), "rb") as noted:
             lines = noted.read(_MAX_BYTES).split(b"\n")[:-1]  # the last one may be incomplete
     except OSError:
         return

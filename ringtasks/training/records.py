@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.regular_file import read_regular
 from ringtasks.errors import StateFileError, UsageError
 
 from .arrivals import ArrivalTimes
@@ -109,16 +110,18 @@ class RunRecord:
             raise StateFileError(str(file), error.strerror or str(error)) from error
 
     @contextlib.contextmanager
-    def followed(self) -> Iterator[None]:
+    def followed(self) -> Iterator[bool]:
         """Follow the run as the only process of this machine, from its state by now.
 
-        Two would both let another host take over, and write to one log.
+        Two would both let another host take over, and write to one log.  Yields False if the file
+        system has no locks: then another process may follow it.
 
         :raises UsageError: another process follows it.
         """
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            if not _locked(descriptor):
+            is_locked = _is_locked(descriptor)
+            if is_locked is False:
                 raise UsageError(
                     f"{self.id}: another '{as_typed('train')}' on this machine follows it: wait "
                     "for that one or end it (Ctrl-C leaves the run going); "
@@ -129,7 +132,7 @@ class RunRecord:
                 self.state, self.attempts = now.state, now.attempts
                 self.ended_at, self.exit_status = now.ended_at, now.exit_status
             with held(descriptor):
-                yield
+                yield bool(is_locked)
         finally:
             os.close(descriptor)
 
@@ -149,7 +152,7 @@ class RunRecord:
     def environment(self) -> dict[str, str]:
         """Return the mapping that `keep_environment` has written; empty: none, or unreadable."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            kept = json.loads((self.folder / _ENVIRONMENT_FILE).read_text())
+            kept = json.loads(read_regular(self.folder / _ENVIRONMENT_FILE))
             if isinstance(kept, dict):
                 return {str(name): str(value) for name, value in kept.items()}
         return {}
@@ -310,14 +313,17 @@ def new_run(
     raise UsageError(f"train: runs: {root}: too many runs called {stem}")
 
 
-def _locked(descriptor: int) -> bool:
-    """Lock a folder until the descriptor is closed; False if another process has locked it."""
+def _is_locked(descriptor: int) -> bool | None:
+    """Lock a folder until the descriptor is closed; False if another process has locked it.
+
+    None: its file system has no locks.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks
+        return None
     return True
 
 
@@ -361,7 +367,7 @@ def _read(file: Path) -> RunRecord:
     :raises ValueError: it is none, or of another version.
     """
     try:
-        fields = json.loads(file.read_text())
+        fields = json.loads(read_regular(file))
         is_known = fields.pop("version") == _VERSION
         attempts = [
             RunAttempt(each["attempt"], [JobPlace(**job) for job in each["jobs"]], each["state"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
 
+from ringtasks.errors import UsageError
 from ringtasks.training.arrivals import pieces
 from ringtasks.training.records import LAST, find_run, new_run
 
@@ -45,3 +48,29 @@ def test_log_is_read_in_small_pieces_each_with_its_time(tmp_path: Path) -> None:
     assert found[0] == (b"a" * 10, 1700000000.5)
     assert {when for _, when in found[1:]} == {None}
     assert max(len(piece) for piece, _ in found) <= 1 << 20
+
+
+def test_second_process_cannot_follow_a_run(tmp_path: Path) -> None:
+    run = new_run(tmp_path, "train", "python3 train.py")
+
+    with run.followed() as is_alone:
+        second = pytest.raises(UsageError, match="follows it")
+        with second, run.followed():
+            pass
+
+    assert is_alone
+
+
+def test_run_on_a_file_system_without_locks_is_not_claimed_to_have_one_follower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    run = new_run(tmp_path, "train", "python3 train.py")
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+
+    with run.followed() as is_alone:
+        pass
+
+    assert not is_alone

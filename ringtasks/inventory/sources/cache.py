@@ -19,6 +19,7 @@ from pathlib import Path
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
 from ringtasks.common.light_typing import NamedTuple
+from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .checking import as_json, from_json
@@ -68,7 +69,7 @@ def read(file: Path) -> Cached:
 @functools.lru_cache(maxsize=32)  # each look-up of a jump host reads the inventory
 def _read_version(file: Path, *_version: int) -> Cached:
     try:
-        stored = json.loads(file.read_bytes())
+        stored = json.loads(read_regular(file))
         if stored["version"] != _VERSION:
             return Cached()
         fetched_at, tried_at, elapsed = (
