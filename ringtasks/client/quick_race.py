@@ -28,6 +28,8 @@ REASONS = {0: "overtaken", errno.ECONNREFUSED: "refused"}
 #: Seconds to wait for the banner of the last route. After that, the code for the other cases is
 #: loaded; the banner may come meanwhile.
 _SOON = 0.150
+#: The longest banner.  RFC 4253, section 4.2
+_BANNER_BYTES = 255
 
 
 class QuickRace:
@@ -149,7 +151,8 @@ class _LookUp:
 def _shows_banner(descriptor: int) -> bool:
     connection = _socket.socket(fileno=descriptor)
     try:
-        return connection.recv(4, _socket.MSG_PEEK) == b"SSH-"
+        seen = connection.recv(_BANNER_BYTES, _socket.MSG_PEEK)
+        return seen[:4] == b"SSH-" and b"\n" in seen
     except OSError:
         return False
     finally:

@@ -81,5 +81,5 @@ while :; do
   [ "$status" != 0 ] || leave 0
   now
   [ "$now" -lt "$end" ] || leave "$goes_on"
-  sleep 0.2
+  pause 0.2 || leave "$goes_on"
 done

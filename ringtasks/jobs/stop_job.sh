@@ -73,7 +73,7 @@ end_processes "$grace_cs"
 now
 end=$((now + 500))
 while read_alive monitor && [ "$now" -lt "$end" ]; do
-  sleep 0.1
+  pause 0.1
   now
 done
 # A monitor that was killed leaves the process that watches the log.

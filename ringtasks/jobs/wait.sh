@@ -12,6 +12,6 @@
 now
 end=$((now + seconds_cs))
 while [ "$now" -lt "$end" ] && ! rt_has_ended "$HOME/$rt_folder/$rt_id"; do
-  sleep 0.2
+  pause 0.2 || break
   now
 done

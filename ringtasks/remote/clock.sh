@@ -6,3 +6,8 @@ now() {
     now=$(($(date +%s) * 100))
   fi
 }
+
+# Sleeps for $1 seconds, or for 1 where sleep(1) takes whole seconds only. Fails if it cannot run.
+pause() {
+  sleep "$1" 2>/dev/null || sleep 1
+}

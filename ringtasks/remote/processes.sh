@@ -128,13 +128,13 @@ end_processes() {
   end=$((now + $1))
   look
   while [ "$is_blind" ] && [ "$now" -lt "$end" ]; do
-    sleep 0.1
+    pause 0.1
     look
     now
   done
   signal TERM
   while [ -n "$left$is_blind" ] && [ "$now" -lt "$end" ]; do
-    sleep 0.1
+    pause 0.1
     look
     now
   done
@@ -150,7 +150,7 @@ end_processes() {
       now
     done
     signal KILL
-    sleep 0.05
+    pause 0.05
     look
     now
   done

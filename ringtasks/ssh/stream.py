@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -23,6 +24,11 @@ _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only (tcp(7))
 _READ_BYTES = 32 * 1024
 #: The RFC sets no bound on the lines before the banner; a server that sends more is not SSH.
 _MOST_BEFORE_BANNER_BYTES = 64 * 1024
+#: The line with which a server begins; it has at most 255 bytes.  RFC 4253, section 4.2
+_BANNER = re.compile(rb"^SSH-.*\n", re.MULTILINE)
+_PEEKED_BYTES = 255
+#: Seconds for the rest of a banner that has begun to come, and between two looks for it.
+_PEEK_TIME, _PEEK_INTERVAL = 1.0, 0.01
 
 
 class NotSSHError(ConnectionError):
@@ -86,7 +92,7 @@ class Stream:
         return received
 
     def await_banner(self, deadline: float) -> None:
-        """Return when a line that starts with ``SSH-`` has arrived; `recv` returns it again.
+        """Return when a whole line that starts with ``SSH-`` has arrived; `recv` returns it again.
 
         :raises TimeoutError: no banner by the (monotonic) deadline.
         :raises NotSSHError: the peer sent other text and closed, or sent too much of it.
@@ -94,13 +100,18 @@ class Stream:
         :raises OSError: the connection broke.
         """
         received = b""
-        while not (received.startswith(b"SSH-") or b"\nSSH-" in received):
+        peek_until = min(deadline, time.monotonic() + _PEEK_TIME)
+        while not _BANNER.search(received):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError("no SSH banner")
             self.settimeout(remaining)
-            if not received and self._is_at_banner():
+            seen = b"" if received else self._seen()
+            if _BANNER.match(seen):
                 break  # nearly always; the banner stays in the socket, also for another process
+            if seen.startswith(b"SSH-") and time.monotonic() < peek_until:
+                time.sleep(_PEEK_INTERVAL)  # only its beginning has come
+                continue
             part = self.recv(4096)
             received += part
             if not part and not received:
@@ -110,9 +121,10 @@ class Stream:
         self.settimeout(None)
         self._early, self._taken = received + self._early[self._taken :], 0
 
-    def _is_at_banner(self) -> bool:
+    def _seen(self) -> bytes:
+        """Return the first bytes, which stay in the socket; empty if it cannot be peeked into."""
         can_peek = self._is_tcp and not self._early
-        return can_peek and self._sock.recv(4, socket.MSG_PEEK) == b"SSH-"
+        return self._sock.recv(_PEEKED_BYTES, socket.MSG_PEEK) if can_peek else b""
 
     def share(self) -> socket.socket | None:
         """Return the bare TCP connection for another process; `close` then leaves it open.

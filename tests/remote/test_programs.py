@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,36 @@ def test_every_program_of_the_package_can_be_read(shell: str, tmp_path: Path) ->
     ]  # fmt: skip
 
     assert (len(programs) > 20, refused) == (True, [])
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("sleep", "printed"),
+    [
+        ("case $1 in *.*) return 1; esac; echo slept >&2", b"slept\n"),
+        ("return 1", b"failed\n"),
+    ],
+    ids=["whole seconds only", "no process"],
+)
+def test_pause_does_not_spin(shell: str, tmp_path: Path, sleep: str, printed: bytes) -> None:
+    clock = Program(remote.__file__, "clock.sh").text
+
+    found = run_in(
+        shell, f"sleep() {{ {sleep}; }}\n{clock}\npause 0.2 || echo failed >&2", tmp_path
+    )
+
+    assert found.stderr == printed
+
+
+def test_every_program_waits_where_sleep_takes_whole_seconds_only() -> None:
+    lines = [
+        f"{file.name}: {line.strip()}"
+        for file in PACKAGE.rglob("*.sh")
+        for line in file.read_text().splitlines()
+        if re.search(r"\bsleep 0?\.", line) and not re.search(r"\|\| sleep 1|^ *if ", line)
+    ]
+
+    assert not lines
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -58,9 +58,12 @@ def test_notice_of_a_host_that_no_longer_answers_over_its_open_connection(
 
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["master", "in-process"])
-def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool) -> None:
+@pytest.mark.parametrize(
+    "banner", [b"SSH-2.0-OpenSSH_9.9\r\n", b"SSH-2.0-Open"], ids=["whole", "half"]
+)
+def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool, banner: bytes) -> None:
     told: list[str] = []
-    with Answering(b"SSH-2.0-OpenSSH_9.9\r\n", patience=30) as server:
+    with Answering(banner, patience=30) as server:
 
         def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
             told.append(notice(seconds, late))
@@ -70,7 +73,8 @@ def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool) -> No
         with SSHClient(config) as client, watched(0.1, tell):
             assert not client.run("true")
 
-    place = f"direct ({server.address}:{server.port}) after its SSH banner"
+    place = f"direct ({server.address}:{server.port})"
+    place += " after its SSH banner" * banner.endswith(b"\n")
     assert told[0].startswith(f"{config.id}: no answer for 0.1 s over {place}; waiting ")
 
 
