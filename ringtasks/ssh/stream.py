@@ -96,7 +96,7 @@ class Stream:
 
         :raises TimeoutError: no banner by the (monotonic) deadline.
         :raises NotSSHError: the peer sent other text and closed, or sent too much of it.
-        :raises EOFError: the peer closed without a byte.
+        :raises EOFError: the peer closed without a byte, or within its banner.
         :raises OSError: the connection broke.
         """
         received = b""
@@ -114,8 +114,8 @@ class Stream:
                 continue
             part = self.recv(4096)
             received += part
-            if not part and not received:
-                raise EOFError("closed before the SSH banner")
+            if not part and (not received or received.startswith(b"SSH-")):
+                raise EOFError("closed before the end of the SSH banner")
             if not part or len(received) > _MOST_BEFORE_BANNER_BYTES:
                 raise NotSSHError(received.splitlines()[0][:80].decode("utf-8", "replace"))
         self.settimeout(None)

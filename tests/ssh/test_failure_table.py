@@ -175,7 +175,7 @@ def waiting_log_in(**behaviour: object) -> Callable[[Lab, bool], RouteError]:
 
 
 def broken_connection(lab: Lab, is_master: bool) -> RouteError:
-    with Answering(b"SSH-2.0-unfinished") as server:
+    with Answering(b"SSH-2.0-unfinished\r\n") as server:
         return failure_of(lab.config(server, is_master))
 
 
