@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.deploys import Fleet, until
+from tests.support.deploys import Fleet
 from tests.support.faulty import Wire
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_two_signals_in_a_row_during_activation_revert_every_host(fleet: Fleet) 
     assert fleet.inv("deploy").returncode == 0
     fleet.commit("v2", bad_on="web2")  # whose check goes on for 20 s
     deploying = fleet.start("deploy")
-    until(lambda: fleet.current("web2") != fleet.releases("web2")[0])
+    eventually(lambda: fleet.current("web2") != fleet.releases("web2")[0])
 
     deploying.send_signal(signal.SIGINT)
     deploying.send_signal(signal.SIGTERM)  # two equal ones may arrive as one
@@ -88,7 +89,7 @@ def test_ctrl_c_during_a_build_ends_it_on_the_hosts(fleet: Fleet) -> None:
     fleet.commit("v1")
     deploying = fleet.start("deploy")
     noted = [fleet.root(host) / "shared" / "building" for host in fleet.hosts]
-    until(lambda: all(note.exists() and note.read_text() for note in noted))
+    eventually(lambda: all(note.exists() and note.read_text() for note in noted))
 
     deploying.send_signal(signal.SIGINT)
     _, told = deploying.communicate(timeout=30)
@@ -112,7 +113,7 @@ def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
     fleet.configure(build=["touch ../../shared/building; sleep 600"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    until((fleet.root("web4") / "shared" / "building").exists)
+    eventually((fleet.root("web4") / "shared" / "building").exists)
 
     deploying.send_signal(signal.SIGTERM)
     deploying.communicate(timeout=30)
@@ -171,7 +172,7 @@ def test_host_whose_lock_was_removed_is_not_touched_and_the_others_are_reverted(
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    until(lambda: (fleet.root("web4") / "lock").is_symlink())
+    eventually(lambda: (fleet.root("web4") / "lock").is_symlink())
 
     unlocked = fleet.inv("deploy.unlock", "--host", "web2", "--reason", "the laptop is gone")
     for host in fleet.hosts:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deploys import Fleet, until
+from tests.support.deploys import Fleet
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import ROOT
 from tests.support.inv_program import InvProgram
+from tests.support.waiting import eventually
 
 
 def test_deploy_activates_a_revision_on_all_hosts_and_the_next_replaces_it(fleet: Fleet) -> None:
@@ -101,7 +102,7 @@ def test_one_of_two_concurrent_deploys_succeeds_and_the_other_names_its_holder(
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
     fleet.commit("v1")
     first = fleet.start("deploy", GITHUB_ACTIONS="true", GITHUB_ACTOR="ann")
-    until((fleet.root("web4") / "lock").is_symlink)
+    eventually((fleet.root("web4") / "lock").is_symlink)
 
     second = fleet.start("deploy")
     assert second.stderr is not None

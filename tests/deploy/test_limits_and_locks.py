@@ -13,8 +13,9 @@ import pytest
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.deploy.lease import Lease
 from ringtasks.deploy.locking import LockState
-from tests.support.deploys import Fleet, until
+from tests.support.deploys import Fleet
 from tests.support.fixtures import fleet_of_one
+from tests.support.waiting import eventually
 
 fleet_size = fleet_of_one
 
@@ -82,7 +83,7 @@ def test_current_release_is_read_from_a_host_whose_lock_was_lost(fleet: Fleet) -
     wait.touch()
     fleet.commit("v1")
     first = fleet.start("deploy")
-    until(lambda: any((fleet.root("web1") / "releases").glob("*/one")))
+    eventually(lambda: any((fleet.root("web1") / "releases").glob("*/one")))
 
     fleet.inv("deploy.unlock", "--reason", "test")
     _fake_release(fleet)
@@ -99,7 +100,7 @@ def test_hanging_or_failing_lock_renewal_does_not_delay_other_renewals() -> None
     with Lease(interval=0.01) as lease:
         for host in (hanging, failing, good):
             lease.add(host.renew, lost.append)
-        until(lambda: good.renewals >= 5 and bool(lost), timeout=10)
+        eventually(lambda: good.renewals >= 5 and bool(lost), timeout=10)
 
     assert lost == ["the lock cannot be renewed: no thread can be started"]
     assert hanging.renewals == 1
@@ -160,7 +161,7 @@ def test_build_continues_only_while_its_lock_is_held(fleet: Fleet, keeps: bool) 
     fleet.commit("v1")
     pid = fleet.root("web1") / "shared" / "build"
     deploying = fleet.start("deploy")
-    until(lambda: pid.exists() and bool(pid.read_text()))
+    eventually(lambda: pid.exists() and bool(pid.read_text()))
     process = Path("/proc") / pid.read_text().strip()
 
     if not keeps:  # as if it had been killed and a minute had passed
@@ -168,7 +169,7 @@ def test_build_continues_only_while_its_lock_is_held(fleet: Fleet, keeps: bool) 
         token = (fleet.root("web1") / "lock").readlink().name
         (fleet.root("web1") / ".locks" / token).write_text(_note(token, -1))
         began = time.monotonic()
-        until(lambda: not process.exists(), timeout=10)
+        eventually(lambda: not process.exists(), timeout=10)
         assert time.monotonic() - began < 10
     else:
         time.sleep(1)

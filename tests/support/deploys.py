@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import yaml
 from tests.support.inv_program import Forked, InvProgram
 from tests.support.service import SERVE, Service
 
-__all__ = ["Fleet", "until"]
+__all__ = ["Fleet"]
 
 _GIT = {
     f"GIT_{who}_{what}": "tests"
@@ -163,11 +162,3 @@ if served != f"{here}/{here}":
 if os.path.exists("bad_on") and os.environ["RINGTASKS_HOST"] in read("bad_on").split():
     sys.exit(f"{here} is bad")
 """
-
-
-def until(is_so: Callable[[], bool], timeout: float = 60) -> None:
-    """Wait for something that comes about elsewhere."""
-    deadline = time.monotonic() + timeout
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)

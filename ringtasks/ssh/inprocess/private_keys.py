@@ -76,7 +76,7 @@ def parsed_key(text: bytes, passphrase: str | None = None) -> paramiko.PKey:
             return kind.from_private_key(io.StringIO(lines), passphrase)
         except paramiko.PasswordRequiredException:
             raise
-        except (paramiko.SSHException, ValueError) as error:
+        except (paramiko.SSHException, ValueError, IndexError) as error:  # it is cut off
             last = error
     raise paramiko.SSHException(str(last))
 
