@@ -25,6 +25,9 @@ __all__ = ["certified", "is_for", "why_unusable"]
 
 _SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: the start of a signature by RSA and SHA-1
 
+#: A point of a curve in its compressed form is not implemented in cryptography.
+_UNSUPPORTED = (UnsupportedAlgorithm, NotImplementedError)
+
 
 def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> Certified:
     """Return a certificate's authority, with the reason against it for this host, if there is one.
@@ -37,7 +40,7 @@ def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> 
     try:
         certificate = _read(blob)
         authority = HostKey.parse(_text(certificate.signature_key()))
-    except UnsupportedAlgorithm as error:
+    except _UNSUPPORTED as error:
         raise ValueError(str(error)) from error
     return Certified(authority, _refusal_reason(certificate, blob, key, names, now))
 
@@ -49,7 +52,7 @@ def is_for(blob: bytes, key: bytes) -> bool:
     """
     try:
         encoded = _text(_read(blob).public_key())
-    except UnsupportedAlgorithm as error:
+    except _UNSUPPORTED as error:
         raise ValueError(str(error)) from error
     return base64.b64decode(encoded.split()[1]) == key
 
@@ -62,7 +65,7 @@ def why_unusable(line: bytes, now: float) -> str:
     """
     try:
         found = load_ssh_public_identity(line.strip())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, *_UNSUPPORTED):
         return "cannot be read"
     if not isinstance(found, SSHCertificate) or found.type is not SSHCertificateType.USER:
         return "is not a user's"

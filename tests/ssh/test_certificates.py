@@ -22,7 +22,8 @@ class Signed:
     """A key, its certificate as it is sent, and the authority that has made it."""
 
     def __init__(self, folder: Path, authority_type: str = "ed25519") -> None:
-        authority = make_key(folder / "authority", "-t", authority_type, "-N", "")
+        bits = ["-b", "2048"] if authority_type == "rsa" else []
+        authority = make_key(folder / "authority", "-t", authority_type, *bits, "-N", "")
         own = make_key(folder / "own")
         signing = ["ssh-keygen", "-q", "-s", authority, "-I", "id", "-h", "-n", "box", f"{own}.pub"]
         subprocess.run(signing, check=True)
@@ -58,6 +59,14 @@ def test_modified_certificate_is_never_valid(signed: Signed, data: st.DataObject
     except ValueError:
         return
     assert changed == signed.blob or found.refusal_reason or found.authority != signed.authority
+
+
+def test_certificate_with_a_compressed_point_cannot_be_read(tmp_path: Path) -> None:
+    blob = Signed(tmp_path, "ecdsa").blob
+    start = (65).to_bytes(4, "big")  # of an uncompressed point on P-256: SEC 1, section 2.3.3
+
+    with pytest.raises(ValueError, match="point"):
+        certified(blob.replace(start + b"\4", start + b"\2"), HostKey("", ""), NAMES, 0)
 
 
 @settings(max_examples=60, deadline=None)
