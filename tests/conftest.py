@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -39,19 +40,58 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["MPLCONFIGDIR"] = str(config.cache.mkdir("matplotlib"))
 
 
+# A shim of pyenv's, say, takes longer to find Python than most of the programs run.
+os.environ["PATH"] = f"{sys.base_prefix}/bin:{os.environ['PATH']}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests, which all stay, without the collector of what does not."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all but some cases of each marked matrix to the long run, the same ones each time."""
-    matrices: dict[str, list[pytest.Item]] = {}
+    """Leave the rarer cases of each test to the long run.
+
+    Of a marked matrix that is all but some cases, the same ones each time. Of any other test with
+    several parameters it is what is not needed for each of their values to occur once.
+    """
+    tests: dict[str, list[pytest.Function]] = {}
     for item in items:
-        if item.get_closest_marker("matrix"):
-            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    for name, cases in matrices.items():
-        marker = cases[0].get_closest_marker("matrix")
-        assert marker is not None
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, cases in tests.items():
         random.Random(name).shuffle(cases)
-        for case in cases[marker.args[0] :]:
+        marker = cases[0].get_closest_marker("matrix")
+        for case in cases[marker.args[0] :] if marker else _with_known_values(cases):
             case.add_marker(pytest.mark.long)
+
+
+def _with_known_values(cases: list[pytest.Function]) -> list[pytest.Function]:
+    """The cases of a test that have no value which the others have not."""
+    values = {case: _values(case) for case in cases}
+    missing, left = set().union(*values.values()), list(cases)
+    while missing:
+        chosen = max(left, key=lambda case: len(missing & values[case]))
+        missing -= values[chosen]
+        left.remove(chosen)
+    return left
+
+
+def _values(case: pytest.Function) -> set[tuple[object, ...]]:
+    """What each decorator or fixture chose; what one decorator chooses together stays together."""
+    left, found = dict(case.callspec.params), set()
+    for marker in case.iter_markers("parametrize"):
+        names = marker.args[0]
+        names = names.replace(",", " ").split() if isinstance(names, str) else names
+        found.add(tuple((name, id(left.pop(name))) for name in names))
+    return {*found, *((name, id(value)) for name, value in left.items())}
 
 
 @pytest.hookimpl(wrapper=True)
