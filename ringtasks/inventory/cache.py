@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -34,7 +34,7 @@ __all__ = ["load", "store"]
 _MOST_FILES = 16
 _SECRETS = tuple(name for name, found in SETTINGS.items() if found.metadata["is_secret"])
 _CHECKS = (str(settings.__file__), str(setting_checks.__file__))
-_PLAIN = (str, int, float, bool, type(None))
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def load(file: Path, text: bytes) -> Content | None:
@@ -146,14 +146,14 @@ def _kept(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_plain(value: object) -> bool:
     """Return True if JSON keeps the value as it is."""
     if isinstance(value, dict):
-        return all(type(key) is str for key in value) and _are_plain(value.values())
+        return {str}.issuperset(map(type, value)) and _are_plain(value.values())
     if isinstance(value, list):
         return _are_plain(value)
     return type(value) in _PLAIN
 
 
-def _are_plain(values: Iterable[object]) -> bool:
-    return all(type(value) in _PLAIN or _is_plain(value) for value in values)
+def _are_plain(values: Collection[object]) -> bool:
+    return _PLAIN.issuperset(map(type, values)) or all(map(_is_plain, values))
 
 
 def _key(file: Path, text: bytes) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ringtasks.common.setting_checks import UnexpectedValueError
@@ -20,12 +21,20 @@ def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> An
     :param origin: the mapping of the hosts file in which it stands.
     :raises InventoryError: it is not of the expected kind.
     """
-    place: Any = {"file": file, "line": origin.lines.get(key), "host": host, "field_name": key}
+    written = origin.texts.get(key, ())
+    # A list or a mapping has no hash.
+    check = _checked if isinstance(value, (str, int, float)) else _checked.__wrapped__
     try:
-        return check_value(SETTINGS[key], key, value, origin.texts.get(key, ()))
+        return check(key, value, written)
     except UnexpectedValueError as error:
-        hint = _quotes_hint(key, value, origin.texts.get(key, ()))
-        raise InventoryError(error.problem + hint, **place) from error
+        problem = error.problem + _quotes_hint(key, value, written)
+        line = origin.lines.get(key)
+        raise InventoryError(problem, file=file, line=line, host=host, field_name=key) from error
+
+
+@functools.lru_cache(1024)  # the hosts of a file share most values; 1 and true differ as written
+def _checked(key: str, value: Any, written: tuple[str, ...]) -> Any:
+    return check_value(SETTINGS[key], key, value, written)
 
 
 def setting_lines(given: Any) -> dict[str, int]:

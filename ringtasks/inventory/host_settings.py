@@ -209,8 +209,11 @@ class SSHConfig(FieldValue):
             given["jump_host"] = cls._jump(host_config, given["jump_host"])
         elif "proxy_jump" in given:
             cls._check_jump_address(host_config, given["proxy_jump"])
-        given.setdefault("host", "")
-        made = cls(**given)
+        made = cls.__new__(cls)
+        # `__init__` would look at each field, for each of maybe thousands of hosts.
+        made.__dict__.update(_DEFAULTS)
+        for own_name, value in given.items():
+            setattr(made, own_name, value)
         if made.inventory_files:
             made.inventory_place = tuple((name, getattr(made, name)) for name in _PLACE)
         return made
@@ -347,6 +350,7 @@ def _expanded_address(value: str, *, is_name: bool) -> str:
 
 
 _FIELDS = {f.name: f for f in fields(SSHConfig)}
+_DEFAULTS = {"host": "", **{f.name: f.default for f in fields(SSHConfig) if f.name != "host"}}
 #: The fields that determine the connection to a host, and its user.
 _REACHING = tuple(name for name, f in _FIELDS.items() if f.metadata.get("is_reaching"))
 _SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadata["is_secret"])

@@ -123,7 +123,8 @@ def _usable_host(
     for key, value in {**defaults, **given}.items():
         origin = given if key in given else defaults
         if key not in SETTINGS:
-            fact = str(origin.key_texts.get(key, key))  # YAML reads "on" as true
+            # YAML reads "on" as true
+            fact = key if isinstance(key, str) else str(origin.key_texts.get(key, key))
             facts[fact] = value
             texts[fact] = origin.texts.get(key, ())
         elif value is not None:

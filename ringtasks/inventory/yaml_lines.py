@@ -58,6 +58,7 @@ class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
     def __init__(self, stream: object) -> None:
         # The tags of nodes, as Loader.resolve returns them; most texts of a hosts file repeat.
         self.resolve = functools.lru_cache(_RESOLVED)(super().resolve)
+        self.scalars: dict[tuple[str, str], Any] = {}  # values by tag and text; they repeat, too
         super().__init__(stream)
 
 
@@ -200,7 +201,12 @@ def _value(loader: Any, node: Any) -> Any:
     """Return the value of a node; of text, which most nodes are, without the way through YAML's."""
     if _is_text(node):
         return node.value
-    return loader.construct_object(node, deep=True)
+    if not isinstance(node, yaml.ScalarNode):
+        return loader.construct_object(node, deep=True)
+    written = (node.tag, node.value)
+    if written not in loader.scalars:
+        loader.scalars[written] = loader.construct_object(node, deep=True)
+    return loader.scalars[written]
 
 
 _LineLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)

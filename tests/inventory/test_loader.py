@@ -260,6 +260,15 @@ def test_port_must_be_plain_digits(load: Load, port: str) -> None:
         SSHConfig.from_host_config(host)
 
 
+def test_values_that_are_equal_in_python_are_checked_as_written(load: Load) -> None:
+    written = {"1": True, "true": False, "01": False, "1.0": True, "'1'": False}
+    hosts = (f"h{n}: {{ssh_host: h, connect_timeout: {text}}}\n" for n, text in enumerate(written))
+
+    inventory = load("".join(hosts))
+
+    assert [host.fault is None for host in inventory.hosts.values()] == [*written.values()]
+
+
 def test_misspelled_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None:
     inventory = load("a:\n  ssh_host: h\n  ssh_prt: 2222\n  price: 2\n  spot_price_gb: 3")
 
