@@ -75,7 +75,7 @@ SURVEY = f"""\
 {RESOURCES}
 python /usr/bin/python3
 missing torch: no
-reserved GPU-a
+reserved GPU-a j
 """
 RSYNC = """\
 ringtasks-file >f+++++++++ 1,234 a b

@@ -68,5 +68,4 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     """
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
     jobs = tuple(parse_probe(probed, host_id).values())
-    held = {gpu: job.id for job in jobs if job.state.is_live for gpu in job.gpus}
-    return Overview(host_id, jobs, **vars(parse_resources(lines_by_name(machine), held)))
+    return Overview(host_id, jobs, **vars(parse_resources(lines_by_name(machine))))

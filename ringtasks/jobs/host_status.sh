@@ -5,9 +5,11 @@
 #   rt_limit             tenths of a second for a tool that reads GPUs
 #   rt_folder, rt_wanted as for probe.sh
 
+# include: reservations.sh
 # include: resources.sh
 
 rt_resources "$rt_limit" "$HOME"
+rt_reservations
 echo ringtasks-jobs:
 
 # include: probe.sh

@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from ringtasks.remote.answers import or_none, whole
+
 __all__ = ["Machine", "Origin"]
 
 
@@ -33,24 +35,37 @@ class Machine(NamedTuple):
     hostname: str = ""
     name: str = ""
     """Its name in the inventory, when the job was started or when the host was asked."""
+    began: int | None = None
+    """Start of the job's first process, or of the first process of the namespace of process ids,
+    in clock ticks after the boot."""
 
     @classmethod
-    def parse(cls, boot: str, text: str, name: str = "") -> Machine:
+    def parse(cls, boot: str, text: str, name: str = "", began: str = "") -> Machine:
         """Parse ``NAMESPACE MACHINE HOSTNAME``, with "-" for what is not known."""
         known = ["" if word == "-" else word for word in text.split()[:3]]
         process_ids, machine_id, hostname, *_ = [*known, "", "", ""]
-        return cls(boot, process_ids, machine_id, hostname, name)
+        return cls(boot, process_ids, machine_id, hostname, name, or_none(whole, began))
 
     def origin(self, here: Machine) -> Origin:
         """Return the relation of this machine, of a job, to ``here``."""
-        if self.boot == here.boot and not _differ(self.process_ids, here.process_ids):
-            return Origin.HERE
+        if self.boot == here.boot:
+            if not _differ(self.process_ids, here.process_ids):
+                return Origin.HERE
+            if self._is_beside(here):
+                return Origin.ELSEWHERE
         pairs = (
             (self.machine_id, here.machine_id),
             (self.hostname, here.hostname),
             (self.name, here.name),
         )
         return Origin.ELSEWHERE if any(_differ(*pair) for pair in pairs) else Origin.EARLIER
+
+    def _is_beside(self, here: Machine) -> bool:
+        """Return True if the job began, in another namespace, while that of ``here`` existed.
+
+        So its namespace is not that of an earlier run of this container.
+        """
+        return self.began is not None and here.began is not None and here.began <= self.began
 
     def label(self, here: Machine) -> str:
         """Return a name for this machine that is not a name of ``here``."""

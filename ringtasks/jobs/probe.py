@@ -56,9 +56,8 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
     :raises AnswerError: the answer lacks the host's clock, which the script always prints.
     """
     facts, starts, files = _sorted_lines(printed)
-    machine = Machine.parse(
-        facts.get("ringtasks-boot", ""), facts.get("ringtasks-machine", ""), host_id
-    )
+    boot, ids, began = (facts.get(f"ringtasks-{n}", "") for n in ("boot", "machine", "began"))
+    machine = Machine.parse(boot, ids, host_id, began)
     host = HostSnapshot(machine, unix_time(facts.get("ringtasks-now", ""), "clock"), starts)
     found = []
     for job_id, own in sorted(files.items(), key=lambda item: _ticks(item[1])):

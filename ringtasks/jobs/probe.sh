@@ -20,6 +20,8 @@ rt_boot
 echo "ringtasks-boot:$rt_boot"
 rt_machine
 echo "ringtasks-machine:$rt_machine"
+rt_began
+echo "ringtasks-began:$rt_began"
 echo "ringtasks-now:$(date +%s)"
 # If a folder cannot be entered, nothing is known of the next one in it.
 cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {

@@ -49,10 +49,13 @@ rt_free() {
 }
 
 # Prints "INDEX UUID REASON" for each GPU; the reason is empty if no process is on it. Memory in use
-# without a visible process may be that of another container.
+# without a visible process may be that of another container. Gpu.in_use (gpus.py) has the same words.
 rt_in_use() {
   echo "$rt_read" | awk -v percent="$rt_percent" -v least="$rt_mib" '
-    $1 == "app" { sub(/,$/, "", $2); on[$2] = 1 }
+    $1 == "app" {
+      sub(/,$/, "", $2); sub(/,$/, "", $3)
+      on[$2] = on[$2] (on[$2] == "" ? "process " : ", ") $3
+    }
     $1 == "gpu" {
       n = split($0, cell, /, */)
       index_of[++count] = substr(cell[1], 5); uuid[count] = cell[2]
@@ -64,7 +67,7 @@ rt_in_use() {
       for (i = 1; i <= count; i++) {
         why = ""
         if (i in hidden) why = hidden[i] " MiB in use by no visible process"
-        if (uuid[i] in on) why = "a process that no job has started"
+        if (uuid[i] in on) why = on[uuid[i]]
         print index_of[i], uuid[i], why
       }
     }'

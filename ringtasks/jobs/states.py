@@ -242,9 +242,10 @@ class _Folder:
     def _own_machine(self) -> Machine:
         """Return the job's machine; its monitor's file is ``PID BOOT START - MACHINE…``."""
         identity = self.process or self._monitor
-        words = self._files.get("monitor", "").split()[4:7]
+        words = self._files.get("monitor", "").split()
+        boot, began = identity.boot if identity else "", "".join(words[2:3])
         name = _text(self.about, "host") or ""
-        return Machine.parse(identity.boot if identity else "", " ".join(words), name)
+        return Machine.parse(boot, " ".join(words[4:7]), name, began)
 
 
 def status_of(job_id: str, files: Mapping[str, str], host: HostSnapshot) -> JobStatus:

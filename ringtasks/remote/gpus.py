@@ -93,12 +93,12 @@ def parse_tool(tools: str, said: str) -> GpuTool:
     return GpuTool(printable(name), printable(status), "; ".join(lines[:_MAX_LINES]))
 
 
-def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None) -> tuple[Gpu, ...]:
+def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[str, str] | None = None) -> tuple[Gpu, ...]:
     """Return the GPUs in the order of their indices; other lines are ignored.
 
     :param gpus: rows ``INDEX, UUID, NAME, TOTAL, USED, UTILIZATION``; sizes in MiB.
     :param apps: rows ``UUID, PID, USED`` of the processes; ``unknown``: they could not be read.
-    :param jobs: the ids of the jobs by the indices of their reserved GPUs.
+    :param jobs: the ids of the jobs by the uuids of their reserved GPUs.
     """
     are_pids_known = "unknown" not in apps.split("\n")
     pids: dict[str, list[int]] = {}
@@ -118,7 +118,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None)
                 memory_used_mib=used,
                 utilization=utilization,
                 pids=tuple(pids.get(uuid, ())),
-                job=(jobs or {}).get(index),
+                job=(jobs or {}).get(uuid),
                 are_pids_known=are_pids_known,
             )
             found.append(gpu)

@@ -17,6 +17,20 @@ rt_differ() {
   [ "${1:--}" != - ] && [ "${2:--}" != - ] && [ "$1" != "$2" ]
 }
 
+# Sets rt_began to the start of the first process of this namespace of process ids, in clock ticks
+# after the boot; "-" if it is not known.
+rt_began() {
+  rt_start 1
+  case $rt_start in "" | *[!0-9]*) rt_began=- ;; *) rt_began=$rt_start ;; esac
+}
+
+# Succeeds if a process that began at $1 began in another namespace than this one, which began at $2,
+# while this one existed: so its own is no earlier run of this container.
+rt_is_beside() {
+  case $1-$2 in *[!0-9-]* | -* | *- | *-*-*) return 1 ;; esac
+  [ "$2" -le "$1" ]
+}
+
 # Succeeds if the job of the folder $1 belongs to another machine, whose processes are not seen here.
 # jobs/machine.py has the same rule. $2 is "host": and the name of this host as JSON, as the file
 # about has it for the host on which the job was started; "": any.
@@ -26,12 +40,16 @@ rt_is_elsewhere() {
   read -r rt_rest 2>/dev/null <"$1/monitor" || return 1
   rt_boot
   rt_machine
+  rt_began
   # shellcheck disable=SC2086  # PID BOOT START - NAMESPACE MACHINE HOSTNAME, and ours
   set -- $rt_rest
   # shellcheck disable=SC2086
-  set -- "$2" "$rt_boot" "${5:--}" "${6:--}" "${7:--}" $rt_machine
-  [ "$1" = "$2" ] && ! rt_differ "$3" "$6" && return 1
-  rt_differ "$4" "$7" || rt_differ "$5" "$8" || {
+  set -- "$2" "$rt_boot" "${3:--}" "${5:--}" "${6:--}" "${7:--}" $rt_machine
+  if [ "$1" = "$2" ]; then
+    rt_differ "$4" "$7" || return 1
+    ! rt_is_beside "$3" "$rt_began" || return 0
+  fi
+  rt_differ "$5" "$8" || rt_differ "$6" "$9" || {
     [ "$rt_name" ] && grep -qs '"host": "' "$rt_about" && ! grep -qsF "$rt_name" "$rt_about"
   }
 }

@@ -7,8 +7,8 @@ A program ``NAME.sh`` opens with a comment that lists its parameters::
 `Program.render` puts one assignment per parameter before the program's lines, so that a value is
 quoted once and the file stays plain sh that ShellCheck reads and that runs in any shell.  A last
 parameter ``names...`` is a list: the program finds it in its positional parameters (``"$@"``).  A
-line ``# include: identity.sh`` is replaced by that file, found beside the program or in this
-folder.  Comments and blank lines are not sent.
+line ``# include: identity.sh`` is replaced by that file, found beside the file with the line or in
+this folder; a file is included once.  Comments and blank lines are not sent.
 
 Invariant: the text after the assignments is constant; no value of a caller is ever part of it.
 """
@@ -66,13 +66,22 @@ class Program:
             source = (self._folder / self._name).read_text()
             found = re.search(_PARAMETERS, source)
             self._parameters = tuple(found.group(1).split()) if found else ()
-            self._text = _without_comments(re.sub(_INCLUDE, self._included, source))
+            self._text = _without_comments(_included(source, self._folder, set()))
         return self._text
 
-    def _included(self, found: re.Match[str]) -> str:
-        beside = self._folder / found.group(1)
-        source = (beside if beside.exists() else _HERE / found.group(1)).read_text()
-        return re.sub(_INCLUDE, self._included, source)
+
+def _included(source: str, folder: Path, known: set[Path]) -> str:
+    """Return the text with the files that it includes, except those in ``known``."""
+
+    def content(found: re.Match[str]) -> str:
+        beside = folder / found.group(1)
+        file = (beside if beside.exists() else _HERE / found.group(1)).resolve()
+        if file in known:
+            return ""
+        known.add(file)
+        return _included(file.read_text(), file.parent, known)
+
+    return re.sub(_INCLUDE, content, source)
 
 
 def _assigned(parameter: str, value: str | int | float | Sequence[str]) -> str:

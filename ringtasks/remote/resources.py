@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ringtasks.common.text import printable
+
 from .answers import decimal, disk_space, or_none, unix_time, whole
 from .gpus import Gpu, parse_gpus, parse_tool
 
@@ -44,13 +46,8 @@ def lines_by_name(text: str) -> dict[str, list[str]]:
     return found
 
 
-def parse_resources(
-    lines: Mapping[str, Sequence[str]], jobs: Mapping[int, str] | None = None
-) -> Resources:
-    """Return the resources of the script's output; malformed lines are left out.
-
-    :param jobs: the ids of the jobs by the indices of their reserved GPUs.
-    """
+def parse_resources(lines: Mapping[str, Sequence[str]]) -> Resources:
+    """Return the resources of the script's output; malformed lines are left out."""
 
     def last(name: str) -> str:
         return lines[name][-1] if lines.get(name) else ""
@@ -60,6 +57,8 @@ def parse_resources(
     )
     memory_total, memory_available = _memory(memory)
     disk_total, disk_available = disk_space(last("disk"))
+    reserved = (line.split() for line in lines.get("reserved", ()))
+    jobs = {pair[0]: printable(pair[1]) for pair in reserved if len(pair) == 2}
     load = [*last("load").lstrip("{ ").split(), ""]
     return Resources(
         gpus=parse_gpus(gpus, f"{apps}\n{unread}", jobs),

@@ -14,7 +14,7 @@ from ringtasks.errors import UsageError
 
 from .arrivals import pieces
 from .logs import History, LogReader, Resolved, resolved
-from .logs.axes import without_repeats, x_values
+from .logs.axes import printed_once, without_repeats, x_values
 from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
 from .logs.words import NO_METRIC, UNITS, metric_order
@@ -188,7 +188,13 @@ class Curves:
 
     def _rows(self, name: str, wanted: str | None = None) -> tuple[str, list[tuple[float, Point]]]:
         points = self._final().points[name]
-        axis, xs = x_values(points, wanted, self._history.started)
+        started = self._history.started
+        axis, xs = x_values(points, wanted, started)
+        if axis == "reading":
+            once = printed_once(points)
+            own_axis, own_xs = x_values(once, wanted, started)
+            if own_axis != "reading":
+                points, axis, xs = once, own_axis, own_xs
         kept = range(len(points)) if axis == "reading" else without_repeats(points, xs)
         return axis, [(xs[n], points[n]) for n in kept]
 

@@ -93,14 +93,11 @@ def parse(text: str) -> HostProbe:
     """Return the probe of the script's output; malformed lines are left out."""
     lines = lines_by_name(text)
     found = parse_resources(lines)
-    reserved = set(lines.get("reserved", ()))
     status = parse_tool("\n".join(lines.get("tool", ["tool failed"])), "").status
     driver = "ok" if found.gpus or status == "0" else status
     cpus = max(1, found.cpus or 1)
     return HostProbe(
-        gpus=tuple(
-            replace(gpu, job="of this user") if gpu.uuid in reserved else gpu for gpu in found.gpus
-        ),
+        gpus=found.gpus,
         driver=driver if driver in ("ok", "none", "hangs") else "failed",
         driver_said=found.gpu_message,
         free_bytes=found.disk_available,

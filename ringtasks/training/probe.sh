@@ -7,9 +7,7 @@
 #   polls    tenths of a second for a tool that reads GPUs
 #   imports  the Python program that imports the module that its argument names
 
-# include: identity.sh
-# include: machine.sh
-# include: ../jobs/holders.sh
+# include: ../jobs/reservations.sh
 # include: resources.sh
 
 # The folder need not exist yet: its nearest parent is on the same disk.
@@ -24,7 +22,5 @@ if [ "$python" ]; then
       echo "missing $module: $(echo "$said" | tail -n 1)"
   done
 fi
-for rt_link in "$HOME"/.ringtasks/gpus/GPU-*; do
-  rt_holder=$(readlink "$rt_link") && rt_holds "$rt_holder" too && echo "reserved ${rt_link##*/}"
-done
+rt_reservations
 exit 0

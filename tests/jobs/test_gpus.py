@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +18,8 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Job, JobState
 from ringtasks.jobs.request import JobRequest
-from tests.support.fixtures import gpu_server, in_process, job_host
+from ringtasks.training.probe import probe_host
+from tests.support.fixtures import MakeSshd, gpu_server, in_process, job_host
 from tests.support.jobs import JobHost, is_alive, marked
 from tests.support.nvidia import Gpus
 from tests.support.waiting import eventually
@@ -52,6 +54,7 @@ def test_job_gets_free_gpus_and_releases_them(host: JobHost, gpus: Gpus) -> None
 
 def test_gpu_shortage_is_reported_with_the_holding_jobs(host: JobHost, gpus: Gpus) -> None:
     gpus.occupy(0, pid=4711)
+    gpus.occupy(0, pid=4712)
     first = host.start("sleep 60", gpus=6)
 
     with pytest.raises(JobNotStartedError) as raised:
@@ -59,7 +62,7 @@ def test_gpu_shortage_is_reported_with_the_holding_jobs(host: JobHost, gpus: Gpu
 
     said = str(raised.value)
     assert "2 free GPUs are asked for, and there are 1 of 8" in said
-    assert "GPU 0: a process that no job has started" in said
+    assert "GPU 0: process 4711, 4712;" in said
     assert f"GPU 1: job {first.id}" in said
     assert "--queue" in said
     assert raised.value.status == 1
@@ -131,8 +134,6 @@ def test_gpus_stay_reserved_for_a_live_job_after_its_monitor_was_killed(
 
 
 def test_running_job_with_a_deleted_directory_keeps_its_gpus(host: JobHost) -> None:
-    import shutil
-
     job = host.start("sleep 60", gpus=8)
     command_line = Path(f"/proc/{host.pid(job)}/cmdline")
     eventually(lambda: command_line.read_bytes().startswith(b"sleep"))  # read from the folder
@@ -143,6 +144,37 @@ def test_running_job_with_a_deleted_directory_keeps_its_gpus(host: JobHost) -> N
     job.stop(1)
 
     assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
+
+
+@pytest.fixture
+def container(host: JobHost, gpus: Gpus, make_sshd: MakeSshd, tmp_path: Path) -> SSHConfig:
+    """A container with process ids of its own; ``host`` has its home, hostname and GPUs."""
+    program = tmp_path / "container"
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    program.write_text(
+        f'#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc {sshd} "$@"\n'
+    )
+    program.chmod(0o755)
+    path = f"{gpus.bin}:{os.environ['PATH']}"
+    server = make_sshd(program=program, environ={"HOME": str(host.home), "PATH": path})
+    key = host.client.config.key_path
+    return SSHConfig(server.address, server.port, server.user, key, name="container")
+
+
+def test_gpus_of_a_job_of_another_container_stay_reserved(
+    host: JobHost, container: SSHConfig
+) -> None:
+    job = host.start("sleep 60", gpus=8)
+
+    with SSHClient(container) as client:
+        (seen,) = jobs.overview([client])
+        with pytest.raises(JobNotStartedError) as refused:
+            jobs.start(client, "true", gpus=1, any_memory=True)
+        found = probe_host(client)
+
+    assert f"GPU 0: job {job.id} of another container" in str(refused.value)
+    assert [gpu.job for gpu in (*seen.gpus, *found.gpus)] == [job.id] * 16
+    assert len(reserved(host)) == 8
 
 
 def test_gpus_are_free_after_a_reboot(host: JobHost) -> None:

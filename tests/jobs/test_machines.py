@@ -28,7 +28,8 @@ from tests.support.waiting import eventually
 
 server = own_server
 
-HERE = Machine("boot", "pid:[1]", "m1", "gpu1", "one")
+#: ``began``: of its first process; of a job, that of the job.
+HERE = Machine("boot", "pid:[1]", "m1", "gpu1", "one", 1000)
 
 #: A job's machine as HERE sees it.
 ORIGINS = {
@@ -38,7 +39,18 @@ ORIGINS = {
     "started before machines were recorded": (Machine("boot"), Origin.HERE),
     "rebooted": (HERE._replace(boot="b", process_ids="pid:[2]"), Origin.EARLIER),
     "rebooted, machines not recorded": (Machine("b"), Origin.EARLIER),
-    "its container was restarted": (HERE._replace(process_ids="pid:[2]"), Origin.EARLIER),
+    "its container was restarted": (
+        HERE._replace(process_ids="pid:[2]", began=999), Origin.EARLIER,
+    ),
+    "its container was restarted, its start not known": (
+        HERE._replace(process_ids="pid:[2]", began=None), Origin.EARLIER,
+    ),
+    "another container with this hostname": (
+        HERE._replace(process_ids="pid:[2]", began=1000), Origin.ELSEWHERE,
+    ),
+    "rebooted, a job of more ticks": (
+        HERE._replace(boot="b", process_ids="pid:[2]", began=2000), Origin.EARLIER,
+    ),
     "another container of the kernel": (
         HERE._replace(process_ids="pid:[2]", hostname="c2"), Origin.ELSEWHERE,
     ),
@@ -67,12 +79,14 @@ def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: s
     text = Program(jobs.__file__, "has_ended.sh").text + Program(__file__, str(MACHINE)).text
     text += f"rt_boot() {{ rt_boot={HERE.boot}; }}\n"
     text += f"rt_machine() {{ rt_machine={quote(' '.join(words))}; }}\n"
+    text += f"rt_start() {{ rt_start={HERE.began}; }}\n"
     name = quote('"host": "one"')
     for number, (machine, _) in enumerate(ORIGINS.values()):
         folder = tmp_path / str(number)
         folder.mkdir()
         known = " ".join(word or "-" for word in machine[1:4])
-        (folder / "monitor").write_text(f"7 {machine.boot} 5 - {known}\n")
+        began = "unknown" if machine.began is None else machine.began
+        (folder / "monitor").write_text(f"7 {machine.boot} {began} - {known}\n")
         (folder / "about").write_text(json.dumps({"host": machine.name} if machine.name else {}))
         text += f"rt_is_elsewhere {folder} {name} && echo {number}\n"
 

@@ -489,7 +489,7 @@ def test_host_output_is_parsed_into_its_status_overview(
 def test_gpu_is_free_if_no_process_and_no_job_uses_it() -> None:
     rows = "".join(f"{n}, GPU-{n}, H100, 80000, {n * 2000}, 1\n" for n in range(4))
 
-    found = parse_gpus(rows, "GPU-0, 12, 1\n", {1: "j"})
+    found = parse_gpus(rows, "GPU-0, 12, 1\n", {"GPU-1": "j"})
 
     assert [gpu.in_use for gpu in found] == [
         "process 12", "job j", "", "6000 MiB in use by no visible process",

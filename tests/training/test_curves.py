@@ -27,6 +27,16 @@ def test_curve_uses_steps_if_they_only_increase_and_epochs_otherwise() -> None:
     )
 
 
+def test_result_that_a_script_prints_again_is_one_point() -> None:
+    log = "{'eval_loss': '2.5', 'epoch': '0.5'}\n{'eval_loss': '2.21', 'epoch': '1'}\n"
+
+    again = curves_of([[f"{log}{{'eval_loss': 2.209774, 'epoch': 1.0}}\n".encode()]])
+    other = curves_of([[f"{log}{{'eval_loss': 2.109774, 'epoch': 1.0}}\n".encode()]])
+
+    assert again.curve("eval_loss") == Curve("eval_loss", "epoch", (0.5, 1), (2.5, 2.21))
+    assert other.curve("eval_loss").axis == "reading"
+
+
 def test_resumed_attempt_replaces_later_points_of_the_previous_one() -> None:
     curves = Curves()
     curves.feed(b"epoch 1/9 loss=5\nepoch 2/9 loss=4\nepoch 3/9 loss=3.5\nepoch 4/9 lo")

@@ -334,6 +334,9 @@ def test_values_that_are_not_finite_are_not_part_of_a_name() -> None:
         "*** Best metric: 50.0 (epoch 0)",
         "Overriding: loss_scale = 128",
         "W0101 10:00:00.000000 1 x.cc:3] loss 5.0 is too large",
+        "[W1126 15:45:32.884935668 socket.cpp:207] [c10d] The hostname of the client socket cannot"
+        " be retrieved. err=-3",
+        "[rank 0]: [rank0]:[W1126 15:45:36.5 ProcessGroupNCCL.cpp:1575] loss 5.0",
         "model:\n  dropout: 0.1\n  loss:\n    focal_loss: 2.0\noptim:\n  lr: 0.1",
         "wandb:     loss 0.1",
         "epoch 1: loss 0.9 -> 0.5",

@@ -6,13 +6,16 @@ Every point has an x of its own: an axis counts only if it grows from each point
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from .records import Point
 
-__all__ = ["without_repeats", "x_values"]
+__all__ = ["printed_once", "without_repeats", "x_values"]
 
 _X = Callable[[Point], "float | None"]
+#: Relative difference of a value that is printed with four digits and once more with all of them.
+_ROUNDING = 1e-3
 
 
 def x_values(
@@ -43,6 +46,20 @@ def x_values(
         if len(known) == len(xs) and _grow(known, points):
             return axis, known
     return "reading", [float(point.serial) for point in points]
+
+
+def printed_once(points: Sequence[Point]) -> list[Point]:
+    """Return the points without those that print the value before them again, at its position.
+
+    A script prints the result of ``trainer.evaluate()``, which the trainer itself has printed.
+    """
+    pairs = itertools.pairwise(points)
+    return [*points[:1], *(point for before, point in pairs if not _is_again(point, before))]
+
+
+def _is_again(point: Point, before: Point) -> bool:
+    is_same_place = (point.attempt, point.position) == (before.attempt, before.position)
+    return is_same_place and math.isclose(point.value, before.value, rel_tol=_ROUNDING)
 
 
 def without_repeats(points: Sequence[Point], xs: Sequence[float]) -> list[int]:

@@ -41,7 +41,8 @@ _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
 _WARNING = re.compile(
     r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
     r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))"
-    r"|^(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.",  # glog: Warning, Error, Fatal
+    # glog: Warning, Error, Fatal; from PyTorch's C++ code "[rank0]:[W1126 15:45:32.884935668".
+    r"|(?<!\w)(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.\d",
     _FLAGS,
 )
 # The best value so far, one read from a file, or a hypothetical one: not measured at this position.
