@@ -54,6 +54,7 @@ __all__ = [
     "file_arguments",
     "settings_of",
     "shell_of",
+    "tokens_of",
     "with_keepalive",
 ]
 
@@ -172,7 +173,13 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     wish = settings.get("requesttty")
     if not command or command == "none":
         return None, wish not in ("no", "false")
-    values = token_values(
+    values = tokens_of(config, settings)
+    return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
+
+
+def tokens_of(config: SSHConfig, settings: HostSettings) -> dict[str, str]:
+    """Return the tokens of a host's settings (ssh_config(5), TOKENS)."""
+    return token_values(
         name=config.name_in_ssh_config,
         address=settings.get("hostname") or config.host,
         port=settings.get("port") or config.port,
@@ -180,7 +187,6 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
         local_user=local_user() or "",
         alias=settings.get("hostkeyalias") or "",
     )
-    return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
 
 
 def file_arguments(file: str | None = None) -> tuple[str, ...]:

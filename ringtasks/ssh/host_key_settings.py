@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import shlex
 import subprocess
+import time
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
@@ -24,6 +25,8 @@ _KEYWORDS = (
     "knownhostscommand",
 )  # fmt: skip
 _COMMAND_TIMEOUT = 10.0  # seconds
+#: One log-in asks several times. A process that lives for days has to notice a new or revoked key.
+_KEPT_SECONDS = 1.0
 
 
 class HostKeySettings(NamedTuple):
@@ -47,11 +50,16 @@ class HostKeySettings(NamedTuple):
         """
         if self.command is None:
             return b""
-        from .option_values import expand
+        from .option_values import expand_variables
 
         name = self.alias or _usual_name(config)
         values = {**_values(config, self.alias or ""), "H": name, "I": "HOSTNAME"}
-        return _printed(expand(self.command, values, "KnownHostsCommand"), config.id)
+        # As in ssh, the words are those of the file: a value with a space stays one of them.
+        words = tuple(
+            expand_variables(word, values, "KnownHostsCommand")
+            for word in shlex.split(self.command)
+        )
+        return _printed(words, config.id, int(time.monotonic() / _KEPT_SECONDS))
 
 
 def host_key_settings(config: SSHConfig) -> HostKeySettings:
@@ -109,10 +117,10 @@ def _usual_name(config: SSHConfig) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _printed(command: str, host: str) -> bytes:
+def _printed(command: tuple[str, ...], host: str, _period: int) -> bytes:
     try:
         done = subprocess.run(
-            shlex.split(command),
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_COMMAND_TIMEOUT,

@@ -13,9 +13,9 @@ from typing import Any
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .dialing import Gateway
-from .evaluated_config import HostSettings, file_arguments, settings_of
+from .evaluated_config import HostSettings, file_arguments, settings_of, tokens_of
 from .master.identity import MAX_HOPS, jump_config
-from .option_values import expand_proxy_command, token_values
+from .option_values import expand_proxy_command, jump_hosts, token_values
 from .proxies import ProxyProcess, in_users_shell
 from .routes import ProcessProxy, hop_route
 from .settings_files import is_configured
@@ -64,7 +64,7 @@ def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
     if config.proxy_jump or not most or not is_configured(config.ssh_config_file):
         return config
     jump = None
-    for hop in _hops(settings_of_ssh(config)):
+    for hop in _hops(config, settings_of_ssh(config)):
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
         if named.host == config.name_in_ssh_config:
@@ -80,9 +80,8 @@ def _behind(config: SSHConfig, jump: SSHConfig) -> SSHConfig:
     return replace(config, proxy_jump=jump.id, jump_host=jump)
 
 
-def _hops(settings: HostSettings) -> list[str]:
-    hops = settings.get("proxyjump", "none") or "none"
-    return [] if hops == "none" else [hop.strip() for hop in hops.split(",")]
+def _hops(config: SSHConfig, settings: HostSettings) -> list[str]:
+    return jump_hosts(settings.get("proxyjump"), tokens_of(config, settings))
 
 
 def gateway_of(config: SSHConfig, settings: HostSettings) -> Gateway | None:
@@ -107,7 +106,7 @@ def _words_to(
         return lambda host, port: ssh_command(
             jump, through, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
         )
-    if hops := _hops(settings):
+    if hops := _hops(config, settings):
         *before, last = hops
         files = file_arguments(config.ssh_config_file)
         jumps = ["-J", ",".join(before)] if before else []

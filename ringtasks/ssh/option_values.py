@@ -19,14 +19,16 @@ __all__ = [
     "expand",
     "expand_path",
     "expand_proxy_command",
+    "expand_variables",
+    "jump_hosts",
     "path_value",
     "percent",
     "quoted",
     "token_values",
 ]
 
-#: ssh_config(5), TOKENS.
-_OF_PROXY_COMMAND = "%hnpr"
+#: ssh_config(5), TOKENS: those of ProxyCommand and ProxyJump.
+_OF_PROXIES = "%hnpr"
 _PERCENT = r"(?s)%(.?)"
 _VARIABLE = r"\$\{(\w*)\}"
 _PLAIN_VALUE = r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z"
@@ -106,12 +108,39 @@ def expand_proxy_command(command: str, values: Mapping[str, str]) -> str:
 
     :raises UsageError: it has another token.
     """
-    own = {name: values[name] for name in _OF_PROXY_COMMAND}
-    return expand(command, own, "ProxyCommand")
+    return expand(command, _of_proxies(values), "ProxyCommand")
+
+
+def jump_hosts(jumps: str | None, values: Mapping[str, str]) -> list[str]:
+    """Return the jump hosts of a ProxyJump, the first one first, with their tokens replaced.
+
+    :raises UsageError: one has a token that ssh does not have there.
+    """
+    if not jumps or jumps == "none":
+        return []
+    own = _of_proxies(values)
+    return [expand(jump.strip(), own, "ProxyJump") for jump in jumps.split(",")]
+
+
+def _of_proxies(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: values[name] for name in _OF_PROXIES}
 
 
 def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
     """Return a path with its variables and tokens replaced, and a home folder in front.
+
+    :raises UsageError: there is no such user, or `expand_variables` raises it.
+    """
+    path = os.path.expanduser(  # noqa: PTH111  # a string is wanted
+        expand_variables(text, values, keyword)
+    )
+    if path.startswith("~"):
+        raise UsageError(f"ssh_config: {keyword} {text}: there is no such user")
+    return path
+
+
+def expand_variables(text: str, values: Mapping[str, str], keyword: str) -> str:
+    """Return ``text`` with its variables (``${NAME}``) and tokens replaced.
 
     :raises UsageError: a variable is not set, or `expand` raises it.
     """
@@ -123,9 +152,4 @@ def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
             )
         return os.environ[found[1]].replace("%", "%%")
 
-    path = os.path.expanduser(  # noqa: PTH111  # a string is wanted
-        expand(re.sub(_VARIABLE, variable, text), values, keyword)
-    )
-    if path.startswith("~"):
-        raise UsageError(f"ssh_config: {keyword} {text}: there is no such user")
-    return path
+    return expand(re.sub(_VARIABLE, variable, text), values, keyword)

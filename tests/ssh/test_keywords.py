@@ -18,11 +18,13 @@ from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.client.connectivity import probe
 from ringtasks.errors import RingtasksError
 from ringtasks.ssh.evaluated_config import settings_of, with_keepalive
+from ringtasks.ssh.host_key_settings import host_key_settings
 from ringtasks.ssh.keywords import KEYWORDS, Meaning
 from tests.support.agents import Agent
 from tests.support.faulty import Silent
 from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd, make_key
+from tests.support.waiting import eventually
 
 #: The patterns of what a server's log and a command's environment show, by their names here.
 SEEN = {
@@ -53,6 +55,9 @@ class Case:
         return self.lines.split()[0]
 
 
+#: ssh gives its jump hosts no option of its command line: it has to find their keys.
+KNOWN_JUMP = "\nHost {address}\n  GlobalKnownHostsFile {known}"
+
 CASES = [
     Case("IdentityFile {keys}/rsa\nIdentitiesOnly yes", "key"),
     Case("IdentitiesOnly yes\nIdentityFile {keys}/second", "key"),
@@ -75,7 +80,7 @@ CASES = [
     Case("SendEnv RT_SE*", "environment"),
     Case("ForwardAgent yes", "environment"),
     Case("ProxyCommand nc -s 127.0.0.8 %h %p", "client"),
-    Case("ProxyJump {jump}", "client"),
+    Case("ProxyJump {jump}" + KNOWN_JUMP, "client"),
     Case("ProxyJump none", "client"),
     Case("StrictHostKeyChecking yes\nUserKnownHostsFile {known}", "key"),
     Case("StrictHostKeyChecking yes\nUserKnownHostsFile /dev/null", "key"),
@@ -122,8 +127,9 @@ CASES = [
     Case("UserKnownHostsFile /dev/null {known}\nStrictHostKeyChecking yes", "key"),
     Case("UserKnownHostsFile {folder}/known-of-%n\nStrictHostKeyChecking yes", "key"),
     Case("UserKnownHostsFile ${{RT_KNOWN}}\nStrictHostKeyChecking yes", "key"),
-    Case("ProxyJump {jump},{jump}", "client"),
-    Case("ProxyJump ssh://{jump}", "client"),
+    Case("ProxyJump {jump},{jump}" + KNOWN_JUMP, "client"),
+    Case("ProxyJump ssh://{jump}" + KNOWN_JUMP, "client"),
+    Case("ProxyJump %r@%h:{port}" + KNOWN_JUMP, "client"),
     Case("ProxyCommand nc -s 127.0.0.8 $(echo %h) \"%p\"", "client"),
     Case('SetEnv "RT_SET=a  b" RT_SENT=c', "environment"),
     Case("SendEnv RT_NONE RT_S?NT -RT_NONE", "environment"),
@@ -177,6 +183,7 @@ def observed(server: Sshd, act: Callable[[], str], wanted: str) -> str:
     """Return the part of a connection that the server saw: ``refused`` if it was not let in."""
     before = len(server.log)
     output = act()
+    server.accepted_logins()  # sshd lets a client in before it logs that: wait for it
     text = server.log[before:] + output
     if wanted != "environment" and "Accepted publickey" not in text:
         return "refused"
@@ -189,7 +196,7 @@ def by_ssh(server: Sshd, file: Path) -> str:
     if "StrictHostKeyChecking" not in file.read_text():
         argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     done = subprocess.run(
-        [*argv, "box", COMMAND], capture_output=True, stdin=subprocess.DEVNULL, timeout=20
+        [*argv, "box", COMMAND], capture_output=True, stdin=subprocess.DEVNULL, timeout=60
     )
     return done.stdout.decode()
 
@@ -213,7 +220,8 @@ def by_connection(config: SSHConfig) -> str:
 
 def by_check(config: SSHConfig) -> str:
     found = probe([config], fresh=True)[0]
-    return f"error: {found.failure}" if found.failure else ""
+    error = found.failure or found.fault
+    return f"error: {error}" if error else ""
 
 
 def outcome_of(result: object) -> str:
@@ -251,7 +259,8 @@ def write_case(
             (tmp_path / file).write_text("".join(f"{name} {line.strip()}\n" for line in lines))
         block = case.lines.format(
             keys=keys, agent=agent, host_key=box.host_key, folder=tmp_path, user=box.user,
-            jump=f"{box.user}@{box.address}:{box.port}", other_user=other_users[0],
+            port=box.port, address=box.address, other_user=other_users[0],
+            jump=f"{box.user}@{box.address}:{box.port}",
             **{name: tmp_path / name for name in names},
         )  # fmt: skip
         path = folder / "config"
@@ -416,6 +425,19 @@ def test_unsupported_ssh_config_value_is_an_error(
         pytest.raises(ValueError, match=f"{value.lower()}: ringtasks cannot do that"),
     ):
         client.run("true")
+
+
+def test_changed_answer_of_a_known_hosts_command_counts_in_a_running_process(
+    write_case: Callable[[Case], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RT_KNOWN", str(tmp_path / "known of the box"))
+    write_case(Case("KnownHostsCommand /bin/cat ${{RT_KNOWN}}", "key"))
+    config = SSHConfig("box")
+    settings = host_key_settings(config)
+
+    for line in ("box ssh-ed25519 AAAA\n", "@revoked box ssh-ed25519 AAAA\n"):
+        (tmp_path / "known of the box").write_text(line)
+        eventually(lambda line=line: settings.printed(config) == line.encode(), timeout=10)  # type: ignore[misc]
 
 
 def test_ssh_config_cannot_make_another_key_than_the_pin_accepted(

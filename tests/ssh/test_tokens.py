@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from ringtasks.errors import UsageError
-from ringtasks.ssh.option_values import expand, expand_path, expand_proxy_command, token_values
+from ringtasks.ssh.option_values import (
+    expand,
+    expand_path,
+    expand_proxy_command,
+    jump_hosts,
+    token_values,
+)
 
 VALUES = token_values(
     name="box", address="192.0.2.1", port=2222, user="gpu", local_user="me", alias="pinned"
@@ -43,6 +49,13 @@ def test_proxy_command_has_only_the_tokens_that_ssh_has_there() -> None:
     assert expand_proxy_command("nc %h %p # %r %n %%", VALUES) == "nc 192.0.2.1 2222 # gpu box %"
     with pytest.raises(UsageError, match="%u"):
         expand_proxy_command("nc %h %p %u", VALUES)
+
+
+def test_tokens_are_replaced_in_each_jump_host() -> None:
+    assert jump_hosts("%r@gate-%n:%p, %h", VALUES) == ["gpu@gate-box:2222", "192.0.2.1"]
+    assert jump_hosts("none", VALUES) == []
+    with pytest.raises(UsageError, match=r"ProxyJump gate-%u: %u"):
+        jump_hosts("gate-%u", VALUES)
 
 
 @pytest.mark.parametrize("text", ["%z", "%", "%C"])

@@ -14,6 +14,7 @@ import paramiko
 
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.ssh.option_values import expand_proxy_command, jump_hosts, token_values
 from ringtasks.ssh.routes import ProcessProxy
 
 from .fabric_private import clone_of
@@ -39,12 +40,15 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
     hops = connection.ssh_config.get("proxyjump")
     if hops is None:
         return connection.ssh_config.get("proxycommand", connection.config.gateway)
-    gateway = None
-    for hop in hops.split(",") if hops != "none" else ():
+    ssh, gateway = connection.ssh, None
+    values = token_values(
+        name=ssh.name_in_ssh_config, address=ssh.host, port=ssh.port, user=ssh.user or ""
+    )
+    for hop in jump_hosts(hops, values):
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
         settings = clone_of(connection.config)  # a change to one does not affect the other
-        gateway = _jump_host(hop.strip(), connect, config=settings, gateway=gateway)
+        gateway = _jump_host(hop, connect, config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway
 
@@ -66,7 +70,6 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
     if not gateway:
         return None
     if isinstance(gateway, str):
-        from ringtasks.ssh.option_values import expand_proxy_command, token_values
         from ringtasks.ssh.proxies import ProxyProcess, in_users_shell  # few hosts have one
 
         name, user = connection.original_host, connection.user
