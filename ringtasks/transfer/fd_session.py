@@ -9,13 +9,12 @@ the mark (splice(2)).  Over other links, threads of ours carry both.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 
+from ringtasks.common.descriptors import CHUNK_BYTES, enlarge, move_all, write_all
 from ringtasks.common.threads import start_thread
 from ringtasks.remote.marks import Mark, MarkedOutput, NoMarkError
 from ringtasks.remote.script import one_line
@@ -32,9 +31,6 @@ from ringtasks.ssh.session_limit import when_there_is_room
 
 __all__ = ["FdSession"]
 
-_CHUNK_BYTES = 256 * 1024
-_PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; in Python's fcntl from 3.10 on
 _DRAIN_TIMEOUT = 10.0  # seconds for the last output to reach the descriptor
 _END_TIMEOUT = 1.0  # the same after a lost link, whose holder may not close its end
 _EVIDENCE_BYTES = 4096
@@ -98,8 +94,7 @@ class FdSession:
 
     def _run_piped(self, link: PipingLink, command: str, stdin: int, stdout: int) -> int | None:
         reader, writer = os.pipe()
-        with contextlib.suppress(OSError):  # more than pipe(7) allows the user
-            fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
+        enlarge(writer)
         with _closed(writer):
             # Started first: it ends with the writer, also if no session can be opened, and closes
             # its copy of rsync's pipe then.  rsync would wait for the end of that.
@@ -118,8 +113,7 @@ class FdSession:
         return status
 
     def _run_carried(self, command: str, stdin: int, stdout: int) -> int | None:
-        for descriptor in (stdin, stdout):  # rsync had made its own non-blocking
-            os.set_blocking(descriptor, True)
+        os.set_blocking(stdin, True)  # rsync had made its own non-blocking
         session = self._opened(functools.partial(self._link.open_session, command))
         with contextlib.closing(session):
             start_thread(_send, os.dup(stdin), session, name="ringtasks-stdin")
@@ -153,7 +147,7 @@ class FdSession:
                 self._take_stderr(happened.chunk)
             elif stdout is not None and (chunk := self._answer.take(happened.chunk)):
                 try:
-                    _write(stdout, chunk)
+                    write_all(stdout, chunk)
                 except BrokenPipeError:  # its reader has ended
                     return None
 
@@ -196,45 +190,21 @@ class _Passing(threading.Thread):
             self._wake()
 
     def _pass(self) -> None:
-        os.set_blocking(self._target, True)  # rsync had made its own non-blocking
+        os.set_blocking(self._target, False)  # `move_all` needs it; so do the writes of rsync
         while self._answer.pid is None:
-            received = os.read(self._reader, _CHUNK_BYTES)
+            received = os.read(self._reader, CHUNK_BYTES)
             if not received or self._answer.is_hopeless:
                 return
-            _write(self._target, self._answer.take(received))
-        while _moved(self._reader, self._target):
-            pass
-
-
-def _moved(reader: int, target: int) -> bool:
-    """Move bytes; return whether there were more to pass on."""
-    if _splice is not None:
-        try:
-            return bool(_splice(reader, target, _PIPE_BYTES))
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # the descriptor's file system does not support it
-                raise
-    chunk = os.read(reader, _CHUNK_BYTES)
-    _write(target, chunk)
-    return bool(chunk)
-
-
-#: Linux only.
-_splice: Callable[[int, int, int], int] | None = getattr(os, "splice", None)
+            write_all(self._target, self._answer.take(received))
+        move_all(self._reader, self._target)
 
 
 def _send(stdin: int, session: Session) -> None:
     """Send all of the input to the host."""
     with contextlib.suppress(LinkLostError, OSError), _closed(stdin):
-        while chunk := os.read(stdin, _CHUNK_BYTES):
+        while chunk := os.read(stdin, CHUNK_BYTES):
             session.send(chunk)
         session.send_eof()
-
-
-def _write(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 @contextlib.contextmanager

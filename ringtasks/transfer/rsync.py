@@ -129,8 +129,7 @@ class Rsync:
         """
         place = on_host(self._client.config, target)
         given = Path(source) if isinstance(source, str | Path) else list(map(Path, source))
-        top = given.iterdir() if isinstance(given, Path) else given
-        names = sorted(f"./{item.name}" for item in top if item.is_dir())
+        names = sorted(f"./{name}" for name in _folders(given))
         if sum(map(len, names)) > _MOST_CHARACTERS:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
@@ -249,6 +248,14 @@ def _local(path: str) -> str:
     """Return a path that rsync takes neither for a flag nor for a place on a host."""
     absolute = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow a link at the end
     return f"{absolute.rstrip('/')}/" if path.endswith("/") else absolute
+
+
+def _folders(source: Path | Sequence[Path]) -> list[str]:
+    """Return the names of the folders, or links to folders, that go directly into the target."""
+    if not isinstance(source, Path):
+        return [item.name for item in source if item.is_dir()]
+    with os.scandir(source) as entries:  # asks the system only about links
+        return [entry.name for entry in entries if entry.is_dir()]
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
-from ringtasks.ssh.link import LinkLostError
+from ringtasks.common.threads import start_thread
+from ringtasks.ssh.link import STDOUT, LinkLostError, Output
 from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
+from tests.support.deploys import until
 from tests.support.fixtures import in_process
 
 over_master = in_process
@@ -58,3 +62,24 @@ def test_output_ends_although_no_session_can_be_opened(config: SSHConfig) -> Non
 
             assert select.select([output], [], [], 10)[0]
             assert output.read(1) == b""
+
+
+def test_output_that_is_not_read_holds_up_no_other_command(config: SSHConfig) -> None:
+    """ssh writes the output to a pipe, which splice(2) can lock while the reader has no room."""
+    size = 10_000_000  # more than the buffers of pipes and sockets hold
+    with SSHClient(replace(config, use_control_master=True)) as client:
+        link = client.link()
+        link.login_is_silent = False  # so that the output passes through the pipe
+        unread, target = socket.socketpair()
+        passed, stdin = os.dup(target.fileno()), os.open(os.devnull, os.O_RDONLY)
+        arguments = (f"head -c {size} /dev/zero", "/bin/sh", stdin, passed)
+        start_thread(FdSession(link, print).run, *arguments, name="test-copy")
+        until(lambda: not select.select([], [target], [], 0)[1])
+
+        for _ in range(10):  # some while more output arrives
+            with contextlib.closing(link.open_session("echo other")) as other:
+                assert other.receive(10) == Output(STDOUT, b"other\n")
+
+        target.close()
+        assert sum(iter(lambda: len(unread.recv(1 << 16)), 0)) == size
+        unread.close()
