@@ -70,6 +70,12 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
             id="rulers around a line",
         ),
         pytest.param(
+            "    Epoch 1/2\n    step 1/2 - loss: 3\n    Eval begin...\n    step 1/1 - loss: 4\n"
+            "    Eval samples: 9\n    Epoch 2/2\n    step 1/2 - loss: 2\n",
+            {"loss": [3, 2], "eval_loss": [4]},
+            id="Paddle, all lines indented",
+        ),
+        pytest.param(
             "===== fold: 0 training =====\nloss: 3\n===== CV =====\nloss: 4",
             {"fold_0/loss": [3], "loss": [4]},
             id="after the folds",

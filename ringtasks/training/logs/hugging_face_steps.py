@@ -3,12 +3,18 @@
 Only its bar shows the step (trainer_callback.py, ``ProgressCallback``).  The bar goes to stderr and
 the dicts to stdout, so they may arrive in any order; a step is given only if the bar agrees with
 the epochs, or the end of the run determines the length of an epoch.
+
+The trainer counts an epoch in batches (trainer.py, ``_inner_training_loop``), so with gradient
+accumulation an epoch of 559 steps may be 558.7 times as long as its first step: its last step is
+shorter.  Before version 4.46 it was left out: 558 steps, and the last one is at epoch 0.9987.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from .history import History
 from .records import Point
@@ -48,17 +54,74 @@ def steps_of_epochs(
         length = _length_by_end(bar.done if bar else totals.get("step"), ends[-1].epoch, rounding)
     if length and totals.get("step", 1.0) % length == 0:
         totals.setdefault("epoch", totals["step"] / length)
+    if not bounds and length is None:
+        return {}
+    scale = _scale_of(length, epochs.values(), rounding) if length else None
     if bounds:
         steps = {serial: step for serial, step in shown.items() if step is not None}
-    elif length is not None:
-        steps = {
-            serial: step
-            for serial, epoch in epochs.items()
-            if (step := _only_whole(epoch * length, length * rounding(epoch))) is not None
-        }
     else:
-        return {}
-    return {serial: (step, _epoch_of(step, length)) for serial, step in steps.items()}
+        steps = {
+            serial: found.pop()
+            for serial, epoch in epochs.items()
+            if scale and len(found := scale.steps_at(epoch, rounding(epoch))) == 1
+        }
+    exact = length if scale and scale.is_whole else None
+    return {serial: (step, _epoch_of(step, exact)) for serial, step in steps.items()}
+
+
+class _Scale(NamedTuple):
+    """The steps of an epoch, and the bounds of its length in units of its first step."""
+
+    steps: float
+    low: float
+    high: float
+
+    @classmethod
+    def of_any_end(cls, steps: float) -> _Scale:
+        """Return the scale of epochs whose last step may be shorter, or left out."""
+        return cls(steps, steps - 1 + 1e-9, steps + 1 - 1e-9)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.low <= self.steps <= self.high
+
+    def steps_at(self, epoch: float, rounding: float) -> set[float]:
+        """Return the steps whose epoch may have been printed as ``epoch``."""
+        found = set()
+        for n in {math.floor(epoch - rounding), math.floor(epoch + rounding)}:
+            first = max(epoch - n - rounding, 0.0) * self.low
+            last = min(epoch - n + rounding, 1.0) * self.high
+            for step in range(math.ceil(first - 1e-6), math.floor(last + 1e-6) + 1):
+                found.add(n * self.steps + min(step, self.steps))
+            if epoch - n + rounding >= 1.0:
+                found.add((n + 1) * self.steps)
+        return {step for step in found if step > 0}
+
+
+def _are_regular(steps: Iterable[float]) -> bool:
+    """Return whether steps are as far from each other as those of a log are."""
+    ordered = sorted({*steps})
+    return len({after - before for before, after in itertools.pairwise(ordered)}) < 2
+
+
+def _scale_of(length: float, epochs: Iterable[float], rounding: _Rounding) -> _Scale | None:
+    """Return the scale on which all epochs are whole steps; None if there is none."""
+    printed = sorted(epochs, key=lambda epoch: epoch % 1)
+    scale = _Scale(length, length, length)
+    on_whole = [scale.steps_at(epoch, rounding(epoch)) for epoch in printed]
+    if all(on_whole) and _are_regular(min(steps) for steps in on_whole if len(steps) == 1):
+        return scale
+    scale = _Scale.of_any_end(length)
+    for epoch in printed:
+        slack, part = rounding(epoch), epoch % 1
+        found = scale.steps_at(epoch, slack)
+        if not found:
+            return None
+        if len(found) == 1 and slack < part < 1 - slack:
+            step = found.pop() - length * math.floor(epoch)
+            low, high = step / (part + slack), step / (part - slack)
+            scale = _Scale(length, max(scale.low, low), min(scale.high, high))
+    return scale
 
 
 def _epochs_without_steps(points: Mapping[str, Sequence[Point]]) -> dict[int, float]:
@@ -101,8 +164,23 @@ def _agreed_bounds(
     pairs = [(epochs[serial], step) for serial, step in shown.items()]
     if any(step is None for _, step in pairs[:-1]) or len({step for _, step in pairs}) < 2:
         return None
-    low, high = _bounds(((e, step) for e, step in pairs if step is not None), rounding)
-    return (low, high) if low <= high else None
+    known = [(e, step) for e, step in pairs if step is not None]
+    low, high = _bounds(known, rounding)
+    return (low, high) if low <= high else _bounds_of_scales(known, rounding)
+
+
+def _bounds_of_scales(
+    known: Sequence[tuple[float, float]], rounding: _Rounding
+) -> tuple[float, float] | None:
+    """Return the bounds of the steps of an epoch whose last step is shorter, or left out."""
+    low, high = _bounds([max(known)], rounding)
+    found = [
+        length
+        for length in map(float, range(math.floor(low) - 1, math.ceil(high) + 2))
+        for scale in [_Scale.of_any_end(length)]
+        if all(step in scale.steps_at(epoch, rounding(epoch)) for epoch, step in known)
+    ]
+    return (min(found), max(found)) if found else None
 
 
 def _bounds(pairs: Iterable[tuple[float, float]], rounding: _Rounding) -> tuple[float, float]:
@@ -125,6 +203,11 @@ def _length_by_end(steps: float | None, last: float | None, rounding: _Rounding)
     found = _only_between(*_bounds([(last, steps)], rounding))
     if found is None and last == round(last) and steps % last == 0:
         return steps / last  # a run that ends with an epoch prints it exactly
+    epochs = math.ceil(last)
+    if found is None and steps % epochs == 0:
+        length = steps / epochs  # the last batches of each epoch are left out
+        is_at_end = last - (epochs - 1) + rounding(last) >= length / (length + 1)
+        return length if is_at_end else None
     return found
 
 

@@ -59,24 +59,28 @@ class MultilineReader:
         return not (is_whole and self._lines[0].startswith("{"))
 
 
-_SECTION = re.compile(r"(?P<name>[a-z_]\w*):\s*\Z", re.ASCII)
+_SECTION = re.compile(r"(?P<name>[a-z_]\w*|[A-Z][A-Z\d_]+):\s*\Z", re.ASCII)
+#: "TrainConfig(", "model = dict(": the repr of settings, or of a model, over several lines.
+_CALL = re.compile(r"(?=\S)(?:.*\W)?(?P<name>[A-Za-z_]\w*)(?:\s?=\s?\w+)?\(\s*\Z", re.ASCII)
 _OF_DUMP = re.compile(r"\s+\S|-\s|[A-Za-z_]\w*:(?:\s|\Z)", re.ASCII)
 _RESULTS = frozenset("metrics results result scores summary losses performance stats".split())
 
 
 def opens_dump(text: str) -> bool:
-    """Return whether a line may begin a dump of settings as YAML: ``model:``."""
-    found = _SECTION.match(text)
-    return (
-        found is not None
-        and not is_metric(found["name"])
-        and not any(is_split(word) or word in _RESULTS for word in split_name(found["name"]))
-        and position_field(found["name"]) is None
-    )
+    """Return whether a line may begin a dump of settings: ``model:`` in YAML, ``Config(``."""
+    section = _SECTION.match(text)
+    found = section or _CALL.match(text)
+    if found is None or is_metric(found["name"]) or position_field(found["name"]):
+        return False
+    words = split_name(found["name"])
+    return _RESULTS.isdisjoint(words) and not (section and any(map(is_split, words)))
 
 
 class SettingsDump:
-    """Finds the lines of settings that a program prints as YAML, which hold no metrics."""
+    """Finds the lines of settings that a program prints as YAML, or as a call over several lines.
+
+    They hold no metrics.
+    """
 
     def __init__(self) -> None:
         self.is_open = False

@@ -9,7 +9,7 @@ from .numbers import WHOLE
 from .parsed import ParsedPosition, Span
 from .words import SPLITS, total_of
 
-__all__ = ["UNIT_WORDS", "find_positions", "find_totals", "overlaps"]
+__all__ = ["UNIT_WORDS", "find_positions", "find_totals", "is_stage", "overlaps"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
 
@@ -28,7 +28,7 @@ _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _POSITION = re.compile(
     rf"(?<![\w./%-])(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
     rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
-    rf"[\[(]?\s{{0,8}}(?P<done>{WHOLE}(?:\.\d+)?)"
+    rf"[\[(]?\s{{0,8}}(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
     rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",
     _FLAGS,
 )
@@ -51,6 +51,8 @@ _SPLIT_POSITION = re.compile(
 _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
 )
+# "[2/6] Loading the model": a stage of the program, unless metrics follow.
+_STAGE = re.compile(r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]{2,}", re.ASCII)
 # Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
 _TWO = re.compile(
     rf"(?:(?<![\w./-])(?:{SPLITS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
@@ -162,9 +164,18 @@ def _named_positions(
     return positions, ends
 
 
+def is_stage(text: str, start: int) -> bool:
+    """Return whether a line that holds no metric counts the program's stages."""
+    return _STAGE.match(text, start) is not None
+
+
 def _is_counted_plural(found: re.Match[str]) -> bool:
-    """Return whether "steps: 10" is a position: it starts the line, as DeepSpeed prints it."""
-    return found["unit"].lower() == "step" and found[0].lower().startswith("steps: ")
+    """Return whether "steps: 10" is a position, as DeepSpeed prints it, and no list of settings."""
+    return (
+        found["unit"].lower() == "step"
+        and found[0].lower().startswith("steps: ")
+        and "[" not in found[0]
+    )
 
 
 def _inner_unit(text: str, epoch: re.Match[str]) -> str:

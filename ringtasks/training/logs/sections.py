@@ -41,13 +41,14 @@ _EVALUATION = {"eval": "eval", "evaluation": "evaluation", "evaluating": "eval",
 class DataSection(NamedTuple):
     """``left``: the number of lines that may still come before its first metric.
 
-    ``has_steps``: its lines count its batches.
+    ``indent``: the heading's indentation; ``has_steps``: its lines count its batches.
     """
 
     split: str = ""
     is_indented: bool = False
     left: int = 0
     has_steps: bool = False
+    indent: int = 0
 
 
 NO_SECTION = DataSection()
@@ -74,12 +75,14 @@ def section_after(
     """Return the part of the data that a line belongs to, and the section of the next line."""
     if heading:
         is_held_out = not heading.startswith("tr")
-        has_steps = text.startswith("Eval begin")  # Paddle: then "step 10/157 - loss: 0.5"
-        section = DataSection(heading, left=_LINES_BEFORE, has_steps=has_steps)
+        has_steps = text.lstrip().startswith("Eval begin")  # Paddle: then "step 10/157 - loss: 0.5"
+        section = DataSection(
+            heading, left=_LINES_BEFORE, has_steps=has_steps, indent=_indent(text)
+        )
         return "", section if is_held_out else NO_SECTION
     if not section.split:
         return "", section
-    is_indented = text[:1].isspace()
+    is_indented = _indent(text) > section.indent
     if section.left and not parsed:
         return "", section._replace(left=section.left - 1) if section.left > 1 else NO_SECTION
     if section.left:
@@ -88,6 +91,10 @@ def section_after(
     goes_on = bool(parsed.values) and (not parsed.positions or of_steps)
     goes_on = is_indented if section.is_indented else goes_on
     return (section.split, section) if goes_on else ("", NO_SECTION)
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip())
 
 
 def in_section(parsed: Parsed, split: str) -> Parsed:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from .numbers import END, NUMBER
 from .parsed import Parsed, ParsedPosition, Span, Value
-from .positions import UNIT_WORDS, find_positions, find_totals, overlaps
+from .positions import UNIT_WORDS, find_positions, find_totals, is_stage, overlaps
 from .words import (
     SPLITS,
     is_metric,
@@ -42,12 +42,14 @@ _WARNING = re.compile(
     r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
     r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))"
     # glog: Warning, Error, Fatal; from PyTorch's C++ code "[rank0]:[W1126 15:45:32.884935668".
-    r"|(?<!\w)(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.\d",
+    r"|(?<!\w)(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.\d"
+    r"|\benvironment variable\b",
     _FLAGS,
 )
 # The best value so far, one read from a file, or a hypothetical one: not measured at this position.
 _SUMMARY = re.compile(
-    r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
+    r"^(?!\W*\[[^\[\]]*\]\s*(?:epoch|step|iter))"  # "[NEW BEST] Epoch 3: loss=0.5"
+    r"\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
     r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
     r"|\bSaving dict for global step\b"  # TensorFlow's Estimator: of the evaluation
@@ -56,10 +58,14 @@ _SUMMARY = re.compile(
 )
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
 _REPR = re.compile(r"\b(?!tensor|array|Array|float|int|loss)[A-Za-z_]\w*\(\s*\w+=", re.ASCII)
-_FLAG_OF_COMMAND = re.compile(r"(?:^|\s)--[a-z][\w-]*[ =]", re.ASCII)
+_FLAG_OF_COMMAND = re.compile(
+    r"(?:^|\s)--[a-z][\w-]*[ =]|^\s*(?:\+{1,3}|\$)\s(?:\w+=|\S*python)|^\W*export\s\w", re.ASCII
+)
 _NOT_A_NUMBER = re.compile(
     r"[\w\]]\s?[=:]\s?(?:True|False|None|null|true|false)\b|\w=(?:['\"/~]|\./|<)", re.ASCII
 )
+# A line of a dict that is printed over several lines, each behind a prefix.
+_PART_OF_DICT = re.compile(r"[{\[\s]*([\"'])[\w./ -]+\1:\s.*[,{\[}]\s*\Z", re.ASCII)
 _LOGFMT = re.compile(r"\blevel=\w+\s.*\bmsg=", re.ASCII)
 _SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b", re.ASCII)
 
@@ -84,6 +90,12 @@ _PREFIX = re.compile(
     )""",
     re.VERBOSE | _FLAGS,
 )
+# "2026-01-02 10:00:00.123 host:0 train:97 INFO": all fields of the logger before the level.
+_BEFORE_LEVEL = re.compile(
+    r"[\[(]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,_]+\d{1,2}:\d\d:\d\d[^={}]{0,90}?"
+    r"[\s\[|:](?:INFO|DEBUG|NOTICE|TRACE)(?=[\s\]|:,-])",
+    re.ASCII,
+)
 # torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
 _RANK = re.compile(
     r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]"
@@ -101,11 +113,13 @@ _RANK = re.compile(
 
 _WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
+#: "mAP@0.50:0.95: 0.4": without a value behind it, the range holds no number.
+_RANGE = r"(?::0?\.\d+(?=[\"']?\s{0,4}[=:])|(?!(?<=\.\d):0?\.\d)(?!(?<=\.\d\d):0?\.\d))"
 _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.25], "0.25"
 #: "loss 0.9 -> 0.5" is one value before and one after.
 _NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
-    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME})["']?
+    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
     \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])(?!(?:\s-?\d+\.\d+){{2}}){_NO_ARROW}""",
     re.VERBOSE | re.ASCII,
@@ -136,6 +150,18 @@ _NO_QUALIFIER = frozenset(
     """.split()
 )
 _PROSE = frozenset("from to than least most below above threshold until".split())
+
+# "PERSON: precision: 90.1%; recall: 88.0%", "Generator: loss: 0.5, Discriminator: loss: 0.4".
+_LABEL = re.compile(r"(?:\A|[\s|,;(\[])(?P<label>[A-Z][\w-]{0,30}):\s{1,4}\Z", re.ASCII)
+_NO_LABEL = frozenset(
+    """
+    metrics metric results result scores summary stats statistics log logs logger info performance
+    report losses output values value message model trainer status progress current update
+    """.split()
+)
+#: The number before is of memory or of time.
+_UNIT_OF_MEMORY = re.compile(r"\s?(?:[kKMGT]i?B|[Mm]ega[Bb]ytes)\b(?!/)", re.ASCII)
+_UNIT_OF_TIME = re.compile(r"\s(?:s|secs?|seconds?|ms|mins?|minutes?|hours?|hrs?)\b(?!/)", re.ASCII)
 
 SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _FLAGS)
 # The part of the data behind the metrics, or the means of a test as PyTorch's examples print them.
@@ -188,12 +214,15 @@ def parse_text(text: str) -> Parsed:
     if not anchored and not any(is_metric(name) for name, _, _ in numbers):
         return Parsed(tuple(positions), (), totals, rank)
     kept = [each for each in numbers if not _is_no_metric(each[0])]
+    if not kept and is_stage(text, start):
+        return Parsed(totals=totals, rank=rank)
     return Parsed(tuple(positions), tuple(_named(kept)), totals, rank)
 
 
 def skip_prefixes(text: str) -> int:
     """Return the offset at which the text begins after a logger's prefix."""
-    at = 0
+    fields = _BEFORE_LEVEL.match(text)
+    at = fields.end() if fields else 0
     for _ in range(12):
         found = _PREFIX.match(text, at)
         if not found or found.end() == at:
@@ -224,6 +253,7 @@ def _is_settings(text: str) -> bool:
         or _FLAG_OF_COMMAND.search(text)
         or _NOT_A_NUMBER.search(text)
         or _SOURCE_CODE.search(text)
+        or _PART_OF_DICT.match(text, skip_prefixes(text))
     )
 
 
@@ -233,7 +263,7 @@ _Number = tuple[str, Span, bool]
 
 def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
     """Yield the numbers that have a name, each under the split of the data that it belongs to."""
-    last, of_line = start, _set_of_line(text, start)
+    last, of_line, label = start, _set_of_line(text, start), ""
     current = of_line or _split_of_line(text, start)
     for found, name, begin in _named_numbers(text, start, taken, anchored=anchored):
         labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
@@ -242,13 +272,24 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
         own = any(is_split(word) for word in words)
         if own and not of_line and is_split(words[0]) and begin < found.start("name"):
             current = words[0]  # "train Loss: 0.5 Acc: 0.9"
+        label = _label_before(text, last, begin) or label
         last = found.end("number")
         if overlaps(found.span("number"), taken):
             current = name.lower() if is_split(name) else current  # "Train: 0 [0/6]"
             continue
-        if current and not own and not is_neutral(name) and position_field(name) is None:
-            name = f"{current}_{name}".lower()
+        if not is_neutral(name) and position_field(name) is None:
+            name = f"{label}_{name}".lower() if label else name
+            name = f"{current}_{name}".lower() if current and not own else name
         yield name, found.span("number"), own
+
+
+def _label_before(text: str, start: int, end: int) -> str:
+    """Return the label of a group of metrics: a class, a network."""
+    found = _LABEL.search(text[start:end])
+    label = found["label"] if found else ""
+    plain = label.lower()
+    is_other = plain in _NO_LABEL or plain in _NO_QUALIFIER or is_unrecorded(plain)
+    return "" if is_other or is_split(plain) or position_field(plain) else label
 
 
 def _named_numbers(
@@ -276,8 +317,18 @@ def _named_numbers(
                 found.append(field)
                 names.append((field["name"].replace(" ", "_"), field.start("name")))
     _name_after_measure(text, found, names)
-    named = [(each, name, begin) for each, (name, begin) in zip(found, names, strict=True)]
+    named = [
+        (each, name, begin)
+        for each, (name, begin) in zip(found, names, strict=True)
+        if not _has_unit_of_machine(text, each.end("number"), name)
+    ]
     return sorted(named, key=lambda each: each[0].start("number"))
+
+
+def _has_unit_of_machine(text: str, end: int, name: str) -> bool:
+    if _UNIT_OF_MEMORY.match(text, end):
+        return True
+    return _UNIT_OF_TIME.match(text, end) is not None and not is_metric(name)
 
 
 def _name_after_measure(
@@ -322,6 +373,8 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
         inside = bracket.strip()[1:-1].strip()
         if is_split(inside):
             name = f"{inside.lower()}_{name}"
+        elif name.endswith("@"):
+            name += inside  # "AP@[0.5:0.95]"
         elif inside.isidentifier() and not is_unrecorded(inside):
             name = f"{name}({inside})"
     return name, begin

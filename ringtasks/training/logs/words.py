@@ -56,7 +56,7 @@ _SETTINGS = frozenset(
     weight weights coef coeff coeffs coefficient type factor alpha beta gamma
     lambda smoothing threshold thresh patience reduction margin clip decay bound delta scale mode
     dim size every interval freq frequency steps epochs warmup tol tolerance init limit iters min
-    workers seed dropout momentum layers heads
+    workers seed dropout momentum layers heads thresholds thres mult mem memory timing
     """.split()
 )
 #: As the last word: "value_function_loss" is a measure, "loss_fn" is not.
@@ -86,6 +86,9 @@ _UNRECORDED = frozenset(
     time_taken time_ms
     """.split()
 )
+_ENDINGS_OF_UNRECORDED = (
+    "size", "_time", "reader_cost", "batch_cost", "(t)", "_pid", "_secs", "_seconds", "_duration"
+)  # fmt: skip
 #: Measures of the machine, not of the model: rates, sizes, memory.
 _OF_MACHINE = frozenset(
     """
@@ -175,9 +178,9 @@ def is_unrecorded(name: str) -> bool:
     """Return whether it names a clock, a setting, a count, or the best value so far."""
     plain = name.lower().replace(" ", "_")
     return (
-        plain in _UNRECORDED
+        plain.partition("(")[0] in _UNRECORDED
         or plain in _ARGUMENTS
-        or plain.endswith(("size", "_time", "reader_cost", "batch_cost", "(t)", "_pid"))
+        or plain.endswith(_ENDINGS_OF_UNRECORDED)
         or "best" in split_name(name)
         or split_name(name)[-2:] == ("time", "cost")
     )
