@@ -6,10 +6,11 @@ Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are ex
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import os
 import re
-from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from typing import Any
 
 from ringtasks.common.field_value import FieldValue
@@ -33,6 +34,7 @@ from .checks import (
 __all__ = [
     "SSHConfig",
     "addresses",
+    "changed",
     "config_or_fault",
     "error_at",
     "expand",
@@ -298,10 +300,18 @@ def expand(value: str) -> str:
     return re.sub(_VARIABLE, value_of, value) if "$" in value else value
 
 
+def changed(config: SSHConfig, **values: Any) -> SSHConfig:
+    """Return a copy with these values: `dataclasses.replace` would check all fields again."""
+    made = copy.copy(config)
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
 def with_own(config: SSHConfig, **values: Any) -> SSHConfig:
     """Return ``config`` with values of the caller, which also count after the host has moved."""
     place = tuple(each for each in config.inventory_place if each[0] not in values)
-    return replace(config, **values, inventory_place=place) if values else config
+    return changed(config, **values, inventory_place=place) if values else config
 
 
 def config_or_fault(host_config: Any) -> SSHConfig:

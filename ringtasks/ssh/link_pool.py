@@ -15,14 +15,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common import fork, rehearsal
 from ringtasks.common.collector import paused
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
-from ringtasks.inventory.host_settings import SSHConfig, is_reached_alike
+from ringtasks.inventory.host_settings import SSHConfig, changed, is_reached_alike
 from ringtasks.inventory.state_files import health_file
 
 from .link import Link, LinkLostError
@@ -151,7 +150,7 @@ class LinkPool:
                 started = time.time()
                 for may_have_moved in (True, False):
                     # Its owner may change the config at any time: one attempt uses one version.
-                    self._opened_with = replace(self.config)
+                    self._opened_with = changed(self.config)
                     self._rehearsal = rehearsal.token()
                     try:
                         for open_link in self._openers(self._opened_with, report):
@@ -179,7 +178,7 @@ class LinkPool:
 
     def new_link(self, report: RouteReport) -> Link:
         """Log in anew, whether a link is open or not; the caller closes the link."""
-        config = replace(self.config, use_control_master=False)
+        config = changed(self.config, use_control_master=False)
         link = self._openers(config, report)[-1]()
         assert link is not None  # noqa: S101  # the last opener returns one, or raises
         return link
@@ -194,7 +193,7 @@ class LinkPool:
         if self.config.use_control_master and not self.config.embedded and not is_faked:
             from .master.open import fresh_link
 
-            with fresh_link(replace(self.config), self._transport, _find_way) as shared:
+            with fresh_link(changed(self.config), self._transport, _find_way) as shared:
                 if shared is not None:
                     yield shared
                     return
@@ -323,7 +322,7 @@ def _connect_in_process(
 
         config = serve(config)
     # The pool asks the inventory's sources, for the config of its owner.
-    config = replace(config, use_control_master=False, inventory_files=())
+    config = changed(config, use_control_master=False, inventory_files=())
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time

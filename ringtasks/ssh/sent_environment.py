@@ -36,17 +36,11 @@ def variables(ssh_config: Mapping[str, Any], environ: Mapping[str, str]) -> dict
 
     :param ssh_config: ``sendenv`` and ``setenv`` are lists of their lines' values.
     """
-    sent = {
-        name: value
-        for name, value in environ.items()
-        if name != PRIVATE_KEY_VARIABLE and _is_sent(name, ssh_config.get("sendenv", ()))
-    }
-    return {**sent, **dict(_assignments(ssh_config.get("setenv", ())))}
-
-
-def _is_sent(name: str, lines: Sequence[str] | str) -> bool:
-    patterns = [word for line in _lines(lines) for word in line.split()]
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    patterns = [word for line in _lines(ssh_config.get("sendenv", ())) for word in line.split()]
+    names = [name for name in environ if name != PRIVATE_KEY_VARIABLE]
+    sent = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+    given = {name: environ[name] for name in names if name in sent}
+    return {**given, **dict(_assignments(ssh_config.get("setenv", ())))}
 
 
 def _assignments(lines: Sequence[str] | str) -> Iterator[tuple[str, str]]:

@@ -40,6 +40,7 @@ Version = tuple[int, ...] | None
 #: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
 NO_FILE = "none"
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+_SYSTEM_FOLDER = str(SYSTEM_FILE.parent)
 #: A system file with only these lines changes nothing here: Debian's default.
 _HARMLESS = (
     ["host", "*"],
@@ -128,8 +129,8 @@ def _mentions(keywords: tuple[str, ...], file: str, version: Version) -> bool:
 
 def _include_folder(file: str) -> Path:
     """Return the folder of relative patterns (ssh_config(5), Include)."""
-    parent = Path(file).parent
-    return parent if parent == Path("/etc/ssh") else Path("~/.ssh").expanduser()
+    is_system = os.path.dirname(file) == _SYSTEM_FOLDER  # noqa: PTH120  # no Path for each host
+    return SYSTEM_FILE.parent if is_system else user_file().parent
 
 
 def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
@@ -154,7 +155,12 @@ def _known_text(file: str, version: Version) -> str:
 
 def user_file() -> Path:
     """Return the path of the user's file (ssh_config(5), FILES), below ``$HOME``."""
-    return Path(os.environ.get("HOME") or passwd_home() or "/") / ".ssh" / "config"
+    return _user_file(os.environ.get("HOME"))
+
+
+@functools.lru_cache(maxsize=4)
+def _user_file(home: str | None) -> Path:
+    return Path(home or passwd_home() or "/") / ".ssh" / "config"
 
 
 def absolute(file: str) -> str:

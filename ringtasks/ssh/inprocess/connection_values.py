@@ -20,7 +20,6 @@ import functools
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from ringtasks.inventory.host_settings import (
     DEFAULT_SSH_PORT,
     PRIVATE_KEY_VARIABLE,
     SSHConfig,
+    changed,
     with_own,
 )
 from ringtasks.inventory.loader import find_host
@@ -107,14 +107,14 @@ def given_by(
         else:
             ssh, named_port = _parsed(host, user, port)
             named_timeout = None
-        ssh = replace(ssh, batch_mode=False)  # a caller of Fabric's is asked at a terminal
+        ssh = changed(ssh, batch_mode=False)  # a caller of Fabric's is asked at a terminal
     own = {} if port is None else {"port": port}
     port = port if port is not None else named_port
     timeout = connect_timeout if connect_timeout is not None else named_timeout
     # Fabric takes a connect_timeout of 0 as not given.
     changes = {"user": user, "connect_timeout": timeout or None, "port": named_port}
     known: Any = {name: value for name, value in changes.items() if value is not None}
-    return ArgumentValues(with_own(replace(ssh, **known), **own), port, timeout)
+    return ArgumentValues(with_own(changed(ssh, **known), **own), port, timeout)
 
 
 def _as_number(port: Any) -> int | None:
@@ -213,7 +213,7 @@ def settle(
         timeout = _seconds(ssh_config.get("connecttimeout", settings.timeouts.connect))
     port = given.port or int(ssh_config.get("port", settings.port))
     limits: Any = {"connect_timeout": timeout} if timeout else {}
-    settled = replace(
+    settled = changed(
         ssh,
         user=ssh.user or ssh_config.get("user") or _user_of(settings),
         port=port,
@@ -230,7 +230,7 @@ def settle(
         )
     settled = with_keepalive(settled, ssh_config)
     if settled.id != _id(given, settings, ssh_config):
-        settled = replace(settled, name=_id(given, settings, ssh_config))
+        settled = changed(settled, name=_id(given, settings, ssh_config))
     return ConnectionValues(settled, timeout, _for_master(settled, given, settings, ssh_config))
 
 
@@ -330,7 +330,7 @@ def _id(given: ArgumentValues, settings: fabric.Config, ssh_config: Mapping[str,
     of Fabric's configuration does, since another server answers there.
     """
     if given.port is None and "port" not in ssh_config:
-        return replace(given.ssh, port=int(settings.port)).id
+        return changed(given.ssh, port=int(settings.port)).id
     return given.ssh.id
 
 
@@ -352,7 +352,7 @@ def _for_master(
     is_fabrics = _user_of(settings) != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
     if (given.ssh.proxy_jump or "proxyjump" in ssh_config) and is_fabrics:
         return None  # Fabric's user and port are also those of the jump host
-    return replace(
+    return changed(
         given.ssh,
         user=settled.user if is_users else given.ssh.user,
         port=port,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.inventory.host_settings import SSHConfig, changed
 from ringtasks.ssh.attempts import HostAttempt
 from ringtasks.ssh.substitutes import Note
 
@@ -48,5 +46,5 @@ class PooledConnection(Connection):
 
 def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
     """Return True if a route dialled before the user was known is the host's."""
-    named = replace(dialled, user=ssh.user, name=ssh.name)
-    return replace(named, ssh_config_host=ssh.ssh_config_host) == ssh
+    named = changed(dialled, user=ssh.user, name=ssh.name, ssh_config_host=ssh.ssh_config_host)
+    return named == ssh
