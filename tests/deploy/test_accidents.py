@@ -17,20 +17,20 @@ from tests.support.waiting import eventually
 
 @pytest.mark.parametrize(
     "moments",
-    [4, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
-    ids=["4 times", "50 times"],
+    [2, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
+    ids=["twice", "50 times"],
 )
 def test_killed_deploy_leaves_complete_releases_and_the_next_deploy_succeeds(
     fleet: Fleet, moments: int
 ) -> None:
     chance = random.Random(7)
-    fleet.configure(serial=2)
+    fleet.configure(serial=1)
     fleet.commit("v0")
     assert fleet.inv("deploy").returncode == 0
     for moment in range(moments):
         fleet.commit(f"v{moment + 1}")
         deploying = fleet.start("deploy")
-        _kill_after(deploying, chance.uniform(0.2, 1.6))
+        _kill_after(deploying, chance.uniform(0.2, 1.2))
         _assert_whole(fleet)
 
     fleet.commit("last")
@@ -62,13 +62,15 @@ def _assert_whole(fleet: Fleet) -> None:
         assert first == second
 
 
+@pytest.mark.parametrize("fleet_size", [3], ids=["three hosts"])
 def test_two_signals_in_a_row_during_activation_revert_every_host(fleet: Fleet) -> None:
     fleet.configure(serial=1, check_timeout=20)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
+    first = fleet.current("web2")
     fleet.commit("v2", bad_on="web2")  # whose check goes on for 20 s
     deploying = fleet.start("deploy")
-    eventually(lambda: fleet.current("web2") != fleet.releases("web2")[0])
+    eventually(lambda: fleet.current("web2") != first)
 
     deploying.send_signal(signal.SIGINT)
     deploying.send_signal(signal.SIGTERM)  # two equal ones may arrive as one
@@ -77,9 +79,9 @@ def test_two_signals_in_a_row_during_activation_revert_every_host(fleet: Fleet) 
     assert deploying.returncode in (130, 143), told  # they come in either order
     assert fleet.served() == ["v1/v1"]
     assert "reverted; current release:" in told
-    assert told.count(" of 4 hosts in ") == 1
+    assert told.count(" of 3 hosts in ") == 1
     assert told.count("interrupted: Ctrl-C again leaves everything as it is\n") == 1
-    assert "web[3-4] (2): built, not switched" in told
+    assert "web3: built, not switched" in told
     for host in fleet.hosts:
         assert not (fleet.root(host) / "lock").is_symlink()
 
@@ -113,7 +115,7 @@ def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
     fleet.configure(build=["touch ../../shared/building; sleep 600"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    eventually((fleet.root("web4") / "shared" / "building").exists)
+    eventually((fleet.root("web2") / "shared" / "building").exists)
 
     deploying.send_signal(signal.SIGTERM)
     deploying.communicate(timeout=30)
@@ -123,8 +125,9 @@ def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
         assert not (fleet.root(host) / "lock").is_symlink()
 
 
+@pytest.mark.parametrize("moments", [3, pytest.param(12, marks=pytest.mark.long)])
 def test_connection_lost_at_any_point_leaves_the_host_on_a_complete_release(
-    fleet: Fleet,
+    fleet: Fleet, moments: int
 ) -> None:
     host = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web2"]
     fleet.configure(hosts="web1,web2", build=["sleep 0.05"])
@@ -135,10 +138,10 @@ def test_connection_lost_at_any_point_leaves_the_host_on_a_complete_release(
         fleet.commit("v0")
         assert fleet.inv("deploy").returncode == 0
         whole = wire.bytes_from_client
-        for moment in range(5):
+        for moment in range(moments):
             fleet.commit(f"v{moment + 1}")
             # After the log-in, which is told as any host that cannot be reached.
-            wire.cut_after(3000 + (whole - 3000) * moment // 5)
+            wire.cut_after(3000 + (whole - 3000) * moment // moments)
             done = fleet.inv("deploy")
             outcomes.append(done.returncode)
             end_state = {fleet.services[name].get() for name in ("web1", "web2")}
@@ -172,7 +175,7 @@ def test_host_whose_lock_was_removed_is_not_touched_and_the_others_are_reverted(
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
-    eventually(lambda: (fleet.root("web4") / "lock").is_symlink())
+    eventually(lambda: all((fleet.root(host) / "lock").is_symlink() for host in fleet.hosts))
 
     unlocked = fleet.inv("deploy.unlock", "--host", "web2", "--reason", "the laptop is gone")
     for host in fleet.hosts:

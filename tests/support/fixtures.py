@@ -324,7 +324,7 @@ def write_settings(tmp_path: Path) -> WriteSettings:
 @pytest.fixture
 def fleet_size() -> int:
     """The number of hosts of ``fleet``."""
-    return 4
+    return 2
 
 
 @pytest.fixture
