@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import venv
 from collections.abc import Generator
 
 import hypothesis
@@ -35,13 +36,19 @@ IS_CI = bool(os.environ.get("CI"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Matplotlib's list of fonts: each test has a home of its own, without one."""
-    if config.cache is not None:
-        os.environ["MPLCONFIGDIR"] = str(config.cache.mkdir("matplotlib"))
+    """Keep Matplotlib's list of fonts: each test has a home of its own, without one.
 
-
-# A shim of pyenv's, say, takes longer to find Python than most of the programs run.
-os.environ["PATH"] = f"{sys.base_prefix}/bin:{os.environ['PATH']}"
+    The hosts' ``python3`` is a bare one. A wrapper such as pyenv's, or a ``.pth`` file that imports
+    something, takes several times as long to start.
+    """
+    if config.cache is None:
+        return
+    os.environ["MPLCONFIGDIR"] = str(config.cache.mkdir("matplotlib"))
+    if not hasattr(config, "workerinput"):  # the workers inherit PATH
+        programs = config.cache.mkdir("python") / "bin"
+        if not (programs / "python3").exists():
+            venv.create(programs.parent, symlinks=True)
+        os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
 
 
 @pytest.hookimpl(wrapper=True)
