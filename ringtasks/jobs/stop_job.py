@@ -106,7 +106,7 @@ def parse_stopped(printed: str) -> Stopped:
     before, after, orphans = (
         tuple(map(_process, rows[kind])) for kind in ("before", "after", "orphan")
     )
-    holders = tuple(_holders(rows["holds"], rows["reserved"], before))
+    holders = tuple(_holders(rows["holds"], rows["reserved"], before + orphans))
     return Stopped(before, after, holders, None if rows["looked"] else _UNSEEN, orphans)
 
 
@@ -115,15 +115,15 @@ def _process(row: str) -> Process:
     return Process(process_id(pid), command)
 
 
-def _holders(holds: list[str], reserved: list[str], before: tuple[Process, ...]) -> list[Process]:
-    """Return the processes on the job's GPUs, and those of the job on any GPU."""
-    names = {process.pid: process.command for process in before}
+def _holders(holds: list[str], reserved: list[str], known: tuple[Process, ...]) -> list[Process]:
+    """Return the processes on the job's GPUs, and those that are known on any GPU."""
+    names = {process.pid: process.command for process in known}
     found = []
     for row in holds:
         uuid, text, memory, *_ = [*(cell.strip() for cell in row.split(",")), "", "", ""]
         pid = or_none(process_id, text)
         if pid is not None and (uuid in reserved or pid in names):
-            name = names.get(pid, "not of the job")
+            name = names.get(pid, "of unknown origin")
             found.append(Process(pid, name, or_none(whole, memory)))
     return found
 

@@ -17,7 +17,7 @@ from .logs import History, LogReader, Resolved, resolved
 from .logs.axes import printed_once, without_repeats, x_values
 from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
-from .logs.words import NO_METRIC, UNITS, metric_order
+from .logs.words import HELD_OUT_LOSS, NO_METRIC, UNITS, metric_order
 
 __all__ = ["Curve", "Curves", "RunProgress"]
 
@@ -126,8 +126,16 @@ class Curves:
 
     @property
     def names(self) -> list[str]:
-        """The metrics, the most important one first: a loss, if there is one."""
-        return sorted(self._final().points, key=metric_order)
+        """The metrics, the most important one first: a loss, if there is one.
+
+        A single value, such as a script prints at its end, comes behind the curves of training.
+        """
+        points = self._final().points
+        orders = {name: metric_order(name) for name in points}
+        losses = [name for name, order in orders.items() if order <= HELD_OUT_LOSS]
+        if any(len(points[name]) > 1 for name in losses):
+            orders |= {name: HELD_OUT_LOSS for name in losses if len(points[name]) == 1}
+        return sorted(points, key=orders.__getitem__)
 
     @property
     def main(self) -> str | None:

@@ -58,7 +58,20 @@ def test_gpu_rows_are_read_even_if_the_tool_warns_and_fails(host: JobHost, gpus:
     assert "GPUs free: 1 of 2" in train
 
 
-@pytest.mark.parametrize(("said", "status"), [(MISMATCH, 18), ("No devices were found", 6)])
+#: As nvidia-smi 580 prints them: its device file, or its library, cannot be opened.
+BLOCKED = "Failed to initialize NVML: GPU access blocked by the operating system"
+NO_LIBRARY = (
+    "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that the "
+    "NVIDIA Display Driver is properly installed and present in your system.\n"
+    "Please also try adding directory that contains libnvidia-ml.so to your system PATH."
+)
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(MISMATCH, 18), ("No devices were found", 6), (BLOCKED, 17), (NO_LIBRARY, 12)],
+)
 def test_gpu_tool_error_is_shown_in_full(host: JobHost, gpus: Gpus, said: str, status: int) -> None:
     gpus.fail(said, status)
     whole = said.replace("\n", "; ")

@@ -115,6 +115,7 @@ def test_stop_releases_gpus_and_reports_processes_that_still_use_their_memory(
         (4711, 512),
     ]
     assert "GPU memory is held by" in str(stopped)
+    assert "4711 (of unknown origin)" in str(stopped)
     assert reserved(host) == []
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import JobState
+from ringtasks.jobs.stop_job import parse_stopped
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive
@@ -54,6 +55,14 @@ for n in range(int(sys.argv[1])):
 print("up", flush=True)
 live()
 """
+
+
+def test_process_that_left_its_job_and_holds_gpu_memory_is_named() -> None:
+    holds = "reserved GPU-a\nholds GPU-a, 12, 5858\nholds GPU-a, 13, 9\n"
+
+    stopped = parse_stopped(f"before 11 sh\norphan 12 python3\nlooked\n{holds}")
+
+    assert str(stopped).endswith("GPU memory is held by 12 (python3), 13 (of unknown origin)")
 
 
 def in_folder(folder: Path) -> list[int]:

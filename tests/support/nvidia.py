@@ -17,7 +17,7 @@ _GPU_COLUMNS = (
 )  # fmt: skip
 _APP_COLUMNS = ("gpu_uuid", "pid", "used_memory", "process_name")
 
-# Units and headers as nvidia-smi 550 prints them. A column it does not know is exit status 2.
+# Units and headers as nvidia-smi 580 prints them. A column it does not know is exit status 2.
 _PROGRAM = r"""#!/bin/sh
 here={folder}
 [ -e "$here/hangs" ] && exec sleep 3600
@@ -51,7 +51,8 @@ awk -F '\t' -v columns="$columns" -v format="$format" '
     }}
     for (i = 1; has_header && i <= n; i++) {{
       unit = (wanted[i] in units && has_units) ? " [" units[wanted[i]] "]" : ""
-      printf "%s%s%s", wanted[i], unit, i < n ? ", " : "\n"
+      name = wanted[i] == "used_memory" ? "used_gpu_memory" : wanted[i]
+      printf "%s%s%s", name, unit, i < n ? ", " : "\n"
     }}
     next
   }}
@@ -83,7 +84,7 @@ class Gpus:
                 "memory.used": "1",
                 "utilization.gpu": "0",
                 "temperature.gpu": "31",
-                "driver_version": "550.54.15",
+                "driver_version": "580.159.04",
                 "compute_mode": "Default",
             }
             for n in range(count)

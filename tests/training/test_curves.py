@@ -37,6 +37,16 @@ def test_result_that_a_script_prints_again_is_one_point() -> None:
     assert other.curve("eval_loss").axis == "reading"
 
 
+def test_single_value_comes_behind_the_curves_of_training() -> None:
+    steps = "".join(
+        f"[train] step: {n}, loss: {9 - n}\n[test] step: {n}, loss: 9\n" for n in (1, 2)
+    )
+    last = "metrics after 2 steps: {'loss': 7.0, 'accuracy': 0.5}\n"
+
+    assert curves_of([[(steps + last).encode()]]).main == "train_loss"
+    assert curves_of([[b"step 1 loss: 3 train_loss: 2\n"]]).main == "loss"
+
+
 def test_resumed_attempt_replaces_later_points_of_the_previous_one() -> None:
     curves = Curves()
     curves.feed(b"epoch 1/9 loss=5\nepoch 2/9 loss=4\nepoch 3/9 loss=3.5\nepoch 4/9 lo")

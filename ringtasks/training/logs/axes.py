@@ -49,7 +49,7 @@ def x_values(
 
 
 def printed_once(points: Sequence[Point]) -> list[Point]:
-    """Return the points without those that print the value before them again, at its position.
+    """Return the points without dicts that print the value before them again, at its position.
 
     A script prints the result of ``trainer.evaluate()``, which the trainer itself has printed.
     """
@@ -58,7 +58,8 @@ def printed_once(points: Sequence[Point]) -> list[Point]:
 
 
 def _is_again(point: Point, before: Point) -> bool:
-    is_same_place = (point.attempt, point.position) == (before.attempt, before.position)
+    place, other = ((p.kind, p.attempt, p.position) for p in (point, before))
+    is_same_place = point.kind == "dict" and place == other
     return is_same_place and math.isclose(point.value, before.value, rel_tol=_ROUNDING)
 
 

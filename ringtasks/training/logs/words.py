@@ -9,6 +9,7 @@ import functools
 import re
 
 __all__ = [
+    "HELD_OUT_LOSS",
     "NO_METRIC",
     "SPLITS",
     "UNITS",
@@ -216,6 +217,8 @@ def total_of(name: str) -> str | None:
     return _UNIT_OF_WORD.get(word, word)
 
 
+#: The rank of losses of held-out data, behind those of training (`metric_order`).
+HELD_OUT_LOSS = 3
 #: The lowest rank of numbers that do not measure the model: settings, rates, memory.
 NO_METRIC = 8
 
