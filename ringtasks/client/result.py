@@ -9,7 +9,7 @@ from ringtasks.common.field_value import FieldValue
 from ringtasks.common.text import printable
 from ringtasks.exit_status import UNREACHABLE
 
-__all__ = ["SSHResult", "last_words", "why_failed"]
+__all__ = ["SSHResult", "last_words", "text_of", "why_failed"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,3 +79,9 @@ def why_failed(result: SSHResult) -> str | None:
     """Return the reason why a script of ours did not succeed; None: it did."""
     is_done = result.error is None and result.success
     return None if is_done else result.error or last_words(result)
+
+
+def text_of(interrupt: KeyboardInterrupt) -> str:
+    """Return what an interrupted operation says of the host; empty: nothing had been sent."""
+    told = interrupt.args[0] if interrupt.args else ""
+    return told.error or "" if isinstance(told, SSHResult) else str(told)

@@ -138,14 +138,15 @@ def _started(client: SSHClient, command: str, after: str | None, options: Mappin
     :param after: the id or the name of the job to wait for.
     """
     from ringtasks import jobs
+    from ringtasks.client.result import text_of
 
     with client, _starting(client.config.id):
         try:
             first = jobs.find(after, [client]).id if after else None
             return jobs.start(client, command, after=first, **options)
         except KeyboardInterrupt as interrupt:
-            if interrupt.args:
-                display.say(str(interrupt.args[0]))
+            if text := text_of(interrupt):
+                display.say(text)
             raise
 
 

@@ -182,6 +182,7 @@ def _run(
 def _supervised(
     settings: TrainSettings, hosts: Sequence[HostConfig], record: RunRecord
 ) -> RunOutcome:
+    from ringtasks.client.result import text_of
     from ringtasks.output.training import for_terminal
     from ringtasks.training.curves import Curves
     from ringtasks.training.supervisor import RunOutcome, Supervisor
@@ -199,8 +200,8 @@ def _supervised(
             with interruption.said_as(lambda: _left_text(supervisor, *hints)):
                 outcome = supervisor.run()
         except KeyboardInterrupt as interrupt:
-            if interrupt.args:  # while a job was being started
-                view.say(str(interrupt.args[0]))
+            if text := text_of(interrupt):  # while a job was being started, or a setup ran
+                view.say(text)
             return RunOutcome(_INTERRUPTED, "interrupted")
         except NoEligibleHostError as error:
             view.say(str(error))

@@ -258,6 +258,20 @@ def test_early_ctrl_c_in_train_says_that_no_run_was_started(
     assert process.returncode == 130
 
 
+def test_ctrl_c_during_a_setup_tells_what_became_of_it(host: Sshd, start: Start) -> None:
+    process = start("train", "--no-preflight", "--setup", "echo begun; sleep 60")
+    assert process.stdout is not None
+    while process.stdout.readline() != b"begun\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    more, said = process.communicate(timeout=30)
+
+    assert b"interrupted: no run was started\n" in said
+    assert b"the remote processes were terminated (verified)" in more + said
+    assert b"SSHResult" not in more + said
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("is_kept", [True, False], ids=["control master", "in process"])
 def test_killed_run_with_a_terminal_ends_its_command(
     make_sshd: MakeSshd, write_hosts: WriteHosts, start: Start, is_kept: bool
