@@ -74,7 +74,7 @@ class LogPlace:
     def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
         self.offset: int | None = None
         self.heard = time.monotonic()
-        """The time of the last output, by the monotonic clock."""
+        """The time of the last bytes of the log, by the monotonic clock."""
         self._on_chunk = on_chunk
         self._early: bytes | None = b""
         self._told = b""
@@ -95,7 +95,6 @@ class LogPlace:
 
     def take(self, stream: int, chunk: bytes) -> None:
         """Pass on output of the host."""
-        self.heard = time.monotonic()
         if stream != STDOUT:
             self._told = (self._told + chunk)[-_MAX_TOLD_BYTES:]
             return
@@ -116,5 +115,6 @@ class LogPlace:
             self.offset = begins
         if chunk:
             assert self.offset is not None  # noqa: S101  # the offset came first
+            self.heard = time.monotonic()
             self.offset += len(chunk)
             self._on_chunk(chunk)
