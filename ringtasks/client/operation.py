@@ -231,7 +231,7 @@ class Operation:
         said = [str(LimitError(pool.config.id, f"the {self._kind}'s time limit", limit))]
         said += self._fate(ending)
         if ending.unproven is not None:
-            said.append(_shell_not_started(bounded(ending.unproven)))
+            said.append(_shell_silent(bounded(ending.unproven)))
         elif self._kind == "command" and limit == pool.config.command_timeout:
             said.append(f"for longer commands use --timeout (0: no limit) or '{as_typed('start')}'")
         return "; ".join(said)
@@ -285,10 +285,10 @@ def _is_lasting(error: NotStartedError, before: LinkLostError | None) -> bool:
     return bool(error.request) or is_refused_again
 
 
-def _shell_not_started(evidence: str) -> str:
-    printed = f"it printed: {evidence}" if evidence else "it printed nothing"
+def _shell_silent(evidence: str) -> str:
+    printed = f"the host printed: {evidence}" if evidence else "the host printed nothing"
     return (
-        f"the host has not started the command's shell; {printed}; if its login files take longer, "
+        f"the command's shell has not answered; {printed}; if the login files take longer, "
         "raise command_timeout, else check ssh_user"
     )
 

@@ -98,6 +98,11 @@ class MarkedOutput:
         return self.pid is None and self._preface_bytes > MAX_PREFACE_BYTES
 
     @property
+    def is_arriving(self) -> bool:
+        """True if the beginning of the mark has come, and its end has not."""
+        return self.pid is None and self._held.startswith(b"ringtasks:")
+
+    @property
     def preface(self) -> bytes:
         """The first bytes that came before the mark, or instead of it."""
         return (b"".join(self._kept) + (self._held if self.pid is None else b""))[:_EVIDENCE_BYTES]

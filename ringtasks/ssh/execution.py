@@ -210,8 +210,9 @@ class Execution:
         started = time.monotonic()
         ready_timeout = max(_LEAST_READY_TIMEOUT, self._options.ready_timeout)
         limit = started + (_MARK_TIMEOUT if self._line is not None else ready_timeout)
+        last = started + _MARK_TIMEOUT
         if deadline is not None:
-            limit = min(limit, deadline)
+            limit, last = min(limit, deadline), min(last, deadline)
         give_up_at = started + _GIVE_UP_DELAY if self._line is None else None
         while self._answer.pid is None and not self._is_hopeless:
             until = limit if give_up_at is None else min(limit, give_up_at)
@@ -221,7 +222,9 @@ class Execution:
             if status is not None:
                 return status
             if time.monotonic() >= limit:
-                break
+                if not self._answer.is_arriving or limit >= last:
+                    break
+                limit = last  # the host runs the script, and answers slowly
             if give_up_at is not None and time.monotonic() >= give_up_at:
                 give_up_at = None
                 with contextlib.suppress(LinkLostError):

@@ -221,7 +221,7 @@ def test_timeout_before_the_start_marker_is_no_lost_link(
 
     assert (result.returncode, result.timed_out, result.is_unknown) == (124, True, False)
     told = str(result.error)
-    assert "it printed nothing; if its login files take longer, raise command_timeout" in told
+    assert "the host printed nothing; if the login files take longer, raise command_timeout" in told
     assert ("the command had not been started" in told) == (way != "request")
 
 
@@ -237,6 +237,29 @@ def test_host_that_never_becomes_ready_for_a_script_is_given_up(
     assert (result.returncode, result.is_unknown, result.is_other_program) == (255, False, True)
     assert "raise connect_timeout if its login files take longer" in str(result.error)
     assert 14_000 < result.elapsed_ms < 50_000
+
+
+@pytest.mark.long
+def test_host_whose_mark_comes_slowly_does_not_run_something_else(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    slow = """sh -c "$SSH_ORIGINAL_COMMAND" | { dd bs=12 count=1 2>/dev/null; sleep 17; cat; }"""
+    config = config_of(make_sshd(**forced(slow)), client_key, master=use_control_master)
+    with SSHClient(replace(config, connect_timeout=5)) as client:
+        result = client.run("echo $TOKEN", env={"TOKEN": "s3cr3t"})
+
+    assert (result.stdout, result.error) == ("s3cr3t\n", None)
+
+
+def test_beginning_of_a_mark_is_noticed() -> None:
+    mark = Mark.new()
+    answer = MarkedOutput(mark)
+
+    seen = [(answer.take(chunk), answer.is_arriving)[1] for chunk in (
+        b"Welcome\n", mark.printed[:3], mark.printed[3:14], mark.printed[14:], b"42\n",
+    )]  # fmt: skip
+
+    assert seen == [False, False, True, True, False]
 
 
 @pytest.mark.parametrize("way", WAYS)
