@@ -38,7 +38,8 @@ cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {
 # the process is gone; "read" reads a file byte by byte, so the longer monitor file is read only then.
 set --
 for rt_job in $rt_wanted; do
-  [ -s "$rt_job/exit_status" ] && [ -r "$rt_job/exit_status" ] && continue
+  [ -f "$rt_job/exit_status" ] && [ -s "$rt_job/exit_status" ] && [ -r "$rt_job/exit_status" ] &&
+    continue
   for rt_file in "" /process /monitor /exit_status; do
     [ -r "$rt_job$rt_file" ] || [ ! -e "$rt_job$rt_file" ] || echo "$rt_job/unread:"
   done
