@@ -63,16 +63,25 @@ def status(
                 columns, [_row(own) for own in found], optional=["load", "busy", "disk", "memory"]
             )
             for own in found:
-                if own.error is not None:
-                    display.say(own.error)
-                elif own.gpu_message:
-                    display.say(f"{own.host_id}: {own.gpu_message}")
+                for note in _notes(own):
+                    display.say(note)
         return combined_status(
             failure_status(client.config) if own.error else 0
             for client, own in zip(clients, found, strict=True)
         )
 
     return ended(c, found, display.repeated(look, WATCH_INTERVAL) if watch else look())
+
+
+def _notes(own: Overview) -> list[str]:
+    """Return the errors, and the uses of GPUs that the column of the jobs does not show."""
+    if own.error is not None:
+        return [own.error]
+    uses = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in own.gpus if gpu.in_use and not gpu.job]
+    notes = [own.gpu_message] if own.gpu_message else []
+    if uses:
+        notes.append(f"not free: {'; '.join(uses)}")
+    return [f"{own.host_id}: {note}" for note in notes]
 
 
 def _row(own: Overview) -> tuple[str, ...]:

@@ -395,6 +395,7 @@ def test_status_shows_gpus_memory_disk_and_jobs_of_a_host(inv: Inv, box: Sshd, g
 
     shown, as_json = inv("status"), inv("status", "--json")
 
+    assert b"box: not free: GPU 1: process 4711\n" in shown.stderr
     text = shown.stdout.decode()
     assert "2 NVIDIA H100 80GB HBM3: 1 free" in text
     assert "45 %" in text
