@@ -74,6 +74,21 @@ LAYOUTS = [
                  id="MMEngine, JSON"),
     pytest.param("Iter [100/80000]\tlr: 9.9e-03, loss: 2.5\nIter(val) [500]\tmIoU: 0.65\n",
                  "val_miou", [(0.65, {"step": 100, "total_steps": 80000})], id="mmseg"),
+    pytest.param("Epoch[5] Batch [0-20]\tSpeed: 25.77 samples/sec\tacc=0.5\n"
+                 "Epoch[5] Batch [20-40]\tSpeed: 25.69 samples/sec\tacc=0.6\n", "acc",
+                 [(0.5, {"epoch": 5, "batch": 20}), (0.6, {"epoch": 5, "batch": 40})],
+                 id="MXNet, ranges of batches"),
+    pytest.param("iteration:1 step:10/90, NER loss:3.5\niteration:2 step:10/90, NER loss:2.5\n",
+                 "ner_loss", [(3.5, {"epoch": 1, "step": 10, "total_steps": 90}),
+                              (2.5, {"epoch": 2, "step": 10, "total_steps": 90})],
+                 id="steps of an iteration"),
+    pytest.param("  Epoch   gpu_mem      GIoU       obj       cls     total   targets  img_size\n"
+                 "  0/2     9.87G      6.75      1.64      1.89      10.3        44       416: "
+                 "100%|█| 33/33 [00:36<00:00,  1.11s/it]\n"
+                 "     Class    Images   Targets         P         R   mAP@0.5        F1: "
+                 "100%|█| 4/4 [00:03<00:00,  1.09it/s]\n"
+                 "       all        58  3.58e+04     0.107     0.749     0.557     0.182\n",
+                 "F1", [(0.182, {"epoch": 0, "total_epochs": 2})], id="YOLOv3"),
     pytest.param(FLAIR.format("", 10, 2.3) + FLAIR.format("", 20, 2.1)
                  + "EPOCH 1 done: loss 1.9 - lr 0.1\n", "loss",
                  [(2.3, {"epoch": 1, "step": 10}), (2.1, {"epoch": 1, "step": 20})], id="Flair"),

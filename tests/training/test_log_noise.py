@@ -29,6 +29,8 @@ LOSS = "step 1 loss 3\n"
         "[1/6] Loading 3 shards of the data\n[6/6] Saving the model\n",
         "max GPU_mem cost is 3806.5 MB\nmemory error: 12 GiB\n",
         "mAP@0.50:0.95\nval mAP_0.5:0.95\n",
+        "[1/3] c++ -MMD -DUSE_LOSS=0 -D_GLIBCXX_USE_ABI=0 -c x.cpp -o x.o\n[2/3] nvcc -DERROR=1\n",
+        "accuracy: 100% 313/313 [11:14<00:00,  3.02s/it]\n",
     ],
 )  # fmt: skip
 def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
@@ -70,6 +72,8 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
         ("Validation - Decoder: loss: 0.5", {"validation_decoder_loss": [0.5]}),
         ("Metrics: loss: 0.5, acc: 0.9", {"loss": [0.5], "acc": [0.9]}),
         ("[NEW BEST] Epoch #0: train_loss=0.5, time=0.9s", {"train_loss": [0.5]}),
+        ("Episode: 10, reward: 20, done: True", {"reward": [20]}),
+        ("iter 100:, hard_loss=0.5, mode='full'", {"hard_loss": [0.5]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _POSITION = re.compile(
     rf"(?<![\w./%-])(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
     rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
-    rf"[\[(]?\s{{0,8}}(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
+    rf"[\[(]?\s{{0,8}}(?:\d+-(?=\d+\]))?(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
     rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",
     _FLAGS,
 )
@@ -52,7 +52,7 @@ _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
 )
 # "[2/6] Loading the model": a stage of the program, unless metrics follow.
-_STAGE = re.compile(r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]{2,}", re.ASCII)
+_STAGE = re.compile(r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]", re.ASCII)
 # Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
 _TWO = re.compile(
     rf"(?:(?<![\w./-])(?:{SPLITS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
@@ -151,7 +151,9 @@ def _named_positions(
         if unit != "epoch" and found["done"].partition(".")[2].strip("0"):
             continue  # "Loss for final step: 0.25"
         if any(position.unit == unit for position in positions):
-            continue
+            if not _is_within_iteration(text, positions, found):
+                continue
+            positions = [positions[0]._replace(unit="epoch")]
         if unit == "step" and found["split"] and not found["split"].lower().startswith("tr"):
             continue  # MMEngine's "Iter(val) [10/10]" counts the batches of the validation
         if unit == "batch" and _EVAL_BEFORE.search(text, start, found.start()):
@@ -162,6 +164,16 @@ def _named_positions(
             positions.append(_position(_inner_unit(text, found), inner))
             ends = inner.end()
     return positions, ends
+
+
+def _is_within_iteration(
+    text: str, positions: Sequence[ParsedPosition], found: re.Match[str]
+) -> bool:
+    """Return whether an iteration is an epoch: "iteration:1 step:10/90"."""
+    if not found["total"] or found["unit"].lower() != "step" or len(positions) > 1:
+        return False
+    before = text[: positions[0].done[0]].rstrip(" :=#[").lower()
+    return positions[0].total is None and before.endswith("iteration")
 
 
 def is_stage(text: str, start: int) -> bool:

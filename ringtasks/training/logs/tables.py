@@ -33,9 +33,10 @@ _SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n":
 # ultralytics/utils/metrics: the table of a validation, which follows the epoch's row.
 _VALIDATION = re.compile(
     r"\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+"
-    r"(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|P\s+R\s+mAP@?\.?50?\s+mAP@?\.?50?[-:]\.?95.*"
+    r"(?P<names>P\s+R\s+mAP\S*\s+F1|(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|P\s+R\s+mAP@?\.?50?\s+mAP@?\.?50?[-:]\.?95.*"
     r"|top1_acc.*)|\s*classes\s+top1_acc\s+top5_acc"
 )
+_OF_YOLOV3 = ("precision", "recall", "mAP", "F1")
 _OF_BOXES = ("precision", "recall", "mAP50", "mAP50-95")
 # pandas: the means of a cross-validation, under the index of the rounds (XGBoost, LightGBM).
 _CV_CELL = re.compile(r"(?:[\w@:.-]+ )?[\w@:.-]+-(?:mean|std|stdv)|iterations", re.ASCII)
@@ -85,7 +86,8 @@ class ColumnReader:
             self._align(plain)
             return None
         if found := _VALIDATION.match(text):
-            self.validation = "P" if "Pose(P" in (found["names"] or "") else "M"
+            names = found["names"] or ""
+            self.validation = "F1" if names.endswith("F1") else "P" if "Pose(P" in names else "M"
             return Record({})
         if "best.pt" in text or "last.pt" in text:
             self.validation = ""
@@ -127,7 +129,7 @@ class ColumnReader:
         cells = text.split()[1:]
         names: tuple[str, ...] = ("top1_acc", "top5_acc")
         if len(cells) > 2:
-            names, cells = _OF_BOXES, cells[2:]
+            names, cells = (_OF_BOXES if group != "F1" else _OF_YOLOV3), cells[2:]
         if len(cells) == 2 * len(_OF_BOXES):
             names = (*_OF_BOXES, *(f"{name}({group})" for name in _OF_BOXES))
         numbers = [as_float(cell) for cell in cells]

@@ -61,6 +61,10 @@ _REPR = re.compile(r"\b(?!tensor|array|Array|float|int|loss)[A-Za-z_]\w*\(\s*\w+
 _FLAG_OF_COMMAND = re.compile(
     r"(?:^|\s)--[a-z][\w-]*[ =]|^\s*(?:\+{1,3}|\$)\s(?:\w+=|\S*python)|^\W*export\s\w", re.ASCII
 )
+# "Episode 10: reward=5, done=True": beside metrics of a position, such values are no settings.
+_STARTS_WITH_POSITION = re.compile(
+    r"\W*(?:epoch|iter|iteration|step|batch|round|episode)s?\W{0,3}\d", _FLAGS
+)
 _NOT_A_NUMBER = re.compile(
     r"[\w\]]\s?[=:]\s?(?:True|False|None|null|true|false)\b|\w=(?:['\"/~]|\./|<)", re.ASCII
 )
@@ -119,7 +123,7 @@ _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.2
 #: "loss 0.9 -> 0.5" is one value before and one after.
 _NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
-    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME}{_RANGE})["']?
+    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
     \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])(?!(?:\s-?\d+\.\d+){{2}}){_NO_ARROW}""",
     re.VERBOSE | re.ASCII,
@@ -161,6 +165,8 @@ _NO_LABEL = frozenset(
 )
 #: The number before is of memory or of time.
 _UNIT_OF_MEMORY = re.compile(r"\s?(?:[kKMGT]i?B|[Mm]ega[Bb]ytes)\b(?!/)", re.ASCII)
+#: "F1: 100% 313/313 [11:14<00:00": the number is that of a bar.
+_BAR_OF_NOTEBOOK = re.compile(r"%\s+\d+/\d+\s\[\d", re.ASCII)
 _UNIT_OF_TIME = re.compile(r"\s(?:s|secs?|seconds?|ms|mins?|minutes?|hours?|hrs?)\b(?!/)", re.ASCII)
 
 SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _FLAGS)
@@ -198,7 +204,7 @@ def parse_text(text: str) -> Parsed:
     start = skip_prefixes(text)
     rank = rank_in(text)
     totals = find_totals(text, start)
-    if _is_settings(text):
+    if _is_settings(text, start):
         return Parsed(totals=totals, rank=rank)
     if _SUMMARY.search(text):
         return Parsed(totals=totals)
@@ -245,15 +251,15 @@ def parse_fields(text: str) -> tuple[Value, ...]:
     return tuple(_named(_numbers(text, 0, [], anchored=True)))
 
 
-def _is_settings(text: str) -> bool:
+def _is_settings(text: str, start: int) -> bool:
     if _LOGFMT.search(text):
         return False  # its words are in quotes
     return bool(
         _REPR.search(text)
         or _FLAG_OF_COMMAND.search(text)
-        or _NOT_A_NUMBER.search(text)
+        or (_NOT_A_NUMBER.search(text) and not _STARTS_WITH_POSITION.match(text, start))
         or _SOURCE_CODE.search(text)
-        or _PART_OF_DICT.match(text, skip_prefixes(text))
+        or _PART_OF_DICT.match(text, start)
     )
 
 
@@ -326,7 +332,7 @@ def _named_numbers(
 
 
 def _has_unit_of_machine(text: str, end: int, name: str) -> bool:
-    if _UNIT_OF_MEMORY.match(text, end):
+    if _UNIT_OF_MEMORY.match(text, end) or _BAR_OF_NOTEBOOK.match(text, end):
         return True
     return _UNIT_OF_TIME.match(text, end) is not None and not is_metric(name)
 
