@@ -8,9 +8,11 @@ than the pinned one.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
@@ -70,7 +72,6 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     if not mentions(_KEYWORDS, config.ssh_config_file):
         return _USUAL
     from .evaluated_config import settings_of
-    from .option_values import expand_path
 
     settings = settings_of(config)
     if settings is None:
@@ -85,12 +86,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
             )[0],
         ]
         tokens = _values(config, settings.get("hostkeyalias") or "")
-        files = tuple(
-            expand_path(word, tokens, "UserKnownHostsFile")
-            for line in named
-            for word in line.split()
-            if word != "none"
-        )
+        files = tuple(path for line in named for path in _paths(line, tokens))
     command = settings.get("knownhostscommand", "none")
     return HostKeySettings(
         settings.get("stricthostkeychecking") in ("yes", "true"),
@@ -101,6 +97,24 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
 
 
 _USUAL = HostKeySettings()
+
+
+def _paths(line: str, tokens: Mapping[str, str]) -> Iterator[str]:
+    """Yield the paths of a line that ``ssh -G`` has printed, without the quotes around each.
+
+    So words that are together the name of a file are one path.
+    """
+    from .option_values import expand_path
+
+    words = line.split(" ")
+    while words:
+        for count in range(len(words), 0, -1):
+            path = expand_path(" ".join(words[:count]), tokens, "UserKnownHostsFile")
+            if count == 1 or os.path.exists(path):  # noqa: PTH110  # Path.exists may raise
+                break
+        if path != "none":
+            yield path
+        del words[:count]
 
 
 def _values(config: SSHConfig, alias: str) -> dict[str, str]:

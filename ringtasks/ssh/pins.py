@@ -180,9 +180,12 @@ class KnownHosts:
 def names_of_host(config: SSHConfig) -> tuple[str, ...]:
     """Return the names that a certificate of the host may be for.
 
-    They are its addresses as ``ssh`` gets them, and the name that replaces them
-    (``HostKeyAlias``).
+    They are its addresses as ``ssh`` gets them, and its name in the inventory; or only the name
+    that replaces them (ssh_config(5), HostKeyAlias): behind one address there may be several hosts.
     """
+    alias = host_key_settings(config).alias
+    if alias is not None:
+        return (alias,)
     others = (address for route, address in addresses(config).items() if route != "direct")
     places = (config.host.lower(), config.name, *others)
     return tuple(dict.fromkeys(name for name in places if name))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .link import Link, LinkLostError, Tunnel, TunnelRefusedError
 
-__all__ = ["TunnelListener", "open_tunnel"]
+__all__ = ["TunnelListener", "copy_both_ways", "open_tunnel"]
 
 _log = logging.getLogger("ringtasks")
 
@@ -75,16 +75,7 @@ class TunnelListener:
             if tunnel is None:
                 return
             with contextlib.closing(tunnel), self._registered(connection, tunnel):
-                back = threading.Thread(
-                    target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
-                )
-                try:
-                    back.start()
-                except RuntimeError as error:
-                    _log.warning("a connection could not be forwarded: %s", error)
-                    return
-                _copy(connection, tunnel)
-                back.join()
+                copy_both_ways(tunnel, connection)
 
     @contextlib.contextmanager
     def _registered(self, *ends: socket.socket | Tunnel) -> Iterator[None]:
@@ -107,6 +98,20 @@ def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
     except (TunnelRefusedError, LinkLostError) as error:
         _log.warning("a connection to %s port %s could not be forwarded: %s", host, port, error)
         return None
+
+
+def copy_both_ways(tunnel: Tunnel, connection: socket.socket) -> None:
+    """Copy all bytes of both sides, until both have ended."""
+    back = threading.Thread(
+        target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
+    )
+    try:
+        back.start()
+    except RuntimeError as error:
+        _log.warning("a connection could not be forwarded: %s", error)
+        return
+    _copy(connection, tunnel)
+    back.join()
 
 
 def _copy(source: socket.socket | Tunnel, sink: socket.socket | Tunnel) -> None:

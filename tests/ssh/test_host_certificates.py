@@ -29,6 +29,7 @@ class Authority:
         self.key = make_key(folder / "authority")
         self.known_hosts = Path.home() / ".ssh" / "known_hosts"
         self.known_hosts.parent.mkdir()
+        self.ssh_config = "none"
         self._make_sshd, self._user_key = make_sshd, user_key
         self._hosts = 0
 
@@ -64,7 +65,7 @@ class Authority:
     def is_accepted_by_openssh(self, server: Sshd) -> bool:
         """Whether ``ssh`` accepts it, with the same file."""
         argv = [
-            *("ssh", "-F", "none", "-i", str(self._user_key), "-p", str(server.port)),
+            *("ssh", "-F", self.ssh_config, "-i", str(self._user_key), "-p", str(server.port)),
             *("-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.known_hosts}"),
             *("-o", "StrictHostKeyChecking=yes", f"{server.user}@{server.address}", "echo hi"),
         ]
@@ -126,6 +127,21 @@ def test_authority_is_looked_up_under_the_names_that_openssh_uses(
     result = authority.run(server, use_control_master=use_control_master)
 
     assert result.success == authority.is_accepted_by_openssh(server)
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize("principal", ["pinned.test", ADDRESS])
+def test_certificate_of_a_host_with_an_alias_has_to_name_the_alias(
+    authority: Authority, use_control_master: bool, principal: str
+) -> None:
+    server = authority.host("-h", "-n", principal)
+    authority.is_known("*.test")
+    authority.ssh_config = str(authority.known_hosts.with_name("config"))
+    Path(authority.ssh_config).write_text("HostKeyAlias pinned.test\n")
+
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert result.success == authority.is_accepted_by_openssh(server) == (principal != ADDRESS)
 
 
 @pytest.mark.matrix(2)

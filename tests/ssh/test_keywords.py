@@ -125,6 +125,8 @@ CASES = [
     Case("PubkeyAcceptedAlgorithms -ssh-ed25519\nIdentityFile {keys}/second\n"
          "IdentityFile {keys}/rsa", "key"),
     Case("UserKnownHostsFile /dev/null {known}\nStrictHostKeyChecking yes", "key"),
+    Case('UserKnownHostsFile /dev/null "{folder}/known spaced" /none\n'
+         "StrictHostKeyChecking yes", "key"),
     Case("UserKnownHostsFile {folder}/known-of-%n\nStrictHostKeyChecking yes", "key"),
     Case("UserKnownHostsFile ${{RT_KNOWN}}\nStrictHostKeyChecking yes", "key"),
     Case("ProxyJump {jump},{jump}" + KNOWN_JUMP, "client"),
@@ -251,6 +253,7 @@ def write_case(
             "known_alias": "alias",
             "known_other": f"[{box.address}]:{box.port}",
             "known-of-box": f"[{box.address}]:{box.port}",
+            "known spaced": f"[{box.address}]:{box.port}",
         }
         other = (keys / "other.pub").read_text()
         for file, name in names.items():

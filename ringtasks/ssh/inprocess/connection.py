@@ -32,6 +32,7 @@ from ringtasks.ssh.dialing import KnownWay
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import substitute_for_links
 
+from .agent_forwarding import forward_agent
 from .connection_values import (
     check_connect_kwargs,
     given_by,
@@ -101,7 +102,7 @@ class Connection(DialledConnection):
         if gateway is None:
             gateway = self._jump_host_of_inventory() or self.get_gateway()
         if forward_agent is None and "forwardagent" in ssh_config:
-            forward_agent = ssh_config["forwardagent"] == "yes"
+            forward_agent = ssh_config["forwardagent"] not in ("no", "false")
         with self.without_look_up():
             super().__init__(
                 address,
@@ -299,7 +300,7 @@ class Connection(DialledConnection):
             return self._sessions.channel()
         channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
         if self.forward_agent:
-            self.keep_agent_handler(paramiko.agent.AgentRequestHandler(channel))
+            forward_agent(channel, self.ssh_config)
         return channel
 
     def close_gateway(self) -> None:

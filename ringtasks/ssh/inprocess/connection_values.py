@@ -177,8 +177,6 @@ def _as_paramiko_has_it(
 ) -> Mapping[str, Any]:
     """Return an answer of ``ssh -G`` as ``paramiko.SSHConfig.lookup`` returns one."""
     found: Any = paramiko.SSHConfigDict(answer.firsts())  # beside text, lists
-    if found.get("forwardagent") not in (None, "no"):  # Fabric knows no socket's path there
-        found["forwardagent"] = "yes"
     found.pop("host", None)
     found.setdefault("hostname", given.ssh.host or given.ssh.id)  # Paramiko always has it
     values = token_values(
@@ -199,6 +197,8 @@ def _as_paramiko_has_it(
                 for file in answer.values[keyword]
                 if file != "none"
             ]
+    if found.get("forwardagent") not in (None, "yes", "no"):
+        found["forwardagent"] = expand_path(found["forwardagent"], values, "forwardagent")
     as_mapping: Mapping[str, Any] = found
     return as_mapping
 

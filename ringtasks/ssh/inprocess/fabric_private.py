@@ -26,7 +26,7 @@ __all__ = [
 
 #: The private names, by the class that has them; a test checks that they are there.
 NAMES: dict[type, set[str]] = {
-    fabric.Connection: {"_agent_handler", "_remote_runner", "_set", "_sftp"},
+    fabric.Connection: {"_remote_runner", "_set", "_sftp"},
     fabric.Config: {"_runtime_ssh_path", "_set"},
     invoke.Runner: {"_asynchronous", "_timer"},
 }
@@ -67,10 +67,6 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
             yield
         finally:
             self.settings_view = None
-
-    def keep_agent_handler(self, handler: Any) -> None:
-        """Keep the handler of a forwarded agent until the connection closes."""
-        self._agent_handler = handler
 
 
 class _WithoutFiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import paramiko
@@ -28,6 +28,8 @@ from ringtasks.ssh.link import (
 )
 from ringtasks.ssh.paramiko_private import ask_channel
 
+from .agent_forwarding import forward_agent
+
 __all__ = ["InProcessLink"]
 
 #: Paramiko's exceptions for a lost link.
@@ -42,6 +44,7 @@ class LogInConnection(Protocol):
     """The part of `Connection` that a link needs."""
 
     ssh: SSHConfig
+    ssh_config: Mapping[str, Any]
     transport: Any
     forward_agent: bool
 
@@ -153,7 +156,7 @@ class InProcessLink:
         try:
             channel = transport.open_session(timeout=self.connection.ssh.connect_timeout)
             if self.connection.forward_agent:
-                channel.agent_handler = paramiko.agent.AgentRequestHandler(channel)
+                forward_agent(channel, self.connection.ssh_config)
             return channel
         except paramiko.SSHException as error:
             # Paramiko keeps a refusal for the first thread that asks; another one that was

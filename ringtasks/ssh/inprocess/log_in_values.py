@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ringtasks.ssh.keywords import methods_of_openssh
 from ringtasks.ssh.patience import Patience
 
+from .agent_forwarding import agent_socket
 from .algorithms import is_accepted
 from .identities import Identities
 from .log_in import METHODS, InProcessLogIn
@@ -65,7 +65,7 @@ def _identities(
     files = (named,) if isinstance(named, str) else tuple(named)
     configured = ssh_config.get("identityfile", ())
     has_usual_files = given.get("look_for_keys", True) and "identityfile" not in ssh_config
-    socket = _agent_socket(ssh_config)
+    socket = agent_socket(ssh_config)
     return Identities(
         key=given.get("pkey"),
         files=tuple(file for file in files if file not in configured),
@@ -81,17 +81,6 @@ def _identities(
         adds_to_agent=ssh_config.get("addkeystoagent", "no"),
         is_accepted=lambda key_type: is_accepted(key_type, ssh_config),
     )
-
-
-def _agent_socket(ssh_config: Mapping[str, Any]) -> str | None:
-    """Return the agent's socket (ssh_config(5), IdentityAgent); "": none is used."""
-    named = ssh_config.get("identityagent")
-    if named is None or named == ["SSH_AUTH_SOCK"]:
-        return None
-    if not named:  # it was "none"
-        return ""
-    path: str = named[0]
-    return os.environ.get(path[1:], "") if path.startswith("$") else path
 
 
 def _methods(ssh_config: Mapping[str, Any]) -> list[str]:
