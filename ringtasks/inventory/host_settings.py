@@ -166,13 +166,14 @@ class SSHConfig(FieldValue):
     def parse(cls, address: str) -> SSHConfig:
         """Return the SSHConfig of ``[user@]host[:port]``; IPv6 with a port must be in brackets.
 
-        ``ssh://`` may stand in front, as for ssh(1).
+        ``ssh://`` may stand in front, as for ssh(1); and the user may have an ``@``, as with the
+        accounts of a directory.
 
         :raises ValueError: there is no host, the port is invalid, or ssh(1) would refuse a
             character.
         """
         found = re.fullmatch(
-            r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
+            r"(?:ssh://)?(?:(?P<user>[^@].*)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
             r"(?::(?P<port>\d+))?",
             address.removesuffix("/") if address.startswith("ssh://") else address,
         )

@@ -17,7 +17,7 @@ __all__ = ["is_ip_address", "meant_by", "plain_hosts"]
 
 #: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
 _ADDRESS = (
-    r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
+    r"(ssh://)?[^@\s!,&=*?][^\s!,&=*?]*@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
     r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
 )
 #: A comparison and its value, between which there may be spaces: ``idle > 1.5m``.

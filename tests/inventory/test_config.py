@@ -122,6 +122,7 @@ def test_state_files_are_stored_in_the_xdg_state_directory(
     [
         ("box", ("box", 22, None)),
         ("root@box", ("box", 22, "root")),
+        ("me@corp.example@box:2222", ("box", 2222, "me@corp.example")),
         ("root@203.0.113.7:30178", ("203.0.113.7", 30178, "root")),
         ("2001:db8::1", ("2001:db8::1", 22, None)),
         ("me@[2001:db8::1]:2222", ("2001:db8::1", 2222, "me")),
