@@ -6,7 +6,6 @@ Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are ex
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import os
 import re
@@ -303,7 +302,8 @@ def expand(value: str) -> str:
 
 def changed(config: SSHConfig, **values: Any) -> SSHConfig:
     """Return a copy with these values: `dataclasses.replace` would check all fields again."""
-    made = copy.copy(config)
+    made = object.__new__(type(config))
+    made.__dict__.update(config.__dict__)
     for name, value in values.items():
         setattr(made, name, value)
     return made

@@ -18,7 +18,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
-from .settings_files import local_user, mentions
+from .settings_files import is_configured, local_user, mentions
 
 __all__ = ["HostKeySettings", "host_key_settings"]
 
@@ -69,7 +69,8 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
 
     :raises UsageError: ssh cannot use its files.
     """
-    if not mentions(_KEYWORDS, config.ssh_config_file):
+    file = config.ssh_config_file
+    if not is_configured(file) or not mentions(_KEYWORDS, file):
         return _USUAL
     from .evaluated_config import settings_of
 

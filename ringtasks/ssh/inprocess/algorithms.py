@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -49,7 +50,7 @@ def apply(
                     + ", ".join(known)
                 )
         else:
-            chosen = [name for name in getattr(options, attribute) if not re.search(_WEAK, name)]
+            chosen = _strong(tuple(getattr(options, attribute)))
         setattr(options, attribute, chosen)
     accepted = ssh_config.get("pubkeyacceptedalgorithms")
     if accepted is not None:
@@ -57,6 +58,11 @@ def apply(
         refused = [name for name in transport.preferred_pubkeys if name not in names]
         disabled = dict(transport.disabled_algorithms or {})
         transport.disabled_algorithms = {**disabled, "pubkeys": refused}
+
+
+@functools.lru_cache(maxsize=16)  # the same four lists for each log-in
+def _strong(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not re.search(_WEAK, name)]
 
 
 def is_accepted(key_type: str, ssh_config: Mapping[str, Any]) -> bool:
