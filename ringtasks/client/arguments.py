@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
+
 __all__ = ["as_text", "check_at_least", "check_whole", "ends", "limit_of"]
 
 
@@ -28,6 +30,8 @@ def ends(
 ) -> tuple[str | Path, str]:
     """Return the local and the remote path of a copy, each given by one of its two names.
 
+    ``~`` is expanded in the local one.
+
     :raises TypeError: a path is missing, or given by both names.
     """
     for name, one, other in (("local", local, local_path), ("remote", remote, remote_path)):
@@ -37,7 +41,7 @@ def ends(
     near = local if local is not None else local_path
     far = remote if remote is not None else remote_path
     assert near is not None and far is not None  # noqa: S101, PT018  # checked above
-    return near, far
+    return (expanded_home(near) if str(near).startswith("~") else near), far
 
 
 def limit_of(timeout: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
@@ -10,17 +11,19 @@ from ringtasks.inventory.host_settings import SSHConfig
 from .globs import GLOB, unquoted
 from .script import quote
 
-__all__ = ["above", "is_glob", "joined", "name_of", "on_host", "quoted_pattern"]
+__all__ = ["above", "checked", "is_glob", "joined", "name_of", "on_host", "quoted_pattern"]
+
+
+# ``~user`` of scp and of shells; only a shell on the host can tell its folder, and SFTP cannot.
+_OTHER_HOME = re.compile(r"~[A-Za-z_][\w.-]*(/|\Z)", re.ASCII)
 
 
 def on_host(config: SSHConfig, remote: str) -> str:
     """Return ``remote`` from the root or the home; a relative path is below ``work_dir``.
 
-    :raises UsageError: ``remote`` is empty, or holds a NUL.
+    :raises UsageError: see `checked`.
     """
-    if not remote or "\0" in remote:
-        raise UsageError(f"expected a path on the host, got {remote!r}")
-    if remote.startswith(("/", "~/")) or remote == "~":
+    if checked(remote).startswith(("/", "~/")) or remote == "~":
         return remote
     base = config.work_dir or "~"
     if not base.startswith(("/", "~")):
@@ -28,8 +31,23 @@ def on_host(config: SSHConfig, remote: str) -> str:
     return f"{base.rstrip('/')}/{remote}"
 
 
+def checked(remote: str) -> str:
+    """Return the path unchanged.
+
+    :raises UsageError: it is empty, holds a NUL, or begins with the home of a named user.
+    """
+    if not remote or "\0" in remote:
+        raise UsageError(f"expected a path on the host, got {remote!r}")
+    if _OTHER_HOME.match(remote):
+        told = "only '~' and '~/' stand for a home; give the folder's full path"
+        raise UsageError(f"{remote}: {told}, or ./{remote} for this name")
+    return remote
+
+
 def quoted_pattern(place: str) -> str:
     """Return ``place`` as a word whose wildcards the shell expands."""
+    if place == "~":
+        return '"$HOME"'
     head, rest = ("~/", place[2:]) if place.startswith("~/") else ("", place)
     parts = GLOB.split(rest)
     # The parts at odd indexes are matches of the expression.

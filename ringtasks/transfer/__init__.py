@@ -23,6 +23,7 @@ resumes automatically, or with the next call.
 from __future__ import annotations
 
 import glob
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from pathlib import Path
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
-from ringtasks.remote.paths import name_of
+from ringtasks.remote.paths import checked, name_of
 
 from . import one_host
 from .git import ignored_paths
@@ -70,9 +71,9 @@ def put(
     verified.  Modes and times are kept.  A symbolic link is kept if its target is copied too; else
     the target is copied in its place.
 
-    :param source: a path, a pattern (``runs/*.pt``), or several.  A pipe of the caller
-        (``/dev/stdin``, ``/dev/fd/63``) is read to its end first; other pipes, devices and sockets
-        are refused.
+    :param source: a path, a pattern (``runs/*.pt``), or several.  ``.``, ``..`` and ``folder/.``
+        stand for the content of a folder.  A pipe of the caller (``/dev/stdin``, ``/dev/fd/63``) is
+        read to its end first; other pipes, devices and sockets are refused.
     :param target: relative to the host's ``work_dir``, else the remote home; ``~`` is the home.
         With ``/`` at its end it is a folder, made if need be.
     :param hosts: a selector of the inventory, or names, configs or clients.
@@ -89,9 +90,11 @@ def put(
         if options.relay:
             from .relay import relayed
 
-            work = relayed(found[0], _text(target))
+            work = relayed(found[0], checked(target))
         else:
-            work = one_host.put(found, _text(target), ignored)
+            work = one_host.put(
+                found, checked(target), ignored, only_content=_means_content(source)
+            )
         result = transfer(clients, work, options, on_progress, on_ended)
     return replace(result, ignored=ignored)
 
@@ -111,7 +114,7 @@ def get(
     out of ``target``.  The rest is as for `put`.
     """
     with clients_of(hosts) as clients:
-        work = one_host.get(_text(source), str(target), by_host=len(clients) > 1)
+        work = one_host.get(checked(source), _local_text(target), by_host=len(clients) > 1)
         return transfer(clients, work, options, on_progress, on_ended)
 
 
@@ -137,15 +140,15 @@ def sync(
         raise UsageError("gitignore: is for what is sent; the host may have no git")
     if pull and options.hard_links:
         raise UsageError("hard_links: is for what is sent")
-    if not pull and not Path(source).is_dir():
+    here = _local(target if pull else source)
+    if not pull and not here.is_dir():
         raise UsageError(f"{source}: is not a folder; for files use '{as_typed('put')}'")
-    ignored = () if pull else _ignored(Path(source), options)
+    ignored = () if pull else _ignored(here, options)
     with clients_of(hosts) as clients:
         if pull:
-            by_host = len(clients) > 1
-            work = one_host.pull(_text(str(source)), Path(target), by_host=by_host)
+            work = one_host.pull(checked(str(source)), here, by_host=len(clients) > 1)
         else:
-            work = one_host.push(Path(source), _text(str(target)), ignored)
+            work = one_host.push(here, checked(str(target)), ignored)
         result = transfer(clients, work, options, on_progress, on_ended)
     return replace(result, ignored=ignored)
 
@@ -156,6 +159,8 @@ def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
     :raises UsageError: nothing has that name, or two of them have the same name.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
+    if not given:
+        raise UsageError("expected a file or a folder, got none")
     found = [path for item in given for path in _expanded(str(item))]
     found = [path if name_of(str(path)) else path.resolve() for path in found]
     if len({path.name for path in found}) < len(found):
@@ -165,7 +170,7 @@ def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _expanded(item: str) -> list[Path]:
     """Return the matching paths; if a path has exactly that name, it alone."""
-    path = expanded_home(item)
+    path = _local(item)
     if path.exists():
         return [path]
     found = sorted(glob.glob(str(path)))  # noqa: PTH207  # an absolute pattern, too
@@ -178,11 +183,24 @@ def _ignored(folder: Path, options: Options) -> tuple[str, ...]:
     return ignored_paths(folder) if options.gitignore else ()
 
 
-def _text(path: str) -> str:
-    """Return the path unchanged.
+def _means_content(source: str | Path | Sequence[str | Path]) -> bool:
+    """Return True if one folder is given that has no name of its own, as ``.``: its content."""
+    if not isinstance(source, str | Path):
+        return False
+    return posixpath.basename(str(source).rstrip("/")) in (".", "..")
 
-    :raises UsageError: it is not a path.
+
+def _local(path: str | Path) -> Path:
+    """Return a path on this machine with ``~`` expanded.
+
+    :raises UsageError: it is empty, as an unset variable is, or holds a NUL.
     """
-    if not path or "\0" in path:
-        raise UsageError(f"expected a path on the host, got {path!r}")
-    return path
+    text = str(path)
+    if not text or "\0" in text:
+        raise UsageError(f"expected a path on this machine, got {text!r}")
+    return expanded_home(text)
+
+
+def _local_text(path: str | Path) -> str:
+    """Return `_local` as text that keeps a ``/`` at its end."""
+    return f"{_local(path)}{'/' if str(path).endswith('/') else ''}"

@@ -6,7 +6,8 @@
 #   mode     "push": the target is made; "dry": it may be missing; "pull"
 #   missing  the message if the host has no rsync
 #   mark     begins the report of a link
-#   folders  at the top of the source; none: no link is looked for
+#   folders  at the top of the source, where links are looked for; "pull": the matches of a pattern,
+#            from which "." and "..", and links that lead nowhere, are dropped
 
 # Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do
@@ -28,8 +29,25 @@ print_links() {
   done' "$mark" {} + 3>&2 2>/dev/null </dev/null >/dev/null
 }
 
+is_dropped() {
+  case $1 in */. | */..) return 0 ;; esac
+  [ -h "$1" ] && [ ! -e "$1" ]
+}
+
 case $mode in
 push) mkdir -p "$target" && cd "$target" && { print_links "$@" || :; } || exit ;;
 dry) (cd "$target" 2>/dev/null && print_links "$@") || : ;;
-pull) cd "$target" || exit ;;
+pull)
+  cd "$target" || exit
+  # Rebuilding a long list takes long, so only what needs it is rebuilt.
+  for item; do
+    is_dropped "$item" && {
+      for kept; do
+        shift
+        is_dropped "$kept" || set -- "$@" "$kept"
+      done
+      break
+    }
+  done
+  ;;
 esac

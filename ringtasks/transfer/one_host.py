@@ -14,7 +14,8 @@ from ringtasks.remote.script import quoted_path
 
 from .checksums import time_for
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
-from .probe import DENIED, FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
+from .probe import DANGLING, DENIED, FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
+from .rsync_output import Change
 from .tree_copy import RemoteTree, get_tree, put_tree
 
 __all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
@@ -24,11 +25,18 @@ Work = Callable[[HostCopy], None]
 _NO_PERMISSION = "permission denied on the host: look at the folders above it with ls -ld"
 
 
-def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> Work:
+def put(
+    sources: Sequence[Path],
+    target: str,
+    ignored: tuple[str, ...] = (),
+    *,
+    only_content: bool = False,
+) -> Work:
     """Copy to ``target``; into it if it is a folder, ends with / or there are several sources.
 
     :param sources: they exist.
     :param ignored: left out, if the source is one folder.
+    :param only_content: the source is one folder, whose content is copied into ``target``.
     """
 
     def work(host_copy: HostCopy) -> None:
@@ -44,7 +52,7 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
         given: Path | Sequence[Path] = sources
         if len(sources) == 1:
             given = sources[0]
-            if known.kind == FOLDER or target.endswith("/"):
+            if not only_content and (known.kind == FOLDER or target.endswith("/")):
                 place = joined(place, given.name)
         verify = host_copy.options.verify is not False
         tree = RemoteTree(place, known, follow_outside=True, verify=verify, ignored=ignored)
@@ -110,7 +118,7 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
             raise HostTransferError(f"{place}: no such file on the host")
         if known.found[0].kind == DENIED:
             raise HostTransferError(f"{place}: {_NO_PERMISSION}")
-        _check_answer(place, known.found)
+        found = _usable(host_copy, place, known.found)
         folder = _folder(host_copy, Path(target), by_host=by_host)
         into = by_host or folder.is_dir() or target.endswith("/") or is_glob(place)
         with host_copy.local(folder):
@@ -119,11 +127,12 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
         verify = host_copy.options.verify is not False
         tree = RemoteTree(place, known, follow_outside=True, verify=verify)
         if is_glob(place):
-            _check_distinct(known.found)
-            get_tree(host_copy, tree._replace(matched=known.found), folder)
+            _check_distinct(found)
+            get_tree(host_copy, tree._replace(matched=found), folder)
             return
-        final = folder / _own_name(place) if into else folder
-        item = known.found[0]._replace(path=place)
+        # "." has no name of its own and stands for its content, as for cp.
+        final = folder / name_of(place) if into else folder
+        item = found[0]._replace(path=place)
         if item.kind == FOLDER:
             get_tree(host_copy, tree, final)
         elif item.kind == FILE:
@@ -188,17 +197,6 @@ def _no_folder(kind: str) -> str:
     return "no such folder on the host" if kind == NOTHING else "is not a folder"
 
 
-def _own_name(place: str) -> str:
-    """Return the last part of a path on the host.
-
-    :raises HostTransferError: it has none, as "/".
-    """
-    name = name_of(place)
-    if not name:
-        raise HostTransferError(f"{place}: has no name of its own; name the folder, or use sync")
-    return name
-
-
 def _check_parent(final: Path, target: str, name: str) -> None:
     """Check that the local folder for a file exists.
 
@@ -208,6 +206,24 @@ def _check_parent(final: Path, target: str, name: str) -> None:
     if not final.parent.exists():
         advice = _to_make(target, name, f"mkdir -p {shlex.quote(str(final.parent))}")
         raise HostTransferError(f"{final.parent} (here): no such folder{advice}")
+
+
+def _usable(host_copy: HostCopy, place: str, found: Sequence[RemotePath]) -> list[RemotePath]:
+    """Return the answer without ``.``, ``..`` and links that lead nowhere, which are reported.
+
+    :raises HostTransferError: nothing is left, or `_check_answer`.
+    """
+    if is_glob(place):  # most shells expand ".*" to "." and ".." too
+        found = [item for item in found if name_of(item.path)]
+    _check_answer(place, found)
+    usable = [item for item in found if item.kind != DANGLING]
+    if not usable:
+        told = "is a link that leads nowhere" if found else "no such file on the host"
+        raise HostTransferError(f"{place}: {told}")
+    for item in found:
+        if item.kind == DANGLING:
+            host_copy.add(Change("skipped", name_of(item.path), 0))
+    return usable
 
 
 def _check_answer(place: str, found: Sequence[RemotePath]) -> None:

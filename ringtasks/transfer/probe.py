@@ -15,16 +15,29 @@ from ringtasks.remote.script import quoted_path
 from .asking import ask
 from .checksums import HASHERS
 
-__all__ = ["DENIED", "FILE", "FOLDER", "NOTHING", "OTHER", "PathProbe", "RemotePath", "path_probe"]
+__all__ = [
+    "DANGLING",
+    "DENIED",
+    "FILE",
+    "FOLDER",
+    "NOTHING",
+    "OTHER",
+    "PathProbe",
+    "RemotePath",
+    "path_probe",
+]
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
 #: It may exist: the user may not look into a folder above it.
 DENIED = "denied"
+#: A symbolic link that leads nowhere; as a target it counts as nothing.
+DANGLING = "dangling"
 
 _PROBE = Program(__file__, "probe.sh")
 # Sizes up to a petabyte and times of any file: no file has more digits.
 _ITEM = re.compile(
-    r"(file|folder|other|denied)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)", re.DOTALL
+    r"(file|folder|other|denied|dangling)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)",
+    re.DOTALL,
 )
 
 

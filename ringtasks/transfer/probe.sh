@@ -2,7 +2,8 @@
 # Prints what a transfer must know of the host: "NAME=VALUE" lines, then for each source that exists
 # a NUL and "KIND=SIZE MODE TIME=PATH" (the three figures for a file only). Changes nothing.
 #
-# "denied" is the kind of a path that may exist where the user has no permission.
+# "denied" is the kind of a path that may exist where the user has no permission; "dangling" that of a
+# link that leads nowhere.
 #
 # parameters: place above sources...
 #   place    the target; "": there is none
@@ -11,7 +12,8 @@
 
 kind() {
   if [ -d "$1" ]; then echo folder; elif [ -f "$1" ]; then echo file
-  elif [ -e "$1" ]; then echo other; elif is_denied "$1"; then echo denied; else echo nothing; fi
+  elif [ -e "$1" ]; then echo other; elif is_denied "$1"; then echo denied
+  elif [ -h "$1" ]; then echo dangling; else echo nothing; fi
 }
 
 # Succeeds if it is not known whether a path exists, since a folder above it, or the one that a

@@ -163,7 +163,9 @@ class Rsync:
         if not can_pull() or rules.link_dest is not None:
             raise UsageError("rsync: to pull needs version 3.1 here, and no link_dest")
         place = on_host(self._client.config, source)
-        command = functools.partial(self._command, self._enter(place, "pull"), names or ".", rules)
+        enter = self._enter(place, "pull", [] if names is None else [Word(names)])
+        paths = "." if names is None else '"$@"'
+        command = functools.partial(self._command, enter, paths, rules)
         reading = RsyncOutput(on_meter)
 
         def run(
