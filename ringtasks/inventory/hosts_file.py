@@ -7,18 +7,22 @@ host's entry makes that host unusable (`HostConfig.fault`); the others are not a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import HOST_NAME_EXPECTED, is_host_name
 from .field_check import checked_field, setting_lines
-from .model import SETTINGS, Content, HostConfig, WrittenGroup
+from .model import RESERVED_GROUPS, SETTINGS, Content, HostConfig, WrittenGroup
 from .near_settings import warnings_of
 from .sources.model import Source
 from .yaml_lines import LinedMapping, kind_of, parse
 
 __all__ = ["read"]
+
+_SECTIONS = ("hosts", "defaults", "groups", "sources")
 
 
 def read(name: str, text: bytes) -> Content:
@@ -42,9 +46,30 @@ def read(name: str, text: bytes) -> Content:
         host = _host(name, section, key, given, defaults)
         hosts[host.name] = host
     own = ((str(key), given) for key, given in section.items())
-    warnings = tuple(warnings_of(name, defaults, own))
+    warnings = (*_section_warnings(name, document), *warnings_of(name, defaults, own))
     sources, lines = _sources(name, document), setting_lines(defaults)
     return Content(hosts, _groups_of(name, groups), warnings, sources, common, lines)
+
+
+def _section_warnings(file: str, document: LinedMapping) -> Iterator[str]:
+    """Yield a warning for each key beside ``hosts:`` that is nearly a section's name, or reserved.
+
+    Other keys may be for another program.
+    """
+    if "hosts" not in document:
+        return
+    for key in document:
+        near = () if key in _SECTIONS else near_names(str(key).lower(), _SECTIONS)
+        if near:
+            place = f"{file}:{document.lines.get(key)}: {key}"
+            yield f"{place}: not a section, left out; did you mean {near[0]}?"
+    groups = document.get("groups")
+    if not isinstance(groups, LinedMapping):
+        return
+    for group in RESERVED_GROUPS:
+        if group in groups:
+            place = f"{file}:{groups.lines.get(group)}: groups: {group}"
+            yield f"{place}: left out: '@{group}' has a meaning of its own; choose another name"
 
 
 def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:
@@ -108,9 +133,21 @@ def _host(
                 raise InventoryError(message, file=file, line=place, host=key)
         if given is not None:
             _refuse_duplicates(file, given, key)
+            if told := _as_section(key, given):
+                raise unusable(told)
         return _usable_host(file, line, key, given or LinedMapping(), defaults)
     except InventoryError as fault:
         return HostConfig(str(name), file=file, line=line, fault=fault)
+
+
+def _as_section(name: str, given: LinedMapping) -> str:
+    """Return the advice on an entry that holds entries, as if it were a section; else empty."""
+    if any(isinstance(given.get(key), LinedMapping) for key in ("hosts", "children")):
+        return "is a group of Ansible's: name a program as the inventory that prints it as JSON"
+    are_entries = given and all(isinstance(value, LinedMapping) for value in given.values())
+    if are_entries and near_names(name.lower(), ["hosts"]):
+        return "expected the fields of a host, found entries; did you mean hosts?"
+    return ""
 
 
 def _usable_host(
@@ -139,6 +176,8 @@ def _groups_of(file: str, section: LinedMapping) -> dict[str, WrittenGroup]:
     groups = {}
     for key, given in section.items():
         group = str(section.key_texts.get(key, key))
+        if group in RESERVED_GROUPS:
+            continue
         members = _member_texts(given, section.texts.get(key, ()))
         if members is None:
             problems.setdefault(key, f"expected a list of host names, found {kind_of(given)}")

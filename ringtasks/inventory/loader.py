@@ -15,7 +15,7 @@ from ringtasks.errors import InventoryError
 from . import cache
 from .files import Located, locate
 from .host_settings import error_at
-from .model import ADDRESS_KEYS, Content, HostConfig, Inventory, WrittenGroup
+from .model import ADDRESS_KEYS, RESERVED_GROUPS, Content, HostConfig, Inventory, WrittenGroup
 
 if TYPE_CHECKING:
     from .sources.merge import Merged
@@ -135,6 +135,8 @@ def _with_members(
     """Return the groups with the members that sources give to them."""
     merged = dict(groups)
     for group, members in more.items():
+        if group in RESERVED_GROUPS:
+            continue
         known = merged.get(group, WrittenGroup([], f"groups: {group}"))
         merged[group] = known._replace(members=[*known.members, *members])
     return merged

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ADDRESS_KEYS",
     "PLACE_KEYS",
+    "RESERVED_GROUPS",
     "SETTINGS",
     "Content",
     "HostConfig",
     "Inventory",
     "WrittenGroup",
 ]
+
+#: Every host that is not embedded, and every embedded one.
+RESERVED_GROUPS = ("all", "embedded")
 
 
 def _as_given(declared: Field[Any]) -> Any:
@@ -143,7 +147,8 @@ class Inventory(NamedTuple):
         if name in self.absent and name not in self.hosts:
             raise UnknownHostError(f"host {name!r} cannot be reached now: {self.absent[name]}")
         if name not in self.hosts:
-            near = near_names(name, self.hosts)
+            is_group = name in {*self.groups, *self.group_faults, *RESERVED_GROUPS}
+            near = (f"@{name}",) if is_group else near_names(name, self.hosts)
             advice = "" if near else f"; '{as_typed('hosts')}' lists the hosts"
             raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]

@@ -27,7 +27,7 @@ from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
 from .conditions import LIVE, Condition, condition_of, refuse_other_comparison, unknown_value
-from .model import SETTINGS, HostConfig, Inventory, WrittenGroup
+from .model import RESERVED_GROUPS, SETTINGS, HostConfig, Inventory, WrittenGroup
 
 __all__ = ["Groups", "Measure", "members_of", "ordered_as_named", "select"]
 
@@ -195,7 +195,7 @@ def _resolve(
             if (fault := found.faults.get(inner)) is not None:
                 told = f"@{inner} cannot be used: {fault.message}"
                 raise InventoryError(told, file=group.place) from fault
-        known = Inventory(hosts, found.members)
+        known = Inventory(hosts, {**dict.fromkeys(groups, ()), **found.members})
         found.members[name] = _selected(group, known, found.warnings)
     except InventoryError as error:
         found.faults[name] = error
@@ -354,7 +354,7 @@ def _group(group: str, inventory: Inventory) -> set[str]:
         return _not_embedded(inventory)
     if group == "embedded":
         return {name for name, host in inventory.hosts.items() if host.embedded}
-    known = [*inventory.groups, "all", "embedded"]
+    known = [*inventory.groups, *RESERVED_GROUPS]
     near = tuple("@" + name for name in near_names(group, known))
     advice = "" if near else f"; there are {first_names('@' + name for name in known)}"
     raise UnknownHostError(f"unknown group '@{group}'{advice}", near=near)

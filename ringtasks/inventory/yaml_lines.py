@@ -104,6 +104,10 @@ def _hint(text: bytes, mark: Any) -> str:
     if b"\t" in own[: len(own) - len(own.lstrip())]:
         return ": the line begins with a TAB: indent with spaces"
     before = lines[at - 1] if 0 < at <= len(lines) else b""
+    if b"${" in own or b"${" in before:
+        return ": put a value that holds ${...} in quotes"
+    if own.startswith(b"---"):
+        return ": a hosts file has one document; remove the line '---'"
     if re.fullmatch(rb"\s*[\w-]+:[^\s:].*", before) or re.fullmatch(rb"\s*[\w-]+:[^\s:].*", own):
         return ": after the colon of a key comes a space"
     return ""

@@ -24,7 +24,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import near_names, visible
 
-__all__ = ["look_at", "unknown_flag", "unknown_task"]
+__all__ = ["check_first_word", "look_at", "unknown_flag", "unknown_task"]
 
 _HELP = ("--help", "-h")
 _COMMAND = "cmd"
@@ -49,6 +49,28 @@ class _CommandWord(NamedTuple):
     """No flag, no value, no task, and not one of the task's positional arguments."""
 
 
+def check_first_word(program: Program) -> None:
+    """Check that the command line begins with a task.
+
+    :raises ParseError: it does not; Invoke's own error names no near one.
+    """
+    words: list[str] = program.core.unparsed
+    tasks = _task_names(program)
+    if not words or words[0] in tasks:
+        return
+    if not words[0].startswith("-"):
+        raise ParseError(unknown_task(words[0], sorted(tasks)))
+    named = next((word for word in words if word in tasks), "TASK")
+    meant = as_typed(f"{named} {words[0].partition('=')[0]}")
+    told = f"is not a flag of the program; the flags of a task follow it: '{meant}'"
+    raise ParseError(f"{visible(words[0])} {told}")
+
+
+def _task_names(program: Program) -> set[str]:
+    named = program.collection.task_names
+    return {name for task, aliases in named.items() for name in (task, *aliases)}
+
+
 def look_at(
     program: Program, names: Sequence[str], arguments: Iterable[Argument], kind: type[Task[Any]]
 ) -> None:
@@ -62,8 +84,7 @@ def look_at(
         word begins as a flag and is none.
     """
     words: list[str] = program.core.unparsed
-    named = program.collection.task_names
-    tasks = {name for task, aliases in named.items() for name in (task, *aliases)}
+    tasks = _task_names(program)
     contexts = _contexts.setdefault(program, {})
     contexts.update(dict.fromkeys(names, ParserContext(names[0], args=list(arguments))))
     ours = {word for word in words if word in tasks and isinstance(program.collection[word], kind)}
@@ -91,6 +112,9 @@ def look_at(
         if is_command:
             with_command.add(word.task_at)
     _move_to_front(words, of_program, program.initial_context)
+    if ours and program.core.remainder and ours == tasks & set(words):
+        last = [word for word in words if word in ours][-1]
+        _refuse_remainder(program.core.remainder, contexts[last])
 
 
 def _move_to_front(words: list[str], places: Sequence[int], program: ParserContext) -> None:
@@ -165,6 +189,8 @@ def _refuse_extra_word(
 
 def unknown_task(word: str, tasks: Sequence[str]) -> str:
     """Return the error for a word that is not a task, with near ones."""
+    if word == "help":
+        return f"help is not a task; see '{as_typed('--list')}' and '{as_typed('TASK --help')}'"
     near = tuple(name for name in tasks if name.startswith(f"{word}."))
     near = near or near_names(word, tasks, similarity=0.6)
     list_ = f"'{as_typed('--list')}' lists the tasks"
@@ -177,7 +203,22 @@ def unknown_flag(word: str, context: ParserContext) -> str:
     near = near_names(word, context.flags, similarity=0.6)
     list_ = f"'{as_typed(f'{context.name} --help')}' lists the flags"
     advice = f"did you mean {', '.join(near)}?" if near else list_
+    if os.path.lexists(word):  # Path is not loaded
+        advice = f"the file of that name is ./{visible(word)}"
     return f"{visible(word)} is not a flag of {context.name}; {advice}"
+
+
+def _refuse_remainder(remainder: str, context: ParserContext) -> None:
+    """Refuse the words after ``--``, which no task here has a use for.
+
+    :raises ParseError: always.
+    """
+    advice = f"'{as_typed(f'{context.name} --help')}' lists the flags"
+    if f"--{_COMMAND}" in context.flags:
+        advice = f"did you mean --{_COMMAND} {shlex.quote(remainder)}?"
+    elif "src" in context.args:
+        advice = "a path that begins with - is written ./-"
+    raise ParseError(f"the words after '--' are not used by {context.name}; {advice}")
 
 
 def _up_to_flag(words: Sequence[str], *contexts: ParserContext) -> list[str]:
@@ -205,6 +246,11 @@ def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:
     """
     if word.text in _ONLY_ALONE and word.context.positional_args:
         raise ParseError(f"{word.text!r} cannot follow a task")
+    if word.text == "-":
+        raise ParseError("'-' is neither a task nor a path; standard input is /dev/stdin")
+    name, equals, _ = word.text.partition("=")
+    if equals and name in word.context.flags and not word.context.flags[name].takes_value:
+        raise ParseError(f"{name} takes no value: {visible(word.text)}")
     is_alike = word.text not in ("-", "--")
     has_value = word.text[:2] in word.context.flags  # -n5
     if is_alike and not has_value and not _is_flag(word.text, word.context, program):

@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from invoke import Collection, Program, Task
 from invoke.parser import Argument
@@ -36,6 +37,8 @@ SHORT_FLAGS = {
 _DOCSTRING = r'^def {}\(.*?\) -> [^\n]*:\n    """(.*?)"""'
 #: The largest number of frames from `LazyTask.get_arguments` up to Invoke's Program.
 _MAX_FRAMES = 6
+#: The programs whose first word was looked at.
+_checked: WeakSet[Program] = WeakSet()
 
 
 class LazyTask(Task[Any]):
@@ -54,6 +57,11 @@ class LazyTask(Task[Any]):
         """Return its flags; none if the command line does not name it, under any mounted name."""
         program, names = _caller()
         if program is not None and _is_left_out(program, names):
+            if program not in _checked:
+                from .command_line import check_first_word
+
+                _checked.add(program)
+                check_first_word(program)
             return []
         texts = dict(self.help)
         found = super().get_arguments(ignore_unknown_help)

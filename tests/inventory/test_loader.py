@@ -178,6 +178,41 @@ def test_unknown_group_member_is_skipped_with_a_warning(load: Load) -> None:
     assert "hosts.yaml:2: groups: g: unknown host 'runpod'; did you mean runpod-1" in warning
 
 
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("group: {g: [a]}", "hosts.yaml:2: group: not a section, left out; did you mean groups?"),
+        ("Defaults: {}", "hosts.yaml:2: Defaults: not a section, left out; did you mean defaults?"),
+        ("groups: {all: [a]}", "hosts.yaml:2: groups: all: left out: '@all' has a meaning of its"),
+        ("groups: {embedded: [a]}", "hosts.yaml:2: groups: embedded: left out"),
+        ("groups: {g: [h], h: [a]}", "groups: g: unknown host 'h'; did you mean @h?"),
+    ],
+)
+def test_part_of_a_file_that_does_not_count_is_warned_of(
+    load: Load, text: str, warning: str
+) -> None:
+    inventory = load(f"hosts: {{a: {{ssh_host: h}}, b: {{ssh_host: h}}}}\n{text}\nx-own: 1\n")
+
+    (told,) = inventory.warnings
+    assert warning in told
+    assert select("@all", inventory) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("host: {a: {ssh_host: h}}", "host: expected the fields of a host, found entries; did you"),
+        ("Hosts: {a: {ssh_host: h}}", "Hosts: expected the fields of a host, found entries; did"),
+        ("all: {hosts: {a: {ansible_host: h}}}", "all: is a group of Ansible's"),
+        ("web: {children: {x: }}", "web: is a group of Ansible's"),
+    ],
+)
+def test_section_in_the_place_of_a_host_is_named(load: Load, text: str, fault: str) -> None:
+    (host,) = load(text).hosts.values()
+
+    assert fault in str(host.fault)
+
+
 def test_group_of_groups_has_the_members_of_all(load: Load) -> None:
     inventory = load(
         "hosts: {a1: {ssh_host: h}, a2: {ssh_host: h}, h1: {ssh_host: h}}\n"
@@ -284,6 +319,8 @@ def test_misspelled_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None
         ("a:\n\tssh_host: h", 2, "the line begins with a TAB: indent with spaces"),
         ("a:\n  ssh_host: h\n \tssh_user: u", 3, "the line begins with a TAB: indent"),
         ("a:\n  ssh_host:h\n  ssh_user: u", 3, "after the colon of a key comes a space"),
+        ("a: {ssh_host: ${IP}}", 1, r"put a value that holds \$\{...\} in quotes"),
+        ("a: {ssh_host: h}\n---\nb: {ssh_host: h}", 2, "a hosts file has one document"),
     ],
 )
 def test_usual_mistake_in_yaml_is_named(load: Load, text: str, line: int, advice: str) -> None:
@@ -467,6 +504,14 @@ def test_unknown_host_error_lists_similar_names(load: Load) -> None:
         inventory.get("runpod-h10")
 
     assert caught.value.near == ("runpod-h100",)
+
+
+@pytest.mark.parametrize("name", ["gpu", "broken", "all", "embedded"])
+def test_unknown_host_with_the_name_of_a_group_is_told_the_group(load: Load, name: str) -> None:
+    inventory = load("hosts: {gpu1: {ssh_host: h}}\ngroups: {gpu: [gpu1], broken: 5}")
+
+    with pytest.raises(UnknownHostError, match=f"unknown host '{name}'; did you mean @{name}"):
+        inventory.get(name)
 
 
 def test_example_inventory_loads_and_every_setting_in_it_is_recognised() -> None:

@@ -225,6 +225,33 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
     assert b"did you mean" not in other.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("rnu --cmd true", "rnu is not a task; did you mean run?"),
+        ("deploy.chekc", "deploy.chekc is not a task; did you mean deploy.check"),
+        ("help run", "help is not a task; see '{} --list' and '{} TASK --help'"),
+        ("--host a run --cmd ls", "the flags of a task follow it: '{} run --host'"),
+        ("hosts --json=1", "--json takes no value: --json=1"),
+        ("put - x --host a", "standard input is /dev/stdin"),
+        ("put -x y --host a", "-x is not a flag of put; the file of that name is ./-x"),
+        ("run --host a -- ls -la", "not used by run; did you mean --cmd 'ls -la'?"),
+        ("put --host a -- -y x", "not used by put; a path that begins with - is written ./-"),
+    ],
+)
+@pytest.mark.matrix(5)
+def test_mistyped_command_line_gets_the_words_that_were_meant(
+    typed: Inv, tmp_path: Path, words: str, told: str
+) -> None:
+    (tmp_path / "-x").touch()
+
+    done = typed(*words.split())
+
+    name = typed.name  # type: ignore[attr-defined]  # set by the fixture
+    assert told.replace("{}", name) in done.stderr.decode()
+    assert (done.returncode, done.stdout) == ({"inv": 1, "ringtasks": 2}[name], b"")
+
+
 def test_host_in_the_place_of_a_job_or_a_path_is_refused_with_the_flag(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
