@@ -200,17 +200,20 @@ restart() {
 }
 
 # check COMMAND URL SECONDS STATUS...: tries until both succeed; an empty one is left out. A failure
-# that differs from the one before is on stderr at once: an attempt that hangs may follow.
+# that differs from the one before is on stderr at once: an attempt that hangs may follow. The output
+# goes through a file, as in restart.
 check() {
-  check_command=$1 url=$2 end=$(($(now) + $3)) shown=
+  check_command=$1 url=$2 end=$(($(now) + $3)) shown='' output=.check-$$
   shift 3
-  until said=$(try "$@" </dev/null 2>&1); do
-    said=${said:-"exit status $?, without output: $check_command"}
-    [ "$said" = "$shown" ] || printf '%s\n' "$said" | tail -n 5 >&2
-    [ "$(now)" -le "$end" ] || exit 1
+  until try "$@" </dev/null >"$output" 2>&1; do
+    failed="exit status $?, without output: $check_command" said=$(tail -n 5 "$output")
+    said=${said:-$failed}
+    [ "$said" = "$shown" ] || printf '%s\n' "$said" >&2
+    [ "$(now)" -le "$end" ] || { rm -f "$output"; exit 1; }
     shown=$said
     sleep 0.2 2>/dev/null || sleep 1
   done
+  rm -f "$output"
 }
 
 try() {
@@ -259,8 +262,8 @@ prune() {
   for name; do
     read_current
     [ "$target" != "releases/$name" ] || continue
-    [ ! -d "releases/$name" ] || mv "releases/$name" ".trash-$$-$name" || {
-      echo "left releases/$name: cannot be moved"
+    [ ! -d "releases/$name" ] || said=$(mv "releases/$name" ".trash-$$-$name" 2>&1) || {
+      echo "left releases/$name: cannot be moved: ${said##*: }"
       continue
     }
     rm -f ".files/$name"
@@ -283,6 +286,12 @@ prune() {
   rm -f .prune-errors
 }
 
+# Prints the owner of a path; nothing else that stat prints is the same everywhere.
+owner() {
+  # shellcheck disable=SC2012  # the name of the owner stands in front of the path
+  ls -ld "$1" 2>&1 | awk '{ print $3; exit }'
+}
+
 # probe ROOT NEEDS_URL NAME...: prints a line for each obstacle to a deploy, then the state. The
 # names are those of shared files that have to exist.
 probe() {
@@ -292,7 +301,7 @@ probe() {
     place=$(dirname "$place")
   done
   { [ -d "$place" ] && [ -w "$place" ]; } ||
-    echo "problem path: $place: is not a writable folder"
+    echo "problem path: $place: is not a writable folder of $(id -un), but of $(owner "$place")"
   echo "disk $(df -Pk "$place" 2>/dev/null | tail -n 1)"
   for name; do
     [ -e "$root/shared/$name" ] || echo "lacks $name"

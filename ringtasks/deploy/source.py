@@ -125,11 +125,22 @@ class _Revision(ReleaseSource):
         outermost = Submodule(self.repository, self.revision, "")
         self._parts = [outermost, *self.repository.submodules(self.revision)]
         self._status = self._look_for_changes() if ref == "HEAD" else None
+        self._ref = ref
 
     @functools.cached_property
     def change_notes(self) -> tuple[str, ...]:
         is_changed = self._status is not None and self._status.communicate(timeout=TIMEOUT)[0]
-        return ("uncommitted changes are not in the release",) if is_changed else ()
+        changed = ("uncommitted changes are not in the release",) if is_changed else ()
+        return (*changed, *self._notes_on_names())
+
+    def _notes_on_names(self) -> Iterator[str]:
+        """Yield a note if a branch has the name of the tag that git takes (gitrevisions(7))."""
+        tag, branch = (f"refs/{kind}/{self._ref}^{{commit}}" for kind in ("tags", "heads"))
+        if self._ref == "HEAD" or not self.repository.has(tag) or not self.repository.has(branch):
+            return
+        if self.repository.git("rev-parse", branch) != self.revision:
+            name = self._ref
+            yield f"{name} is a tag and a branch: the tag is released, not refs/heads/{name}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -242,10 +242,12 @@ def test_deploy_commands_run_in_order_with_the_release_in_the_environment(fleet:
     ]
 
 
-def test_daemon_left_by_the_restart_command_does_not_block_the_deploy(
-    fleet: Fleet,
+@pytest.mark.parametrize("step", ["restart", "check"])
+def test_daemon_left_by_the_restart_or_check_command_does_not_block_the_deploy(
+    fleet: Fleet, step: str
 ) -> None:
-    fleet.configure(restart="sleep 20 & echo $! > ../../shared/daemon", check=None, check_url=None)
+    daemon_left = "sleep 20 & echo $! > ../../shared/daemon"
+    fleet.configure(**{"check": None, "check_url": None, step: daemon_left})
     fleet.commit("v1")
 
     done = fleet.inv("deploy", timeout=15)

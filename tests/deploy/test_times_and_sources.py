@@ -253,6 +253,21 @@ def test_shallow_clone_is_reported_with_the_command_to_fix_it(fleet: Fleet) -> N
     assert (shallow.returncode, whole.returncode) == (2, 2)
 
 
+def test_name_of_a_tag_and_a_branch_releases_the_tag_with_a_note(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    _git(fleet.folder, "tag", "same")
+    _git(fleet.folder, "tag", "v7")
+    fleet.commit("v2")
+    _git(fleet.folder, "branch", "same")
+
+    alone = fleet.inv("deploy", "--ref", "v7")
+    both = fleet.inv("deploy", "--ref", "same")
+
+    assert "note: same is a tag and a branch: the tag is released" in both.stderr
+    assert "is a tag" not in alone.stderr
+    assert fleet.current("web1").name.split("-")[1] in _git(fleet.folder, "rev-parse", "v7")
+
+
 def _deploy(fleet: Fleet) -> None:
     done = fleet.inv("deploy")
     assert done.returncode == 0, done.stderr
