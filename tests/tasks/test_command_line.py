@@ -229,7 +229,7 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
     ("words", "told"),
     [
         ("rnu --cmd true", "rnu is not a task; did you mean run?"),
-        ("deploy.chck", "deploy.chck is not a task; did you mean deploy.check"),
+        ("deploy.stats", "deploy.stats is not a task; did you mean deploy.status"),
         ("help run", "help is not a task; see '{} --list' and '{} TASK --help'"),
         ("--host a run --cmd ls", "the flags of a task follow it: '{} run --host'"),
         ("hosts --json=1", "--json takes no value: --json=1"),
