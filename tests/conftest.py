@@ -19,9 +19,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # Other tests load the machine: how long an example takes says nothing about the code.
-hypothesis.settings.register_profile(
-    "suite", max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+for profile, count in (("suite", 25), ("long", 500)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("suite")
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.users"]
@@ -113,5 +117,5 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the tests that are made from random seeds."""
-    parser.addoption("--seeds", type=int, default=20, help="the number of seeds of tests/faults")
+    parser.addoption("--seeds", type=int, default=10, help="the number of seeds of tests/faults")
     parser.addoption("--first-seed", type=int, default=None, help="its first seed (default: any)")

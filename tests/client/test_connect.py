@@ -284,7 +284,7 @@ def test_a_connection_that_cannot_be_passed_is_carried(write_hosts: WriteHosts) 
     assert run(words, input=b"").stdout.startswith(b"SSH-")
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", ["carrying", "passing", "passing by a plan"])
 def test_concurrent_connects_are_counted_exactly(
     write_hosts: WriteHosts, way: str, count: int

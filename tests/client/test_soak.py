@@ -25,7 +25,7 @@ SEED = os.environ.get("RINGTASKS_TEST_SEED", "20")
 @pytest.mark.parametrize(
     "commands",
     [
-        pytest.param(300, marks=pytest.mark.timeout(300)),
+        pytest.param(150, marks=pytest.mark.timeout(300)),
         pytest.param(50_000, marks=[pytest.mark.long, pytest.mark.timeout(3_600)]),
     ],
 )

@@ -18,8 +18,8 @@ from ringtasks.common.threads import start_thread
 from ringtasks.ssh.link import STDOUT, LinkLostError, Output
 from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
-from tests.support.deploys import until
 from tests.support.fixtures import in_process
+from tests.support.waiting import eventually
 
 over_master = in_process
 
@@ -74,7 +74,7 @@ def test_output_that_is_not_read_holds_up_no_other_command(config: SSHConfig) ->
         passed, stdin = os.dup(target.fileno()), os.open(os.devnull, os.O_RDONLY)
         arguments = (f"head -c {size} /dev/zero", "/bin/sh", stdin, passed)
         start_thread(FdSession(link, print).run, *arguments, name="test-copy")
-        until(lambda: not select.select([], [target], [], 0)[1])
+        eventually(lambda: not select.select([], [target], [], 0)[1])
 
         for _ in range(10):  # some while more output arrives
             with contextlib.closing(link.open_session("echo other")) as other:

@@ -248,7 +248,7 @@ def test_running_control_master_is_reused(masters: Masters, sshd: Sshd) -> None:
     assert masters.running() == [first.pid]
 
 
-@pytest.mark.parametrize("processes", [10, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("processes", [6, pytest.param(30, marks=pytest.mark.long)])
 def test_processes_that_start_concurrently_share_one_master(
     masters: Masters, make_sshd: MakeSshd, client_key: Path, processes: int
 ) -> None:
