@@ -28,7 +28,8 @@ def test_submitted_command_is_one_string_shown_as_it_prints_with_the_status_from
 
     well = inv("ray.submit", "--cmd", "echo 'a  b'; pwd && echo \"$PYTHONUNBUFFERED\"")
     badly = inv("ray.submit", "--cmd", "echo out; exit 3")
-    slowly = start("ray.submit", "--cmd", "for n in 1 2 3 4; do echo $n; sleep 0.7; done", **PIPES)
+    count = "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.7; done"
+    slowly = start("ray.submit", "--cmd", count, **PIPES)
     assert slowly.stdout is not None
     times = [time.monotonic() for _ in slowly.stdout]
 
@@ -39,7 +40,7 @@ def test_submitted_command_is_one_string_shown_as_it_prints_with_the_status_from
     assert b"Ray: job FAILED: exit code 3\n" in badly.stderr
     assert b"and its log" not in badly.stderr
     assert slowly.wait(TIMEOUT) == 0
-    assert len(times) == 4
+    assert len(times) == 8
     assert times[-1] - times[0] > 1
 
 
