@@ -44,7 +44,8 @@ for rt_job in $rt_wanted; do
     [ -r "$rt_job$rt_file" ] || [ ! -e "$rt_job$rt_file" ] || echo "$rt_job/unread:"
   done
   [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
-  read -r rt_pid 2>/dev/null <"$rt_job/pid" && set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
+  { read -r rt_pid <"$rt_job/pid" || read -r rt_pid _ <"$rt_job/process"; } 2>/dev/null &&
+    set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
     { read -r rt_pid _ 2>/dev/null <"$rt_job/monitor" && set -- "$@" "$rt_pid"; }
 done
 echo "ringtasks-asked:$*"

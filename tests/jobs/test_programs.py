@@ -88,10 +88,14 @@ def test_jobs_that_cannot_be_read_are_not_reported_as_gone(
     assert found.returncode != 0, found
 
 
-def test_job_whose_exit_status_is_a_folder_is_not_reported_to_run(home: Home) -> None:
+@pytest.mark.parametrize("has_pid", [True, False])
+def test_job_whose_exit_status_is_a_folder_is_not_reported_to_run(
+    home: Home, has_pid: bool
+) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (home.jobs / "two" / "process").write_text(f"4000001 {boot} 6\n")
-    (home.jobs / "two" / "pid").write_text("4000001\n")
+    if has_pid:
+        (home.jobs / "two" / "pid").write_text("4000001\n")
     (home.jobs / "two" / "exit_status").mkdir()
 
     assert home.states()["two"] is JobState.LOST
