@@ -31,6 +31,7 @@ _OPENSSH = rb"(?s)-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVA
 _SPACES = rb"(?m)^[ \t]+\S|\S[ \t]+$"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key
+_PUBLIC_FIELD = 3  # of `_fields`
 _NEW_FILE = "set ssh_key to the file of a private key"
 _COPY_AGAIN = "copy it again from where it was made, and compare: ssh-keygen -l -f {file}"
 
@@ -92,9 +93,13 @@ def why_refused(path: Path) -> KeyProblem | None:
     """Return the reason for which a log-in went on without the key; None if none is found.
 
     Beside the faults of the file that is a passphrase, which ssh cannot ask for, or a certificate
-    beside the file.
+    or a public key beside the file.
     """
-    found = problem_of(path) or _problem_of_certificate(Path(f"{path}-cert.pub"))
+    found = (
+        problem_of(path)
+        or _problem_of_certificate(Path(f"{path}-cert.pub"))
+        or _problem_of_public_key(path)
+    )
     if found is None and _needs_passphrase(_text_of(path)):
         return KeyProblem("is encrypted", f"ssh-add {shlex.quote(str(path))}")
     return found
@@ -110,6 +115,22 @@ def _problem_of_certificate(path: Path) -> KeyProblem | None:
     shown = f"ssh-keygen -L -f {shlex.quote(str(path))}"
     what = f"has a certificate that {fault}"
     return KeyProblem(what, f"get a new one; this shows it: {shown}") if fault else None
+
+
+def _problem_of_public_key(path: Path) -> KeyProblem | None:
+    """Return a problem if the public key beside the file is another one: ssh offers that one.
+
+    It uses the private key only after the host has accepted the public key (sshconnect2.c).
+    """
+    try:
+        _, offered, *_ = _text_of(Path(f"{path}.pub")).split()
+        own = list(_fields(_blob_of(_text_of(path)) or b""))
+        is_other = len(own) > _PUBLIC_FIELD and base64.b64decode(offered) != own[_PUBLIC_FIELD]
+    except (OSError, ValueError):  # most of them: there is none
+        return None
+    quoted = shlex.quote(str(path))
+    fix = f"ssh-keygen -y -f {quoted} > {quoted}.pub"
+    return KeyProblem("has the public key of another one beside it", fix) if is_other else None
 
 
 def _text_of(path: Path) -> bytes:
@@ -197,7 +218,7 @@ def _fields(blob: bytes) -> Iterator[bytes]:
     """Yield the cipher, the KDF, its options, the public key and the private part, if whole."""
     at = len(_MAGIC)
     for number in range(5):
-        at += 4 if number == 3 else 0  # the number of keys, which is 1
+        at += 4 if number == _PUBLIC_FIELD else 0  # the number of keys, which is 1
         size = int.from_bytes(blob[at : at + 4], "big")
         field = blob[at + 4 : at + 4 + size]
         if len(field) < size or at + 4 > len(blob):

@@ -11,7 +11,7 @@ import pytest
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.ssh.inprocess.private_keys import key_of_file, key_of_text
-from ringtasks.ssh.key_files import problem_of
+from ringtasks.ssh.key_files import problem_of, why_refused
 from tests.support.sshd import Sshd, make_key
 
 
@@ -134,6 +134,24 @@ def test_login_failure_caused_by_a_configured_key_or_its_certificate_names_it(
     assert f"ssh-keygen -L -f {key}-cert.pub" in expired
     assert f"the key file {key} " in exposed
     assert f"chmod 600 {key}" in exposed
+
+
+@pytest.mark.parametrize("passphrase", ["", "secret"])
+def test_public_key_of_another_key_beside_the_file_is_named(
+    tmp_path: Path, passphrase: str
+) -> None:
+    key = make_key(tmp_path / "a key", "-t", "ed25519", "-N", passphrase)
+    own = why_refused(key)
+    make_key(tmp_path / "other").with_suffix(".pub").replace(f"{key}.pub")
+
+    problem = why_refused(key)
+
+    assert problem is not None
+    assert "the public key of another one" in problem.what
+    assert own is None or own.what == "is encrypted"
+    if not passphrase:
+        subprocess.run(problem.fix, shell=True, check=True)
+        assert why_refused(key) is None
 
 
 @pytest.mark.parametrize("kind", ["a public key", "a folder"])
