@@ -132,7 +132,7 @@ class Entries:
             if is_pinned:
                 continue
             before_keys = [f for f, following in pairwise(fields) if re.match(_KEY_TYPE, following)]
-            if not first or _is_unreadable_hash(first):
+            if not first or not first.isprintable() or _is_unreadable_hash(first):
                 return damage
             if any(_may_end_with(field, name) for field in before_keys for name in names):
                 return damage
@@ -170,7 +170,8 @@ def _entry(text: str) -> Entry:
         text = text.lstrip(" \t")
     names, key = _first_word(text)
     is_known = marker in ("", CERT_AUTHORITY, REVOKED) and not names.startswith("@")
-    if not is_known or "\0" in text or _is_unreadable_hash(names):
+    # Editors leave a byte order mark before the first name, and no reader would see it.
+    if not is_known or not names.isprintable() or "\0" in text or _is_unreadable_hash(names):
         raise ValueError(text)
     return Entry(marker, names, HostKey.parse(key))
 
