@@ -74,6 +74,9 @@ LAYOUTS = [
                  id="MMEngine, JSON"),
     pytest.param("Iter [100/80000]\tlr: 9.9e-03, loss: 2.5\nIter(val) [500]\tmIoU: 0.65\n",
                  "val_miou", [(0.65, {"step": 100, "total_steps": 80000})], id="mmseg"),
+    pytest.param("INFO:tensorflow:Step 100 per-step time 1.002s\n"
+                 "INFO:tensorflow:{'Loss/a_loss': 0.5,\n 'Loss/total_loss': 0.9,\n 'lr': 0.1}\n",
+                 "Loss/total_loss", [(0.9, {"step": 100})], id="TensorFlow's object detection"),
     pytest.param("Epoch[5] Batch [0-20]\tSpeed: 25.77 samples/sec\tacc=0.5\n"
                  "Epoch[5] Batch [20-40]\tSpeed: 25.69 samples/sec\tacc=0.6\n", "acc",
                  [(0.5, {"epoch": 5, "batch": 20}), (0.6, {"epoch": 5, "batch": 40})],

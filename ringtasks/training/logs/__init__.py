@@ -3,8 +3,8 @@
 Layers, each pure and importing only those before it:
 
 - ``lines``: bytes to lines; ``numbers`` and ``words``: numbers, and the meaning of names
-- ``text_lines`` and ``positions``, ``dicts`` and ``dict_lines``, ``line_parser``: the content
-  of one line, of any trainer
+- ``logger_prefix``, ``text_lines`` and ``positions``, ``dicts`` and ``dict_lines``,
+  ``line_parser``: the content of one line, of any trainer
 - ``template_cache``: what was found in a line, for lines that differ in digits alone
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before

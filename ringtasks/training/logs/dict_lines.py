@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 from .dicts import Item, scan
+from .logger_prefix import rank_in, skip_prefixes
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .positions import find_positions
-from .text_lines import SPLIT_WORD, has_number, is_warning, parse_text, rank_in, skip_prefixes
+from .text_lines import SPLIT_WORD, has_number, is_warning, parse_text
 from .words import (
     is_argument,
     is_metric,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .logger_prefix import skip_prefixes
 from .words import is_metric, is_split, position_field, split_name
 
 __all__ = ["MultilineReader", "SettingsDump", "opens_dump", "opens_multiline"]
@@ -16,7 +17,17 @@ _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
 def opens_multiline(text: str) -> bool:
     """Return whether a dict or a list goes on in the lines below."""
-    return _OPENS.match(text) is not None and _depth(text) > 0
+    return _start_of(text) is not None and _depth(text) > 0
+
+
+def _start_of(text: str) -> int | None:
+    """Return the offset of a dict or a list, perhaps behind a logger's prefix; None if none."""
+    if _OPENS.match(text):
+        return 0
+    if "{" not in text or text[-1:] not in (",", "{"):
+        return None
+    start = skip_prefixes(text)
+    return start if start and _OPENS.match(text, start) else None
 
 
 def _depth(text: str) -> int:
@@ -44,7 +55,7 @@ class MultilineReader:
             self._lines, self._depth = [], 0  # it was cut
         if not self._lines and not opens_multiline(text):  # it may have been cut
             return None
-        self._lines.append(text)
+        self._lines.append(text if self._lines else text[_start_of(text) :])
         self._depth += depth
         if self._depth <= 0:
             joined = " ".join(self._lines)

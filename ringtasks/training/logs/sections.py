@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from .logger_prefix import skip_prefixes
 from .parsed import Parsed
-from .text_lines import skip_prefixes
 from .words import SPLITS, is_neutral, is_split, split_name
 
 __all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "section_after"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from .logger_prefix import rank_in, skip_prefixes
 from .numbers import END, NUMBER
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .positions import UNIT_WORDS, find_positions, find_totals, is_stage, overlaps
@@ -30,8 +31,6 @@ __all__ = [
     "is_warning",
     "parse_fields",
     "parse_text",
-    "rank_in",
-    "skip_prefixes",
 ]
 
 _FLAGS = re.ASCII | re.IGNORECASE
@@ -72,48 +71,6 @@ _NOT_A_NUMBER = re.compile(
 _PART_OF_DICT = re.compile(r"[{\[\s]*([\"'])[\w./ -]+\1:\s.*[,{\[}]\s*\Z", re.ASCII)
 _LOGFMT = re.compile(r"\blevel=\w+\s.*\bmsg=", re.ASCII)
 _SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b", re.ASCII)
-
-# The prefixes of loggers: times, levels, the logger's name, a source line.
-_PREFIX = re.compile(
-    r"""\s*(?:
-      [\[(<]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?
-        (?:\s?(?:Z|UTC|[+-]\d\d:?\d\d|[AP]M))?[\])>]?
-    | [\[(]?\d{1,2}:\d\d:\d\d(?:[.,]\d+)?[\])]?(?=[\s|,-])
-    | [IWEFD]\d{4}\s\d\d:\d\d:\d\d\.\d+\s+\d+\s[\w./]+:\d+\]
-    | (?-i:INFO\s?:\s?[\w.]+\s?:|INFO|DEBUG|NOTICE|TRACE)(?=\W|$)
-    | (?-i:[\[(]\s*(?:INFO|DEBUG|I|info|debug)\s*[\])])(?=\W|$)
-    | [\[(][\w./<>-]+\.(?:py|cc|cpp|rs|go):\d+(?::[\w<>]+)?[\])]
-    | [\w./-]+\.py:\d+\b
-    | [\w.]+:[\w<>.]+:\d+(?=\s-)
-    | [a-z_]\w*(?:\.[a-z_]\w*)+:\d+(?=\s-\s)
-    | \([a-z_]\w*:\d+\)
-    | \((?:[\w.]+\s)?pid=\d+(?:,\sip=[\d.]+)?\)
-    | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
-    | (?:root|__main__|[a-z_]\w*(?:\.\w+)+)(?=\s*[-:|]\s)
-    | [-:|>]+(?=\s|$)
-    )""",
-    re.VERBOSE | _FLAGS,
-)
-# "2026-01-02 10:00:00.123 host:0 train:97 INFO": all fields of the logger before the level.
-_BEFORE_LEVEL = re.compile(
-    r"[\[(]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,_]+\d{1,2}:\d\d:\d\d[^={}]{0,90}?"
-    r"[\s\[|:](?:INFO|DEBUG|NOTICE|TRACE)(?=[\s\]|:,-])",
-    re.ASCII,
-)
-# torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
-_RANK = re.compile(
-    r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]"
-    r"|^\s*(?:rank|process|proc|worker|gpu|device)[ =:#]?\s?(\d+)\s?[:|]"
-    # A field among others, or at the end: "Epoch: 0, Rank: 1, loss = 0.5", "loss 0.5 rank 1".
-    r"|(?:^|[,|(<\[]\s?|\s-\s)rank\s?[:= ]\s?(\d+)(?=\s?[,|)>\]]|\s-\s|\s*$)"
-    r"|(?<!mean)(?<!median)(?<!average)(?<!avg)(?<!lora)\s(?:local_|global_)?rank[:= ]\s?(\d+)\s*$"
-    r"|\.py:\d+\]\s\((\d+)/\d+\)\s"  # icefall
-    # srun --label, docker compose, a device.
-    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter))|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
-    r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
-    r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[(?:\d+,)?(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
-    _FLAGS,
-)
 
 _WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
@@ -157,11 +114,11 @@ _PROSE = frozenset("from to than least most below above threshold until".split()
 
 # "PERSON: precision: 90.1%; recall: 88.0%", "Generator: loss: 0.5, Discriminator: loss: 0.4".
 _LABEL = re.compile(r"(?:\A|[\s|,;(\[])(?P<label>[A-Z][\w-]{0,30}):\s{1,4}\Z", re.ASCII)
-_NO_LABEL = frozenset(
-    """
-    metrics metric results result scores summary stats statistics log logs logger info performance
-    report losses output values value message model trainer status progress current update
-    """.split()
+_NO_LABEL = set(
+    "metrics metric results result scores summary stats statistics log logs info".split()
+)
+_NO_LABEL |= set(
+    "performance report losses output values value message model trainer status".split()
 )
 #: The number before is of memory or of time.
 _UNIT_OF_MEMORY = re.compile(r"\s?(?:[kKMGT]i?B|[Mm]ega[Bb]ytes)\b(?!/)", re.ASCII)
@@ -223,27 +180,6 @@ def parse_text(text: str) -> Parsed:
     if not kept and is_stage(text, start):
         return Parsed(totals=totals, rank=rank)
     return Parsed(tuple(positions), tuple(_named(kept)), totals, rank)
-
-
-def skip_prefixes(text: str) -> int:
-    """Return the offset at which the text begins after a logger's prefix."""
-    fields = _BEFORE_LEVEL.match(text)
-    at = fields.end() if fields else 0
-    for _ in range(12):
-        found = _PREFIX.match(text, at)
-        if not found or found.end() == at:
-            break
-        at = found.end()
-    return at
-
-
-def rank_in(text: str) -> Span | None:
-    """Return the span of the rank that printed a line, if the line gives it."""
-    found = _RANK.search(text, 0, 200)
-    if not found:
-        return None
-    group = next(n for n, value in enumerate(found.groups(), 1) if value is not None)
-    return found.span(group)
 
 
 def parse_fields(text: str) -> tuple[Value, ...]:
