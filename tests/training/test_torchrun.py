@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,8 @@ del model, optimizer
 dist.destroy_process_group()
 """
 
-#: Starts a run of the program with arguments, so many ranks a host.
+#: Starts a run of the program with arguments, so many ranks a host, after a check that imports
+#: modules. PyTorch takes seconds to import, so one test alone has it checked.
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -56,14 +57,16 @@ def start(
 ) -> Start:
     needs("torch")
 
-    def begin(*arguments: str, ranks: int = 1) -> subprocess.Popen[bytes]:
+    def begin(
+        *arguments: str, ranks: int = 1, imports: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         write_settings(
             command=" ".join(["python3 net.py", *arguments]),
             nodes=2,
             nproc_per_node=ranks,
             venv=sys.prefix,
             env={"OMP_NUM_THREADS": "1"},
-            preflight={"imports": ["torch"]},
+            preflight={"imports": list(imports)},
             lost_after=60,
             grace=2,
             fetch=[],
@@ -89,7 +92,7 @@ def test_two_hosts_train_one_model_although_a_cable_was_cut_for_a_moment(
     inv: Inv, start: Start, two_boxes: dict[str, Box], tmp_path: Path
 ) -> None:
     a, b = two_boxes["a"], two_boxes["b"]
-    process = start(ranks=2)
+    process = start(ranks=2, imports=["torch"])
     await_epoch_3(process, tmp_path)
 
     b.unplug()

@@ -17,15 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.boxes import Box, boxes, fields_of
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, Start, WriteHosts
 from tests.support.training import needs
 from tests.support.waiting import eventually
 
-pytestmark = [
-    pytest.mark.heavy,
-    pytest.mark.timeout(900),
-    pytest.mark.xdist_group("Ray on boxes"),
-]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 OPTIONS = ("--options", "--num-cpus=1 --object-store-memory=80000000")
 TIMEOUT = 300.0
@@ -93,16 +89,11 @@ def test_job_runs_on_both_hosts_with_the_files_of_its_folder(
 
 
 def test_ctrl_c_leaves_a_live_job_that_can_be_followed_and_stopped_again(
-    inv: Inv, cluster: dict[str, Box], tmp_path: Path
+    inv: Inv, start: Start, cluster: dict[str, Box]
 ) -> None:
     program = "import time; [(print('tick', n), time.sleep(1)) for n in range(99)]"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "ray.submit", "--cmd", f'python -c "{program}"'],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("ray.submit", "--cmd", f'python -c "{program}"', **pipes)
     assert any(line == b"tick 0\n" for line in process.stdout)  # while the job runs
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
