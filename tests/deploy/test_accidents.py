@@ -103,7 +103,7 @@ def test_ctrl_c_during_a_build_ends_it_on_the_hosts(fleet: Fleet) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Zombies, which nobody may reap in a container, do not count."""
+    """Zombies do not count: in a container, no process may reap them."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

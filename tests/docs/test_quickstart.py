@@ -57,9 +57,9 @@ def fleet(
         "ssh_host": server.address, "ssh_port": server.port, "ssh_key": "~/.ssh/id_ed25519",
     }  # fmt: skip
     with Refusing() as dead:
-        nobody = {"tailscale_ip": dead.address, "tailscale_port": dead.port}
+        refused = {"tailscale_ip": dead.address, "tailscale_port": dead.port}
         hosts = write_hosts(
-            runpod_h100={**common, **nobody},
+            runpod_h100={**common, **refused},
             lambda_a100=common,
             vast_3090={**common, "ssh_host": dead.address, "ssh_port": dead.port},
         )

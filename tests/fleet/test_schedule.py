@@ -156,7 +156,7 @@ def test_concurrency_limit_never_falls_below_one() -> None:
         pytest.param([("direct", "reset")], True, id="dropped in the key exchange"),
         pytest.param([("direct", "jump host failed")], True, id="open failed"),
         pytest.param([("tailscale", "timed out"), ("direct", "reset")], True, id="one of two"),
-        pytest.param([("direct", "refused")], False, id="nobody listens"),
+        pytest.param([("direct", "refused")], False, id="no listener"),
         pytest.param([("direct", "authentication refused")], False, id="a wrong key"),
         pytest.param([], False, id="no route"),
     ],

@@ -272,7 +272,7 @@ def test_update_without_changes_writes_no_file(store: HealthStore, path: Path) -
     ("age", "granted"),
     [
         pytest.param(None, [True, True], id="not failing: everybody"),
-        pytest.param(29.0, [False, False], id="inside its back-off: nobody"),
+        pytest.param(29.0, [False, False], id="inside its back-off: no probe"),
         pytest.param(30.0, [True, False], id="past its back-off: one"),
     ],
 )
@@ -658,7 +658,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     yield folder
-    assert list(folder.iterdir()) == []  # it was mounted where nobody else can see it
+    assert list(folder.iterdir()) == []  # mounted in another namespace
 
 
 def on_small_disk(folder: Path, code: str) -> Any:

@@ -92,7 +92,7 @@ def test_command_runs_once_via_the_second_route_if_the_first_is_broken(
 
 def test_refused_login_falls_back_to_the_next_route(make_sshd: MakeSshd, client_key: Path) -> None:
     good = make_sshd()
-    strict = make_sshd(None, host_key=good.host_key)  # the same machine, which lets nobody in
+    strict = make_sshd(None, host_key=good.host_key)  # the same machine, which accepts no key
     config = SSHConfig(
         good.address,
         good.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,21 @@ from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd
 
 TERMINAL = Terminal("xterm", 80, 24)
+
+
+#: Starts sshd with one more line in its configuration, and returns how to reach it.
+ConfigWith = Callable[[str], SSHConfig]
+
+
+@pytest.fixture
+def config_with(make_sshd: MakeSshd, client_key: Path, use_control_master: bool) -> ConfigWith:
+    def started(line: str) -> SSHConfig:
+        server = make_sshd(config=[line])
+        config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+        config.use_control_master = use_control_master
+        return config
+
+    return started
 
 
 def run_on(config: SSHConfig, terminal: Terminal | None = None, timeout: float = 20) -> SSHResult:
@@ -51,11 +67,9 @@ def test_terminal_only_gateway_runs_a_command_with_a_terminal(use_control_master
 
 
 def test_host_without_terminals_is_reported_with_advice(
-    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path
+    config_with: ConfigWith, tmp_path: Path
 ) -> None:
-    server = make_sshd(config=["PermitTTY no"])
-    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
-    config.use_control_master = use_control_master
+    config = config_with("PermitTTY no")
     trace = tmp_path / "ran"
     with SSHClient(config) as client:
         refused = client.run(f"touch {trace}", timeout=20, terminal=TERMINAL)
@@ -73,11 +87,9 @@ def test_host_without_terminals_is_reported_with_advice(
 
 @pytest.mark.long  # a host may notice the end of a session late, so it is asked for 4 s
 def test_host_that_opens_no_session_is_reported_with_advice(
-    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+    config_with: ConfigWith,
 ) -> None:
-    server = make_sshd(config=["MaxSessions 0"])
-    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
-    config.use_control_master = use_control_master
+    config = config_with("MaxSessions 0")
 
     result = run_on(config)
 
@@ -98,11 +110,9 @@ def test_refused_shell_is_not_a_lost_connection(
 
 
 def test_gateway_that_ignores_the_command_is_abandoned(
-    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+    config_with: ConfigWith,
 ) -> None:
-    server = make_sshd(config=["ForceCommand printf 'gateway$ '; sleep 30"])
-    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
-    config.use_control_master = use_control_master
+    config = config_with("ForceCommand printf 'gateway$ '; sleep 30")
 
     result = run_on(config, TERMINAL, timeout=60)
 

@@ -55,7 +55,7 @@ class Authority:
         return SSHConfig(server.address, server.port, server.user, str(self._user_key), **given)  # type: ignore[arg-type]
 
     def run(self, server: Sshd, **fields: object) -> SSHResult:
-        """A command on the host; nobody logs in where the key is refused."""
+        """A command on the host; without a login if the host key is refused."""
         log_ins = server.accepted_logins()
         with SSHClient(self.config(server, **fields)) as client:
             result = client.run("echo hi")

@@ -114,16 +114,22 @@ def test_login_failure_caused_by_the_key_file_names_it(
     assert "overloaded" not in str(result.error)
 
 
+def configured_by_file(sshd: Sshd, key: Path) -> SSHConfig:
+    """The settings for a host whose key is named in ssh's own configuration."""
+    settings = Path.home() / ".ssh" / "config"
+    settings.parent.mkdir(mode=0o700)
+    settings.write_text(f"IdentityFile {key}\n")
+    return SSHConfig(sshd.address, sshd.port, sshd.user)
+
+
 def test_login_failure_caused_by_a_configured_key_or_its_certificate_names_it(
     sshd: Sshd, tmp_path: Path, use_control_master: bool
 ) -> None:
     key = make_key(tmp_path / "key")
     sign = ["ssh-keygen", "-q", "-s", make_key(tmp_path / "ca"), "-I", "me", "-n", sshd.user]
     subprocess.run([*sign, "-V", "-2h:-1h", f"{key}.pub"], check=True, capture_output=True)
-    settings = Path.home() / ".ssh" / "config"
-    settings.parent.mkdir(mode=0o700)
-    settings.write_text(f"IdentityFile {key}\n")
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+    config = configured_by_file(sshd, key)
+    config.use_control_master = use_control_master
 
     with SSHClient(config) as client:
         expired = str(client.run("true").error)
@@ -159,10 +165,8 @@ def test_configured_key_that_is_no_private_key_is_named(
     kind: str, sshd: Sshd, tmp_path: Path, use_control_master: bool
 ) -> None:
     wrong = tmp_path if kind == "a folder" else Path(f"{make_key(tmp_path / 'key')}.pub")
-    settings = Path.home() / ".ssh" / "config"
-    settings.parent.mkdir(mode=0o700)
-    settings.write_text(f"IdentityFile {wrong}\n")
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+    config = configured_by_file(sshd, wrong)
+    config.use_control_master = use_control_master
 
     with SSHClient(config) as client:
         error = str(client.run("true").error)

@@ -77,7 +77,7 @@ class _Server:
 
 
 class Refusing(_Server):
-    """A port that is taken, and on which nobody listens."""
+    """A port that is taken, and on which no process listens."""
 
     def begin(self) -> None:
         pass

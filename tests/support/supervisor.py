@@ -1,8 +1,8 @@
 """The supervisor of a `Service`: ``python supervisor.py ROOT PORT``.
 
 It listens, and runs ``ROOT/current/serve.py`` on that socket in a process that it forks; at HUP it
-starts the release that is current by then, and ends the old one when the new one answers: nobody is
-turned away. Each host of each test has one, so it imports little.
+starts the release that is current by then, and ends the old one when the new one answers: no
+request is turned away. Each host of each test has one, so it imports little.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ LOCAL = {
 
 
 class Counter:
-    """A host that counts who connects; it answers nobody."""
+    """A host that counts connections and answers none."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))

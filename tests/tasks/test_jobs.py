@@ -273,7 +273,7 @@ def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box:
 
     shown, as_json = inv("jobs"), inv("jobs", "--json")
     waited, stopped = inv("wait", "n", "--patience", "0"), inv("stop", "n")
-    nobody = inv("wait", "no-such")
+    unknown = inv("wait", "no-such")
     log, last, ended = inv("logs", "n"), inv("logs", "last"), inv("logs", "ended")
 
     assert shown.returncode == as_json.returncode == 255
@@ -281,8 +281,8 @@ def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box:
     assert "failed" not in shown.stdout.decode()
     assert json.loads(as_json.stdout)["state"] == "unknown"
     assert json.loads(as_json.stdout)["exit_status"] is None
-    assert (waited.returncode, stopped.returncode, nobody.returncode) == (255, 255, 255)
-    assert b"not reached: box" in nobody.stderr
+    assert (waited.returncode, stopped.returncode, unknown.returncode) == (255, 255, 255)
+    assert b"not reached: box" in unknown.stderr
     assert (log.returncode, last.returncode, ended.returncode) == (255, 255, 255)
     assert re.search(r"at its last answer, \d\d:\d\d, it had not ended; its log", said(log))
     assert re.search(r"last: job \w{16} \(n\) on box; not reached", said(last))

@@ -154,7 +154,7 @@ def test_shell_is_interactive_and_exits_with_the_remote_status(
         os.close(theirs)
         os.write(ours, b"stty size; echo got-$((40 + 2)); exit 6\n")
         received = b""
-        with pytest.raises(OSError, match="Input/output error"):  # EIO: nobody is left there
+        with pytest.raises(OSError, match="Input/output error"):  # EIO: no process has the terminal
             while True:
                 received += os.read(ours, 4096)
         status = running.wait(20)

@@ -35,7 +35,7 @@ def test_output_is_shown_while_the_command_runs(
 
     with start(*command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == b"first\n"  # it still runs: nobody has written
+        assert running.stdout.readline() == b"first\n"  # it still waits for the fifo
         fifo.write_text("second\n")
         assert running.stdout.read() == b"second\n"
 

@@ -124,7 +124,7 @@ def is_running(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z"  # where nobody reaps orphans, a zombie is as gone as it gets
+    return state != "Z"  # no process may reap orphans here: a zombie has ended
 
 
 def read_until(channel: paramiko.Channel, wanted: bytes) -> bytes:

@@ -241,7 +241,7 @@ def test_ray_token_is_sent_only_to_the_port_of_the_own_job() -> None:
         port = server.getsockname()[1]
         checks = {
             "stranger": guard.guarded("echo sent", port, "0123456789abcdef"),
-            "nobody": guard.guarded("echo sent", 9, "0123456789abcdef"),
+            "silent": guard.guarded("echo sent", 9, "0123456789abcdef"),
         }
         found = {
             name: subprocess.run(["sh", "-c", check], capture_output=True, check=False)
@@ -260,8 +260,8 @@ def test_ray_token_is_sent_only_to_the_port_of_the_own_job() -> None:
 
     assert found["stranger"].returncode == guard.STRANGER
     assert f"is that of process {os.getpid()}".encode() in found["stranger"].stderr
-    assert found["nobody"].returncode == guard.SILENT
-    assert b"sent" not in found["stranger"].stdout + found["nobody"].stdout
+    assert found["silent"].returncode == guard.SILENT
+    assert b"sent" not in found["stranger"].stdout + found["silent"].stdout
     assert ours.stdout == b"sent\n", ours.stderr
 
 

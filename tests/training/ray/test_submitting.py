@@ -158,15 +158,15 @@ def test_upload_counts_files_behind_links_and_refuses_a_loop(tmp_path: Path) -> 
 
 def test_unknown_ray_job_is_not_reported_as_failed(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
-    nobody = inv("ray.submit", "--attach", "raysubmit_0000")
+    unknown = inv("ray.submit", "--attach", "raysubmit_0000")
     nonsense = inv("ray.stop", "--job", "x; rm -rf ~")
     cluster.kill("a")
     eventually(lambda: inv("ray.status").returncode == 1)
 
     dead = inv("ray.submit", "--cmd", "true")
 
-    assert nobody.returncode == 2
-    assert b"Ray knows no job raysubmit_0000" in nobody.stderr
+    assert unknown.returncode == 2
+    assert b"Ray knows no job raysubmit_0000" in unknown.stderr
     assert nonsense.returncode == 2
     assert dead.returncode == 255
     assert b"the head of the Ray cluster 'ray' is not running: killed (SIGKILL)" in dead.stderr
