@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RETRY_DELAY", "Attempts", "LinkRetries"]
 
-RETRY_DELAY = 2.0  # seconds between attempts
+RETRY_DELAY = 2.0  # seconds between attempts: time for a service that restarts
 #: Seconds before each new attempt to reach a host that was reached before.
 _UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 

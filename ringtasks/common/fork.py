@@ -50,7 +50,7 @@ class DescriptorHolder(Protocol):
 
 #: Seconds that a fork waits for imports; the slowest take a quarter of a second.
 _IMPORT_LIMIT = 10.0
-_LOOK_INTERVAL = 0.002
+_LOOK_INTERVAL = 0.002  # seconds; most imports take milliseconds
 _PACKAGE = __name__.partition(".")[0]
 
 _holders: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()

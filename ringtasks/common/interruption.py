@@ -51,7 +51,7 @@ GRACE = 1.0
 REPEAT_TIME = 0.3
 #: Seconds after which an announced end is printed: most ends are faster.
 _ANNOUNCE_DELAY = 0.15
-_LOOK_INTERVAL = 0.02
+_LOOK_INTERVAL = 0.02  # seconds; an end that is announced that late still seems immediate
 #: Seconds after the second signal to report the processes that remain.
 _REPORT_TIME = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -20,7 +20,7 @@ _INTERVAL = 0.2  # seconds between checks whether the wait is over
 #: Seconds to repeat the request if no session is open: one may have just ended, and a busy host
 #: takes its time to notice.
 _LONELY_TIMEOUT = 2.0
-_LONELY_DELAY = 0.05
+_LONELY_DELAY = 0.05  # seconds; each request takes a round trip
 
 Opened = TypeVar("Opened")
 

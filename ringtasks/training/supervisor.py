@@ -43,7 +43,7 @@ CHECKPOINT_VARIABLE = "RINGTASKS_CHECKPOINT"
 RUN_VARIABLE = "RINGTASKS_RUN"
 REVISION_VARIABLE = "RINGTASKS_REVISION"
 
-#: Seconds between searches for a host that can take over.
+#: Seconds between searches for a host that can take over; each asks all hosts.
 _LOOK_INTERVAL = 10.0
 
 #: The errors of an attempt that was not started on any host.

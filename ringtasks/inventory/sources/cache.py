@@ -29,7 +29,7 @@ from .model import Listing, Source
 __all__ = ["Cached", "file_of", "folder", "locked", "read", "write"]
 
 _VERSION = 1
-_POLL_INTERVAL = 0.05  # seconds
+_POLL_INTERVAL = 0.05  # seconds between tries, since flock(2) has no time limit
 
 
 class Cached(NamedTuple):

@@ -39,7 +39,7 @@ _NO_ANSWER = "the control master does not answer"
 #: Seconds for which a refused connection is repeated: macOS and the BSDs refuse one if the backlog
 #: is full, too (mux.c: 64). On Linux a refusal means that no process listens.
 _REFUSAL_LIMIT = 0.0 if sys.platform == "linux" else 0.5
-_REFUSAL_DELAY = 0.02
+_REFUSAL_DELAY = 0.02  # seconds between tries; a master that runs accepts all that wait
 
 _A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
 

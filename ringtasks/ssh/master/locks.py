@@ -13,6 +13,7 @@ from ringtasks.common.fork import held
 
 __all__ = ["locked", "remove", "try_lock"]
 
+#: Seconds between tries, since flock(2) has no time limit; a log-in, which it guards, takes longer.
 _LOOK_INTERVAL = 0.02
 
 

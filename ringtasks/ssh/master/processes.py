@@ -23,7 +23,7 @@ __all__ = ["await_no_master", "is_master", "is_stopped", "kill", "masters_in", "
 
 _SOCKET_NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\b"  # records.py
 
-_LOOK_INTERVAL = 0.01
+_LOOK_INTERVAL = 0.01  # seconds; only its parent is told of its end, and ssh ends at once
 _PS_TIMEOUT = 5.0
 _HAS_PROC = Path("/proc/self/cmdline").exists()
 

@@ -121,7 +121,7 @@ class SessionTurn:
         if self._descriptor is not None:
             return True
         deadline = time.monotonic() + timeout
-        delay = 0.005
+        delay = 0.005  # seconds; the end of a session, after milliseconds or hours, makes room
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:  # a full disk: every process then asks without a turn

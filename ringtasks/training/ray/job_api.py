@@ -66,7 +66,7 @@ def follow(client: Any, asked: dict[str, Any]) -> int:
         info = info_of(client, asked["id"])
         if info is not None and info.status.is_terminal():
             return ended(info)
-        time.sleep(0.5)
+        time.sleep(0.5)  # the log may end before Ray has recorded the end of the job
 
 
 async def print_log(client: Any, job_id: str, skip: int) -> int:
@@ -92,7 +92,7 @@ def stop(client: Any, asked: dict[str, Any]) -> int:
         if info is not None and info.status.is_terminal():
             print(f"{asked['id']}: {info.status.value}")
             return SUCCEEDED
-        time.sleep(0.2)
+        time.sleep(0.2)  # Ray tells of no end; one more request costs it milliseconds
     print(f"{asked['id']}: Ray has not stopped it within {STOP_TIMEOUT:g} s", file=sys.stderr)
     return FAILED
 

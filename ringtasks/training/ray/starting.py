@@ -39,7 +39,7 @@ from .prepare import knows_tokens, prepare
 
 __all__ = ["up"]
 
-#: Seconds for all nodes to join, and between checks.
+#: Seconds for all nodes to join, and between checks: each loads Ray on the head, for two seconds.
 JOIN_TIMEOUT = 120.0
 _JOIN_INTERVAL = 1.0
 

@@ -35,7 +35,7 @@ from .upload import Upload
 __all__ = ["follow", "new_id", "stop", "submit", "submit_command"]
 
 _ATTEMPTS = 3
-#: Seconds between attempts to reach the head.
+#: Seconds between attempts to reach the head; each may log in again.
 _RETRY_DELAY = 2.0
 #: Seconds for Ray to take a job, with its folder.
 _SUBMIT_TIMEOUT = 300.0
