@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -159,6 +160,25 @@ def test_agent_key_that_cannot_sign_is_skipped_for_the_next(
 
     assert result.success, result
     assert agent.refused > 0
+
+
+@pytest.mark.long  # it waits for the limit of an agent that may ask a person
+def test_agent_that_never_answers_is_left_out_in_process(
+    sshd: Sshd, client_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "id_ed25519").symlink_to(client_key)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, connect_timeout=60)
+    config.use_control_master = False
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "agent"))
+        silent.listen()
+
+        result = run_on(config, timeout=60)
+
+    assert result.success, result
 
 
 def test_too_many_offered_keys_are_reported_with_the_setting_to_change(

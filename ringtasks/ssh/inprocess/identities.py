@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.agent import Agent, AgentKey, AgentSSH
+from paramiko.agent import AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
 from ringtasks.common.light_typing import NamedTuple
@@ -215,10 +215,14 @@ def _with_certificate(key: Any, file: str) -> Any:
 
 
 def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
-    """Return the keys of an agent; none if it does not answer, as with ssh."""
+    """Return the keys of an agent; none if it does not answer.
+
+    ssh would wait for ever, and Paramiko, too, if it looked for ``SSH_AUTH_SOCK`` itself.
+    """
+    path = os.environ.get("SSH_AUTH_SOCK", "") if path is None else path
+    if not path:
+        return ()
     try:
-        if path is None:
-            return tuple(Agent().get_keys())
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_AGENT_TIMEOUT)
         agent = AgentSSH()
