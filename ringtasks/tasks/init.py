@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,9 @@ def init(c: Context) -> list[str]:
     hosts: dict[str, dict[str, object]] = {}
     # Invoke would read a new invoke.yaml in place of an invoke.yml that there is.
     settings = next((name for name in NAMES if Path(name).exists()), NAMES[0])
-    files = {Path("tasks.py"): _TASKS, Path(settings): _SETTINGS}
+    # Invoke finds a package of this name, too.
+    tasks = Path("tasks/__init__.py") if Path("tasks/__init__.py").exists() else Path("tasks.py")
+    files = {tasks: _TASKS, Path(settings): _SETTINGS}
     if not _has_hosts():
         hosts = _known_hosts() or (_asked_hosts() if not dry else {})
         files[_HOSTS_FILE] = _hosts_text(hosts)
@@ -176,14 +179,25 @@ def _write(path: Path, text: str, *, dry: bool) -> bool:
     except OSError as error:
         raise UsageError(f"{path.parent}: {error.strerror}") from error
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file, _removed_on_error(path):
             file.write(text)
+            file.flush()
     except FileExistsError:
         display.say(f"{path} exists: left as it is")
         return False
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     return True
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    """Remove an unfinished file, which the next run would leave as it is."""
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _ignore(*, dry: bool) -> bool:

@@ -11,6 +11,7 @@ from invoke import Context, Exit
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import near_names
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 from ringtasks.output import display
@@ -115,8 +116,15 @@ def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobS
         if name == LAST and (own_last := _last_start(known)):
             return own_last
         status = UNREACHABLE if error.unasked else USAGE
-        said = message(str(error) + _known_here(name, known))
+        said = message(str(error) + _near(name, known) + _known_here(name, known))
         raise Exit(f"ringtasks: {said}", code=status) from error
+
+
+def _near(name: str, known: list[HostJobs]) -> str:
+    """Return the names of jobs that are nearly this one, as advice; empty if there are none."""
+    named = dict.fromkeys(job.name for own in known for job in own.jobs if job.name)
+    near = near_names(name, named)
+    return f"; did you mean {', '.join(near)}?" if near else ""
 
 
 def _last_start(known: list[HostJobs]) -> list[JobStatus]:

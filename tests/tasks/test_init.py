@@ -70,6 +70,31 @@ def test_init_names_what_is_in_its_way(
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
+def test_init_leaves_no_unfinished_file(project: Path) -> None:
+    program = Path(sys.executable).with_name("ringtasks")
+
+    # As on a full disk: no byte can be written.
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 0; exec "$0" init', program],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, "tasks.py: File too large" in done.stderr) == (2, True), done.stderr
+    assert [path.name for path in project.iterdir()] == []
+
+
+def test_init_writes_no_module_beside_a_package_of_tasks(
+    project: Path, ringtasks: Ringtasks
+) -> None:
+    (project / "tasks").mkdir()
+    (project / "tasks" / "__init__.py").touch()
+
+    done = ringtasks("init")
+
+    assert "tasks/__init__.py exists: left as it is" in done.stderr
+    assert not (project / "tasks.py").exists()
+
+
 def test_init_makes_a_working_project_in_an_empty_directory(
     project: Path, ringtasks: Ringtasks
 ) -> None:
