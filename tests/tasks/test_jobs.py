@@ -341,11 +341,12 @@ def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: Wri
     write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
     wait = "until [ -e go ]; do sleep 0.05; done; echo over"
 
-    assert inv("start", "--host", "demo", "--name", "n", "--cmd", wait).returncode == 0
+    assert inv("start", "--host", "demo", "--name", "train", "--cmd", wait).returncode == 0
     assert "running" in inv("jobs").stdout.decode()
     assert inv("run", "--host", "demo", "--cmd", "touch go").returncode == 0
     assert inv("wait", "last").returncode == 0
-    assert inv("logs", "n").stdout == b"over\n"
+    assert inv("logs", "train").stdout == b"over\n"
+    assert b"did you mean train?" in inv("logs", "trains").stderr
 
 
 @pytest.mark.parametrize(
