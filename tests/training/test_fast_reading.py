@@ -129,6 +129,15 @@ def test_more_names_than_are_told_apart_by_their_digits_are_read_one_by_one() ->
     assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
 
 
+def test_numbers_that_only_some_digits_make_too_large_are_read_one_by_one() -> None:
+    log = "".join(f"loss=1e{n} acc=0.5 step={n}\n" for n in range(150, 450)).encode()
+
+    line_by_line = read(log, None, one_by_one=True)
+
+    assert "1e+308" in line_by_line  # the largest exponent of a number
+    assert read(log, None, one_by_one=False) == line_by_line
+
+
 @pytest.mark.parametrize("line", [b"trial 3 loss: 0.5", b"Fold 2", b"trial 3: {'loss': 0.5}"])
 def test_line_whose_digits_tell_more_than_numbers_has_no_pattern(line: bytes) -> None:
     mode = LineReader().mode
