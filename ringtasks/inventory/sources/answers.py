@@ -42,7 +42,7 @@ def answers_of(
     """
     known = [_known(source) for source in sources]
     due = [
-        source
+        (source, cached)
         for source, cached in zip(sources, known, strict=True)
         if may_fetch and _is_due(source, cached, newer_than)
     ]
@@ -79,35 +79,45 @@ def _is_due(source: Source, cached: Cached, newer_than: float) -> bool:
     return not (is_paused and 0 <= now - cached.tried_at < _PAUSE)
 
 
-def _fetch_all(sources: Sequence[Source]) -> None:
-    """Fetch all of them side by side; a thread that is late goes on without being waited for."""
+def _fetch_all(due: Sequence[tuple[Source, Cached]]) -> None:
+    """Fetch all of them side by side; a thread that is late goes on without being waited for.
+
+    :param due: the sources, each with the answer that was found to be too old.
+    """
     deadline = Deadline(FETCH_TIMEOUT)
     threads = [
-        threading.Thread(target=_fetch, args=(each, deadline), name="ringtasks-source", daemon=True)
-        for each in sources
+        threading.Thread(
+            target=_fetch, args=(*each, deadline), name="ringtasks-source", daemon=True
+        )
+        for each in due
     ]
     for thread in threads:
         thread.start()
     end = time.monotonic() + FETCH_TIMEOUT + 0.5  # the threads themselves end in time, if they can
-    for source, thread in zip(sources, threads, strict=True):
+    for (source, _), thread in zip(due, threads, strict=True):
         thread.join(max(0.0, end - time.monotonic()))
         if thread.is_alive():
             _failed(source, FETCH_TIMEOUT, str(deadline.passed()))
 
 
-def _fetch(source: Source, deadline: Deadline) -> None:
+def _fetch(source: Source, old: Cached, deadline: Deadline) -> None:
     started = time.monotonic()
-    file = cache.file_of(source)
-    before = _known(source).tried_at
     try:
-        with cache.locked(file, deadline.left()):
-            if _known(source).tried_at > before:  # another process has fetched it meanwhile
-                return
-            asked, now = _asked(source, deadline), time.time()
-            listing = with_changes(asked, _known(source).listing, now)
-            _keep(source, Cached(listing, now, now, time.monotonic() - started))
+        with cache.locked(cache.file_of(source), deadline.left()):
+            if _known(source).tried_at == old.tried_at:  # else it was asked meanwhile
+                _ask(source, deadline, started)
     except SourceError as error:
         _failed(source, time.monotonic() - started, str(error))
+
+
+def _ask(source: Source, deadline: Deadline, started: float) -> None:
+    try:
+        asked, now = _asked(source, deadline), time.time()
+    except SourceError as error:  # kept before the lock is released: others wait for it
+        _failed(source, time.monotonic() - started, str(error))
+        return
+    listing = with_changes(asked, _known(source).listing, now)
+    _keep(source, Cached(listing, now, now, time.monotonic() - started))
 
 
 def _asked(source: Source, deadline: Deadline) -> Listing:
