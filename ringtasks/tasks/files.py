@@ -211,17 +211,22 @@ def _clients(
 ) -> list[SSHClient]:
     """Return the clients of the hosts.
 
-    :raises UsageError: there is no ``--host``, and a path is ``HOST:PATH``, as scp takes it.
+    :raises UsageError: a path is ``HOST:PATH``, as scp takes it, and there is no ``--host`` or it
+        selects HOST.
     """
     from .host_words import in_front_of_path
 
-    for path in () if host else paths:
-        if (found := in_front_of_path(path)) is not None:
-            name, own = map(shlex.quote, found)
-            raise UsageError(
-                f"--host is required: for '{path}' give --host {name}, and the path {own}"
-            )
-    return clients_of(c, host, inventory, transport)
+    clients = clients_of(c, host, inventory, transport) if host else []
+    selected = {client.config.id for client in clients}
+    for path in paths:
+        found = in_front_of_path(path)
+        if found is None or (host and found[0] not in selected):
+            continue
+        name, own = map(shlex.quote, found)
+        if host:
+            raise UsageError(f"'{path}': --host names the host: give the path {own}")
+        raise UsageError(f"--host is required: for '{path}' give --host {name}, and the path {own}")
+    return clients or clients_of(c, host, inventory, transport)
 
 
 def _options(

@@ -262,6 +262,7 @@ def test_host_in_the_place_of_a_job_or_a_path_is_refused_with_the_flag(
         "stop box": "box: no such job; it selects hosts: give '--host box'",
         "put tasks.py box:x": "for 'box:x' give --host box, and the path x",
         "get box: there": "for 'box:' give --host box, and the path .",
+        "put tasks.py box:x --host box": "'box:x': --host names the host: give the path x",
     }
 
     for words, expected in cases.items():
