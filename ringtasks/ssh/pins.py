@@ -124,7 +124,8 @@ class KnownHosts:
 
     def _own(self, config: SSHConfig) -> Entries:
         try:
-            known = _known(str(self.path))
+            with _reading.lock:
+                known = _known(str(self.path))
         except OSError as error:
             from .refused_host_key import refused_key
 
@@ -261,14 +262,13 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
     :raises OSError: it cannot be read.
     """
     try:
-        with _reading.lock:
-            known, version = _read.get((path, only_marked)), _FileVersion.of(path)
-            if known is None or known.version != version:
-                with os.fdopen(open_regular(path), "rb") as file:
-                    version = _FileVersion.of(file.fileno())
-                    known = _KnownFile(version, Entries(file.read(), only_marked=only_marked))
-                _read[path, only_marked] = known
-            return known
+        known, version = _read.get((path, only_marked)), _FileVersion.of(path)
+        if known is None or known.version != version:
+            with os.fdopen(open_regular(path), "rb") as file:
+                version = _FileVersion.of(file.fileno())
+                known = _KnownFile(version, Entries(file.read(), only_marked=only_marked))
+            _read[path, only_marked] = known
+        return known
     except (FileNotFoundError, NotADirectoryError):
         return _NONE
 
@@ -303,7 +303,7 @@ class _KnownFile(NamedTuple):
 _NONE = _KnownFile(None, Entries())
 #: The last reads. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
 _read: dict[tuple[str, bool], _KnownFile] = {}
-#: Held while the file and its cached entries may differ: else a thread that looks just after
+#: Held while our own file and its cached entries may differ: else a thread that looks just after
 #: another thread has added a line would read the whole file, a third of a large run's cost.
 _reading = RenewedLock()
 #: The warnings that this process has given already.

@@ -120,7 +120,7 @@ def test_wait_survives_lost_connections(server: Sshd, config: SSHConfig) -> None
         waiting = thread.submit(job.wait)
         for n in range(3):
             eventually(lambda n=n: server.accepted_logins() > n)
-            eventually(lambda: is_waited_for(job.id))
+            eventually(lambda: is_waited_for(server.home))
             wire.cut()
         (server.home / "go").touch()
 

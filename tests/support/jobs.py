@@ -63,15 +63,14 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def is_waited_for(job_id: str) -> bool:
-    """Whether somebody waits on the host for a job to end."""
+def is_waited_for(home: Path) -> bool:
+    """Whether a shell of that home sleeps until it looks again if a job has ended."""
     for file in proc_files("cmdline"):
-        try:
-            line = file.read_bytes()
-        except OSError:
-            continue
-        if job_id.encode() in line and b"seconds_cs" in line and b"sshd" not in line:
-            return True
+        with contextlib.suppress(OSError):
+            if file.read_bytes() == b"sleep\x000.2\x00":
+                environ = file.with_name("environ").read_bytes().split(b"\0")
+                if b"HOME=" + os.fsencode(home) in environ:
+                    return True
     return False
 
 

@@ -191,7 +191,7 @@ def test_ctrl_c_ends_following_and_not_the_job(start: Start, inv: Inv, box: Sshd
 def test_ctrl_c_ends_the_wait_and_not_the_job(start: Start, inv: Inv, box: Sshd) -> None:
     started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     waiting = start("wait", "n", stderr=subprocess.PIPE)
-    eventually(lambda: is_waited_for(started.stdout.decode().strip()))
+    eventually(lambda: is_waited_for(box.home))
 
     waiting.send_signal(signal.SIGINT)
     _, stderr = waiting.communicate(timeout=20)
