@@ -81,7 +81,7 @@ if [ -z "$alive" ] && [ ! -s exit_status ] && [ "$monitor_boot" = "$rt_boot" ]; 
   spared=
   end_processes 0
 fi
-look
+look_well
 list before "$seen"
 list after "$found"
 # A process that had left its session, its environment and its parent before has no link to the job.

@@ -112,6 +112,18 @@ look() {
   found=${looked#"$left"}
 }
 
+# Looks until a look is complete, for 2 s at most: for a moment the host may start no process.
+look_well() {
+  now
+  end=$((now + 200))
+  look
+  while [ "$is_blind" ] && [ "$now" -lt "$end" ]; do
+    pause 0.1
+    look
+    now
+  done
+}
+
 # Sends $left the signal $1.
 signal() {
   for pid in $left; do

@@ -132,8 +132,9 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it, if it has not ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended, and its end is not yet told
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
