@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _with_known_values(cases: list[pytest.Function]) -> list[pytest.Function]:
-    """The cases of a test that have no value which the others have not."""
+    """The cases that can be left out: the others have each value of each parameter."""
     values = {case: _values(case) for case in cases}
     missing, left = set().union(*values.values()), list(cases)
     while missing:
@@ -96,7 +96,7 @@ def _with_known_values(cases: list[pytest.Function]) -> list[pytest.Function]:
 
 
 def _values(case: pytest.Function) -> set[tuple[object, ...]]:
-    """What each decorator or fixture chose; what one decorator chooses together stays together."""
+    """The values of a test's parameters; those of one decorator are one value."""
     left, found = dict(case.callspec.params), set()
     for marker in case.iter_markers("parametrize"):
         names = marker.args[0]

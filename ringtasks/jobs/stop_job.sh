@@ -81,7 +81,9 @@ if [ -z "$alive" ] && [ ! -s exit_status ] && [ "$monitor_boot" = "$rt_boot" ]; 
   spared=
   end_processes 0
 fi
-look_well
+now
+end=$((now + 200))
+look_until_end
 list before "$seen"
 list after "$found"
 # A process that had left its session, its environment and its parent before has no link to the job.

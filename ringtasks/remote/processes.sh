@@ -112,10 +112,8 @@ look() {
   found=${looked#"$left"}
 }
 
-# Looks until a look is complete, for 2 s at most: for a moment the host may start no process.
-look_well() {
-  now
-  end=$((now + 200))
+# Looks until a look is complete or the time is $end: for a moment the host may start no process.
+look_until_end() {
   look
   while [ "$is_blind" ] && [ "$now" -lt "$end" ]; do
     pause 0.1
@@ -138,12 +136,7 @@ signal() {
 end_processes() {
   now
   end=$((now + $1))
-  look
-  while [ "$is_blind" ] && [ "$now" -lt "$end" ]; do
-    pause 0.1
-    look
-    now
-  done
+  look_until_end
   signal TERM
   while [ -n "$left$is_blind" ] && [ "$now" -lt "$end" ]; do
     pause 0.1

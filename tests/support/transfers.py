@@ -9,7 +9,7 @@ import pytest
 
 from ringtasks.transfer import HostTransfer
 
-__all__ = ["hide_rsync", "only"]
+__all__ = ["either_way", "hide_rsync", "only"]
 
 
 def only(result: object) -> HostTransfer:
@@ -25,3 +25,14 @@ def hide_rsync(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("git", "ssh"):
         (folder / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.fixture(params=["rsync", "SFTP"])
+def either_way(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Both ways to move folders: what uses this holds for either."""
+    way: str = request.param
+    if way == "SFTP":
+        hide_rsync(tmp_path / "no-rsync", monkeypatch)
+    return way

@@ -11,20 +11,14 @@ import pytest
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.transfer import get, put, sync
-from tests.support.transfers import hide_rsync, only
+from tests.support.transfers import either_way, only
+
+mover = either_way
 
 
 @pytest.fixture
 def config(config: SSHConfig, far: Path) -> SSHConfig:
     return replace(config, work_dir=str(far))
-
-
-@pytest.fixture(params=["rsync", "SFTP"])
-def mover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    way: str = request.param
-    if way == "SFTP":
-        hide_rsync(tmp_path / "no-rsync", monkeypatch)
-    return way
 
 
 def names(folder: Path) -> list[str]:

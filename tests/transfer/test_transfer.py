@@ -25,7 +25,7 @@ from ringtasks.transfer.workers import transfer
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
-from tests.support.transfers import hide_rsync, only
+from tests.support.transfers import either_way, hide_rsync, only
 from tests.support.waiting import eventually
 
 IS_ROOT = os.getuid() == 0
@@ -33,18 +33,12 @@ IS_ROOT = os.getuid() == 0
 over_master = use_control_master
 
 
+mover = either_way
+
+
 @pytest.fixture
 def config(config: SSHConfig, far: Path) -> SSHConfig:
     return replace(config, work_dir=str(far))
-
-
-@pytest.fixture(params=["rsync", "SFTP"])
-def mover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to move folders: what uses this holds for either."""
-    way: str = request.param
-    if way == "SFTP":
-        hide_rsync(tmp_path / "no-rsync", monkeypatch)
-    return way
 
 
 def make_tree(top: Path) -> Path:
