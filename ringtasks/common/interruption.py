@@ -8,8 +8,10 @@ Ctrl-C twice, and supervisors send several signals.  A later one exits at once, 
 remains.
 
 A thread of its own reads the signals (`signal.set_wakeup_fd`): the main thread may be in a system
-call that no signal ends, such as getaddrinfo(3).  A signal that was ignored when the process
-started stays ignored, as nohup(1) wants it.
+call that no signal ends, such as getaddrinfo(3).  The kernel may also give a signal to another
+thread, above all the second of two that come at once, and the first with it; the system call of the
+main thread goes on then.  So the thread wakes the main thread until it has seen the signal.  A
+signal that was ignored when the process started stays ignored, as nohup(1) wants it.
 
 Only programs get this: in a Python caller's process, the handlers are in place during a task, and
 the process goes on after it.
@@ -55,6 +57,8 @@ _LOOK_INTERVAL = 0.02  # seconds; an end that is announced that late still seems
 #: Seconds after the second signal to report the processes that remain.
 _REPORT_TIME = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Ends a system call of the main thread; ignored by default, and rarely used.
+_WAKE = signal.SIGURG
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 #: Signals that do not end a process by default, and KILL, which cannot be handled.  signal(7)
 _HARMLESS = {
@@ -125,6 +129,8 @@ class _Guard:
         self._reader = reader
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        if signal.getsignal(_WAKE) is signal.SIG_DFL:
+            signal.signal(_WAKE, _wake)
         # The pipe is the thread's own: that of the task before may still be ending.
         thread = threading.Thread(target=self._watch, args=(reader,), name="ringtasks-signals")
         thread.daemon = True
@@ -133,6 +139,8 @@ class _Guard:
     def unwatch(self) -> None:
         signal.set_wakeup_fd(-1)
         os.close(self._writer)  # ends the thread
+        if signal.getsignal(_WAKE) is _wake:
+            signal.signal(_WAKE, signal.SIG_DFL)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Run in the main thread, before or after the thread has read the signal."""
@@ -177,10 +185,12 @@ class _Guard:
         while _readable(reader):
             # Before the read, so that each signal is in one of the two places at any time.
             self._is_counting = True
-            numbers = os.read(reader, 1)
-            if not numbers:
+            read = os.read(reader, 64)
+            if not read:
                 break
-            if numbers[0] in self._handlers and (self.depth or self._count):
+            # Those that came before this thread could run are of the same moment.
+            numbers = [number for number in read if number in self._handlers]
+            if numbers and (self.depth or self._count):
                 self._arrived(numbers[0])
             self._is_counting = False
         os.close(reader)
@@ -218,6 +228,13 @@ class _Guard:
             if now >= self._limit():
                 self._exit()
             time.sleep(_LOOK_INTERVAL)
+            if self.depth and self._raised_count < self._count:
+                self._wake_main_thread()
+
+    def _wake_main_thread(self) -> None:
+        ident = threading.main_thread().ident
+        if ident is not None and signal.getsignal(_WAKE) is _wake:
+            signal.pthread_kill(ident, _WAKE)
 
     def _limit(self) -> float:
         if self._exit_by is not None:
@@ -388,6 +405,10 @@ def fatal_signals() -> tuple[int, ...]:
         for number in signal.valid_signals() - _FAULTS - _HARMLESS
         if signal.getsignal(number) is signal.SIG_DFL
     )
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: Python calls the handlers of the signals that came before, too."""
 
 
 def _is_main_thread() -> bool:
