@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 #: Ids of vulnerabilities that do not concern ringtasks, each with its reason.
 IGNORED: dict[str, str] = {}
@@ -34,9 +35,10 @@ def needed(name: str, extras: frozenset[str] = frozenset()) -> dict[str, str]:
             marker = requirement.marker
             if marker is not None and not any(map(marker.evaluate, environments)):
                 continue
-            if requirement.name not in found:
-                found[requirement.name] = metadata.version(requirement.name)
-                todo.append((requirement.name, frozenset(requirement.extras)))
+            needs = canonicalize_name(requirement.name)
+            if needs not in found:
+                found[needs] = metadata.version(needs)
+                todo.append((needs, frozenset(requirement.extras)))
     return found
 
 
@@ -66,7 +68,7 @@ def main() -> int:
     for answer, fault in faults:
         fixed = ", ".join(fault["fix_versions"]) or "no version"
         print(f"{answer['name']} {answer['version']}: {fault['id']}, fixed in {fixed}")
-    unknown = sorted(set(packages) - {answer["name"] for answer in known})
+    unknown = sorted(set(packages) - {canonicalize_name(answer["name"]) for answer in known})
     if not known:
         print("script/audit.py: NOT CHECKED: PyPI answered for no package", file=sys.stderr)
         return NO_ANSWER
