@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ringtasks.common import alarms, rehearsal
 from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory, usual_inventory
@@ -37,7 +38,6 @@ __all__ = ["main"]
 #: Records the outcome of an attempt: the route that is used, or None, and the failed ones.
 Record = Callable[[HostAttempt, str | None, tuple[RouteError, ...]], None]
 
-_FAILED = 255  # as ssh's own connection errors
 _FDPASS = "--fdpass"
 _FLAGS = ("--inventory", "--transport", rehearsal.FLAG)
 _USAGE = """\
@@ -76,7 +76,7 @@ def _run(given: list[str], begun: Sequence[Begun]) -> int:
         return _run_flags(*_parsed(given), begun)
     except (RingtasksError, ValueError, OSError) as error:
         _say(str(error))
-        return _FAILED
+        return UNREACHABLE
 
 
 def _run_flags(name: str, flags: Mapping[str, str], begun: Sequence[Begun]) -> int:

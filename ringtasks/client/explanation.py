@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringtasks.common.durations import lasting
+from ringtasks.common.durations import ago, lasting
 from ringtasks.errors import HostKeyError, UsageError
 from ringtasks.health.model import HOST_CIRCUIT, ROUTE_CIRCUIT, SSHHealth, order_routes
 from ringtasks.health.store import HealthStore
@@ -174,10 +174,10 @@ def _reason(health: SSHHealth, now: float) -> str:
     if health.last_success is None and health.last_failure is None:
         return "not tried yet: in its usual place"
     if not health.consecutive_failures:
-        return f"worked {_ago(health.last_success, now)} ago"
+        return f"worked {ago(health.last_success, now)}"
     times = health.consecutive_failures
     often = "failed" if times == 1 else f"failed {times} times in a row, last"
-    failed = f"{often} {_ago(health.last_failure, now)} ago: {health.last_reason}"
+    failed = f"{often} {ago(health.last_failure, now)}: {health.last_reason}"
     state = ROUTE_CIRCUIT.state_at(health, now)
     if state == "open":
         left = lasting(ROUTE_CIRCUIT.recovers_at(health) - now)
@@ -185,10 +185,6 @@ def _reason(health: SSHHealth, now: float) -> str:
     if not ROUTE_CIRCUIT.admits(health, now):
         return f"{failed}; another process is trying it now, so it is at the back of the order"
     return f"{failed}; its back-off is over: in its usual place"
-
-
-def _ago(then: float | None, now: float) -> str:
-    return lasting(max(0.0, now - (then or now)))
 
 
 def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Iterator[Setting]:

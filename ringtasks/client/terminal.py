@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ringtasks.common import interruption
+from ringtasks.common.regular_file import is_null_device
 
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Terminal
@@ -24,7 +24,7 @@ def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
     :param even_terminal: pass on typed input, too.
     """
     try:
-        if (os.isatty(0) and not even_terminal) or _is_null_device(0):
+        if (os.isatty(0) and not even_terminal) or is_null_device(os.fstat(0)):
             return None
         # Unbuffered: a thread that still waits in a buffered read when the program ends would hold
         # the buffer's lock and take the interpreter down.
@@ -81,11 +81,6 @@ def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, previous)
-
-
-def _is_null_device(descriptor: int) -> bool:
-    """Return True if the descriptor is /dev/null, as under CI: it has no input."""
-    return os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _size() -> os.terminal_size:

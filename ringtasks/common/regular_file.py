@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-__all__ = ["open_regular", "read_regular"]
+__all__ = ["is_null_device", "open_regular", "read_regular"]
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -21,7 +21,7 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     """
     descriptor = os.open(path, _FLAGS)
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) or _is_null_device(status):
+    if stat.S_ISREG(status.st_mode) or is_null_device(status):
         return descriptor
     os.close(descriptor)
     raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
@@ -33,5 +33,6 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def _is_null_device(status: os.stat_result) -> bool:
+def is_null_device(status: os.stat_result) -> bool:
+    """Return True for /dev/null, which is the stdin of programs without input, as under CI."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116  # pathlib is slow to load

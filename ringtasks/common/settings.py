@@ -147,7 +147,7 @@ def _checked(
     owner: type, place: str, given: Mapping[Any, Any], flags: Mapping[str, Any]
 ) -> dict[str, Any]:
     known = settings_of(owner)
-    place_of = given.place_of if isinstance(given, Section) else _no_place
+    place_of = given.place_of if isinstance(given, Section) else lambda names: None
 
     def check_of(declared: Field[Any]) -> Check:
         def check(at: str, value: Any) -> Any:
@@ -168,7 +168,3 @@ def _checked(
             section = place.partition(":")[0]
             raise SettingError(f"{place}: {name}", f"is not set: {way} under '{section}:'")
     return found
-
-
-def _no_place(_: tuple[str, ...]) -> None:
-    return None

@@ -37,7 +37,7 @@ class Workers:
         self,
         runs: Sequence[HostRun],
         schedule: Schedule,
-        stdin: Callable[[], BinaryIO | None] = lambda: None,
+        stdin: Callable[[], BinaryIO | None],
     ) -> None:
         self.answers: queue.SimpleQueue[HostResult | BaseException] = queue.SimpleQueue()
         self._runs, self._schedule, self._stdin = runs, schedule, stdin

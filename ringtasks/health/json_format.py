@@ -64,8 +64,7 @@ _dumps = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _host_lines(hosts: dict[str, Any]) -> str:
-    entries = (f"  {_dumps(name)}: {_host_line(entry)}" for name, entry in hosts.items())
-    return "{\n" + ",\n".join(entries) + "\n }" if hosts else "{}"
+    return _entries(hosts, _host_line, margin=" ")
 
 
 def _host_line(entry: Any) -> str:
@@ -75,8 +74,12 @@ def _host_line(entry: Any) -> str:
 
 
 def _route_lines(routes: dict[str, Any]) -> str:
-    entries = (f"    {_dumps(name)}: {_dumps(entry)}" for name, entry in routes.items())
-    return "{\n" + ",\n".join(entries) + "\n   }" if routes else "{}"
+    return _entries(routes, _dumps, margin="   ")
+
+
+def _entries(mapping: dict[str, Any], text_of: Callable[[Any], str], margin: str) -> str:
+    lines = (f"{margin} {_dumps(name)}: {text_of(entry)}" for name, entry in mapping.items())
+    return "{\n" + ",\n".join(lines) + f"\n{margin}}}" if mapping else "{}"
 
 
 def _lines(

@@ -89,7 +89,7 @@ def _say(text: str) -> None:
 class HealthStore:
     """Reader and writer of the health file; safe to use from several threads and processes.
 
-    :param path: default: `config.health_file` at the time of the call.
+    :param path: default: `health_file` at the time of the call.
     :param warn: called for errors with the file, once per process for each; default: stderr.
     :param lock_timeout: seconds to wait for the lock while no other writer makes progress; then the
         change is dropped. If others make progress, `BUSY_FACTOR` times as long.

@@ -9,7 +9,8 @@ from ringtasks.common.setting_checks import Check, expected
 
 __all__ = [
     "ADDRESS_EXPECTED", "HOST_NAME_EXPECTED", "address", "host_address", "is_address",
-    "is_host_name", "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
+    "is_host_name", "is_loopback", "one_line", "one_of", "public_key", "tcp_port",
+    "without_brackets",
 ]  # fmt: skip
 
 #: Without the characters that ssh(1) refuses both in the name of a host and of a user.
@@ -54,6 +55,16 @@ def without_brackets(text: str) -> str:
 def is_address(text: str) -> bool:
     """Return True if the text may be a host or user name: no program takes it for an option."""
     return text.isprintable() and re.match(_ADDRESS, text) is not None
+
+
+def is_loopback(address: str) -> bool:
+    """Return True for ``localhost`` and the addresses of this machine's loopback."""
+    import ipaddress  # slow to load, and every program loads this module
+
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def one_line(place: str, value: Any) -> str:

@@ -27,7 +27,6 @@ __all__ = [
     "JsonReporter",
     "RawReporter",
     "Reporter",
-    "age",
     "alarm",
     "json_line",
     "messages_by",
@@ -142,15 +141,6 @@ class JsonReporter:
 
     def finish(self, result: SSHResult) -> None:
         json_line({"host_id": result.host, **result.to_dict()})
-
-
-def age(seconds: float) -> str:
-    """Format a duration in its largest unit: ``3 min``."""
-    whole = max(0, round(seconds))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if whole >= size:
-            return f"{whole // size} {unit}"
-    return f"{whole} s"
 
 
 def repeated(show: Callable[[], int], interval: float) -> int:

@@ -23,14 +23,12 @@ from ringtasks.common.special_files import is_descriptor, special_kind
 from ringtasks.common.text import visible, visible_lines
 from ringtasks.deploy.report import EndState
 from ringtasks.errors import UsageError
+from ringtasks.exit_status import UNREACHABLE
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport, HostReport, StepReport
 
 __all__ = ["junit", "prepare_junit", "write_junit"]
-
-#: A host with this returncode was not reached, or its outcome is unknown.
-_LINK_LOST = 255
 
 
 def junit(report: DeployReport) -> str:
@@ -91,7 +89,7 @@ def _add_host(suite: ET.Element, host: HostReport) -> None:
             _add_fault(case, host, step.error, step.output)
         elif step.output:
             ET.SubElement(case, "system-out").text = visible_lines(step.output)
-    if host.error and not _has_failed(host.steps):
+    if host.error and all(step.error is None for step in host.steps):
         _add_fault(_case(suite, host.host, "deploy", 0.0), host, host.error, "")
     if not host.error and host.end_state in (EndState.UNCHANGED, EndState.STAGED):
         case = _case(suite, host.host, "switch", 0.0)
@@ -113,14 +111,10 @@ def _names(steps: list[StepReport]) -> Iterator[str]:
 
 def _add_fault(case: ET.Element, host: HostReport, error: str, output: str) -> None:
     """Add a ``failure``, or an ``error`` if the host was not reached or its state is unknown."""
-    tag = "error" if host.returncode == _LINK_LOST else "failure"
+    tag = "error" if host.returncode == UNREACHABLE else "failure"
     fault = ET.SubElement(case, tag, message=visible(error), type=visible(str(host.end_state)))
     parts = [error, *([output] * bool(output)), f"{host.host}: {host.end_state}"]
     fault.text = visible_lines("\n\n".join(parts))
-
-
-def _has_failed(steps: list[StepReport]) -> bool:
-    return any(step.error is not None for step in steps)
 
 
 def _count(suite: ET.Element, elapsed_ms: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ringtasks.common.lines import LineBuffer, folded_line
 from ringtasks.common.redaction import MIN_LENGTH
-from ringtasks.common.text import visible
+from ringtasks.common.text import counted, visible
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action, RolloutObserver
 
@@ -48,12 +48,13 @@ class RolloutView(RolloutObserver):
         for secret in secrets:
             if len(secret) >= MIN_LENGTH:
                 self._tell_github(github.command("add-mask", secret))
-        self.say(f"{report.action} {report.release} by {report.who}: {_hosts(len(report.hosts))}")
+        hosts = counted(len(report.hosts), "host")
+        self.say(f"{report.action} {report.release} by {report.who}: {hosts}")
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
         if action is Action.STAGE:
             self.before_upload()
-        self._tell_github(github.command("group", f"{action.value}: {_hosts(len(hosts))}"))
+        self._tell_github(github.command("group", f"{action.value}: {counted(len(hosts), 'host')}"))
 
     def action_ended(self, action: Action) -> None:
         self._tell_github(github.command("endgroup"))
@@ -105,7 +106,7 @@ class RolloutView(RolloutObserver):
                 self.say(f"{host.host}: could not be removed: {path}")
         good = sum(host.success for host in report.hosts)
         self.say(
-            f"{report.action} {report.release}: {good} of {_hosts(len(report.hosts))} "
+            f"{report.action} {report.release}: {good} of {counted(len(report.hosts), 'host')} "
             f"in {report.elapsed_ms / 1000:.1f} s"
         )
         if self._in_github:
@@ -139,7 +140,3 @@ def _fate(host: HostReport, action: str) -> str:
         stands = "; the current release is not known"
     error = f": {host.error}" if host.error else ""
     return f"{host.end_state}{stands}{error}"
-
-
-def _hosts(count: int) -> str:
-    return f"{count} host{'s' * (count != 1)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringtasks.common.program_name import as_typed
-from ringtasks.common.text import visible
+from ringtasks.common.text import counted, visible
 from ringtasks.fleet.folding import groups_of
 from ringtasks.fleet.results import FleetState
 
@@ -19,8 +19,7 @@ def summary(result: FleetResult) -> list[str]:
     """Return the lines of the summary; one line if all hosts succeeded by the first route."""
     counts = [(state, len(result.of(state))) for state in FleetState]
     told = ", ".join(f"{count} {state}" for state, count in counts if count)
-    hosts = f"{len(result)} host{'s' * (len(result) != 1)}"
-    lines = [f"{hosts} in {result.elapsed_ms / 1000:.1f} s: {told}"]
+    lines = [f"{counted(len(result), 'host')} in {result.elapsed_ms / 1000:.1f} s: {told}"]
     for state in FleetState:
         if state is not FleetState.SUCCEEDED:
             own = result.of(state)

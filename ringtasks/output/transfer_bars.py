@@ -47,14 +47,14 @@ def _summary(host: HostTransfer) -> str:
     if not host.files and not host.deleted:
         return "nothing to copy"
     seconds = max(host.elapsed_ms / 1000, 0.001)
-    files = "1 file" if host.files == 1 else f"{host.files} files"
-    parts = [f"{files}, {size(host.bytes)} in {seconds:.1f} s ({size(host.bytes / seconds)}/s)"]
+    rate = f"{size(host.bytes / seconds)}/s"
+    parts = [f"{counted(host.files, 'file')}, {size(host.bytes)} in {seconds:.1f} s ({rate})"]
     if host.deleted:
         parts.append(f"{len(host.deleted)} removed")
     if host.checked:
         parts.append("SHA-256 checked")
     if host.resumed:
-        parts.append(f"the link was lost {host.resumed} times")
+        parts.append(f"the link was lost {counted(host.resumed, 'time')}")
     return ", ".join(parts)
 
 

@@ -14,6 +14,7 @@ GLOB = re.compile(rf"([*?]|{BRACKET})")
 # In brackets: the name of a class, or a character and the end of its range.
 _ITEM = re.compile(r"\[:([a-z]+):\]|(.)(?:-(?!\[:[a-z]+:\])(.))?", re.DOTALL)
 _RSYNC_ITEM = re.compile(r"\[:([^]]*):\]|\\?(.)(?:-\\?(.))?", re.DOTALL)
+_WILDCARDS = {"*": ".*", "?": "."}
 #: Their class depends on the host's locale.
 _OTHERS = "\x80-\U0010ffff"
 _CLASSES = {
@@ -66,7 +67,7 @@ def _matches_name(pattern: str, name: str) -> bool:
     ]
     return any(
         re.fullmatch(_expression(glob), text, re.DOTALL) is not None
-        for glob, text in ((pattern, name), (as_bytes[0], as_bytes[1]))
+        for glob, text in ((pattern, name), as_bytes)
     )
 
 
@@ -74,14 +75,9 @@ def _expression(pattern: str) -> str:
     parts = GLOB.split(pattern)
     # The parts at odd indexes are matches of the expression.
     return "".join(
-        _wildcard(part) if number % 2 else re.escape(part) for number, part in enumerate(parts)
+        _WILDCARDS.get(part) or bracket_expression(part) if number % 2 else re.escape(part)
+        for number, part in enumerate(parts)
     )
-
-
-def _wildcard(glob: str) -> str:
-    if glob in ("*", "?"):
-        return {"*": ".*", "?": "."}[glob]
-    return bracket_expression(glob)
 
 
 def bracket_expression(glob: str, *, is_rsync: bool = False) -> str:

@@ -37,7 +37,10 @@ from .routes import Route, only, routes_of
 if TYPE_CHECKING:
     from ringtasks.health.recorder import HealthRecorder
 
-__all__ = ["HostAttempt", "chosen_routes", "fallback_note", "outcome"]
+__all__ = ["HostAttempt", "chosen_routes", "fallback_note", "ordered_routes", "outcome"]
+
+#: Reasons of a route that may still answer.
+_SILENT = (Reason.TIMED_OUT, Reason.SILENT)
 
 
 class HostAttempt:
@@ -98,7 +101,7 @@ class HostAttempt:
         try:
             dialled = dial(self.config.id, ahead, min(HEAD_START, self.remaining()))
         except UnreachableError as error:
-            self._give_up(*(found for found in error.failures if not _is_silent(found)))
+            self._give_up(*(found for found in error.failures if found.reason not in _SILENT))
         except UsageError:
             pass  # `dial_next` raises it, unless another route works
         else:
@@ -189,10 +192,6 @@ class HostAttempt:
         self._routes = [route for route in self._routes if route.name not in gone]
 
 
-def _is_silent(failure: RouteError) -> bool:
-    return failure.reason is Reason.TIMED_OUT or failure.reason is Reason.SILENT
-
-
 def chosen_routes(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
     """Return the routes to try: all of the host, or the one that ``transport`` names.
 
@@ -254,6 +253,17 @@ class _Ahead:
             self._dialled = self._start()
         except RingtasksError as error:
             self._error = error
+
+
+def ordered_routes(config: SSHConfig, transport: str | None) -> list[Route]:
+    """Return a host's routes in the order in which they would be tried now.
+
+    :param transport: the only route to use; None: any.
+    :raises UsageError: the host does not have that route.
+    """
+    by_name = {route.name: route for route in chosen_routes(config, transport)}
+    known = HealthStore().get(config.id).transports
+    return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
 
 
 def _by_health(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.light_typing import NamedTuple
@@ -65,7 +65,8 @@ def block_of(config: SSHConfig, pattern: str, files: ClientFiles) -> str:
 
 def _options(config: SSHConfig, files: ClientFiles) -> Iterator[tuple[str, str]]:
     words = (files.program, "connect", "--inventory", files.inventory, "--fdpass", "--", config.id)
-    yield "ProxyCommand", _command_line([str(word) for word in words])
+    # ssh expands "%", and then a shell reads it.
+    yield "ProxyCommand", shlex.join(percent(str(word)) for word in words)
     yield "ProxyUseFdpass", "yes"  # ssh then reads and writes the connection itself
     yield from pin_options(config, files.known_hosts).items()
     # Other sources of trust, and ways to change the pins.
@@ -81,8 +82,3 @@ def _options(config: SSHConfig, files: ClientFiles) -> Iterator[tuple[str, str]]
         yield "IdentitiesOnly", "yes"
     yield "ControlMaster", "no"
     yield "ControlPath", "none" if files.control_path is None else quoted(files.control_path)
-
-
-def _command_line(words: Sequence[str]) -> str:
-    """Return a ProxyCommand: ssh expands ``%``, and then a shell reads it."""
-    return shlex.join(percent(word) for word in words)

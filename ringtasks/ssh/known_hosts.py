@@ -168,17 +168,12 @@ def _entry(text: str) -> Entry:
     if text.startswith("@"):
         marker, _, text = text.partition(" ")  # for OpenSSH a tab does not end a marker
         text = text.lstrip(" \t")
-    names, key = _first_word(text)
+    names, key = [*re.split(_BLANKS, text, maxsplit=1), ""][:2]
     is_known = marker in ("", CERT_AUTHORITY, REVOKED) and not names.startswith("@")
     # Editors leave a byte order mark before the first name, and no reader would see it.
     if not is_known or not names.isprintable() or "\0" in text or _is_unreadable_hash(names):
         raise ValueError(text)
     return Entry(marker, names, HostKey.parse(key))
-
-
-def _first_word(text: str) -> tuple[str, str]:
-    word, rest = [*re.split(_BLANKS, text, maxsplit=1), ""][:2]
-    return word, rest
 
 
 def _matches(names: str, name: str) -> bool:

@@ -7,6 +7,8 @@ import time
 
 from invoke import Context
 
+from ringtasks.common.durations import lasting
+from ringtasks.common.text import counted
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
@@ -42,7 +44,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     rows = [
         (
             *(master.host, master.route, master.address),
-            *(display.age(now - master.started_at), display.age(now - last_used)),
+            *(lasting(now - master.started_at), lasting(now - last_used)),
             *(sessions, master.pid),
         )
         for master, sessions, last_used in kept
@@ -70,7 +72,7 @@ def disconnect(c: Context, host: str | None = None, inventory: str | None = None
     left = [master for master, is_gone in each(masters, retire) if not is_gone]
     listing()  # removes files that ended masters left beside the sockets
     closed = len(masters) - len(left)
-    display.say(f"{closed} connection{'s' * (closed != 1)} closed")
+    display.say(f"{counted(closed, 'connection')} closed")
     for master in left:
         display.say(f"{master.host}: process {master.pid} did not exit: kill -9 {master.pid}")
     return ended(c, closed, 1 if left else 0)

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .plan import HostPlan, PlannedStep, planned_routes, show
+from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -76,13 +76,14 @@ def copies(
     :param pulls: copy from the host; else to it.
     """
     from ringtasks.remote.paths import on_host
+    from ringtasks.ssh.attempts import ordered_routes
     from ringtasks.ssh.ssh_command import ssh_command
 
     if config.embedded:
         return []
     path = on_host(config, there).rstrip("/") + ("/" if there.endswith("/") else "")
     steps = []
-    for route in planned_routes(config, transport):
+    for route in ordered_routes(config, transport):
         *shell, login = ssh_command(config, route)
         user, at, host = login.rpartition("@")
         place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
+from ringtasks.common.durations import ago
+from ringtasks.common.text import counted
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
@@ -42,8 +44,8 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
                     entry.route_state_at(now) if route else entry.circuit_state_at(now),
                     f"{entry.success_rate:.0%}",
                     f"{entry.total_successes}/{entry.total_successes + entry.total_failures}",
-                    _ago(entry.last_success, now),
-                    _ago(entry.last_failure, now),
+                    ago(entry.last_success, now) or "never",
+                    ago(entry.last_failure, now) or "never",
                     entry.last_reason,
                 )
             )
@@ -62,9 +64,5 @@ def reset(c: Context, host: str | None = None, inventory: str | None = None) -> 
         display.say(f"would delete the health of {', '.join(names)}")
         return 0
     count = HealthStore().reset(names)
-    display.say(f"health of {count} host{'s' * (count != 1)} deleted")
+    display.say(f"health of {counted(count, 'host')} deleted")
     return count
-
-
-def _ago(then: float | None, now: float) -> str:
-    return "never" if then is None else f"{display.age(now - then)} ago"

@@ -11,11 +11,15 @@ from invoke import Config, Exit, Task
 
 from ringtasks.common.public_names import PublicNames, private
 
-__all__ = ["NAMES", "PublicConfig", "code_folder", "project_prefix", "set_code", "set_name"]
+__all__ = [
+    "NAMES", "PublicConfig", "code_folder", "project_prefix", "set_code", "set_name",
+    "settings_files",
+]  # fmt: skip
 
 #: The private names, by the class that has them; a test checks that they are there.
 NAMES: dict[type, set[str]] = {
-    Config: {"_load_py", "_project_prefix"},
+    Config: {"_load_py", "_project_path", "_project_prefix"}
+    | {"_runtime_path", "_system_path", "_user_path"},
     Exit: {"_code"},
     Task: {"_name"},
 }
@@ -35,6 +39,12 @@ def project_prefix(config: Any) -> str | None:
 def code_folder(config: Any) -> str | None:
     """Return the folder of the ``tasks.py`` that was loaded; None in a program that loads none."""
     return None if isinstance(config, PublicConfig) else project_prefix(config)
+
+
+def settings_files(config: Any) -> list[str]:
+    """Return the files of a configuration that were found, the strongest first."""
+    kinds = ("_runtime_path", "_project_path", "_user_path", "_system_path")
+    return [file for kind in kinds if (file := getattr(config, kind, None))]
 
 
 def set_code(error: Exit, code: int) -> None:

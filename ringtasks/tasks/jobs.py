@@ -13,8 +13,9 @@ from invoke import Context
 from ringtasks.common import interruption
 from ringtasks.common.durations import duration, moment
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import counted
 from ringtasks.errors import JobNotStartedError, UsageError
-from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
+from ringtasks.exit_status import TIMED_OUT, UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
 from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
@@ -53,7 +54,6 @@ _MOST_IDS = 3
 #: Seconds to end a job that was being started, after Ctrl-C.
 _START_END_TIME = 5.0
 LOST_STATUS = 1
-TIMED_OUT_STATUS = 124  # the status of timeout(1)
 
 
 @task(
@@ -87,7 +87,6 @@ def start(
     env_file: Any = None,  # Invoke makes it a list
 ) -> Job | list[Job]:
     """Start a command that outlives the connection; print the job's id."""
-
     if not cmd:
         raise UsageError("--cmd is required: the command to start on the host")
     clients = clients_of(c, host, inventory, may_ask=True)
@@ -377,9 +376,8 @@ def prune(
     found = jobs.prune(clients, age)
     statuses = []
     for client, pruned in zip(clients, found, strict=True):
-        count = len(pruned.jobs)
-        told = pruned.error or f"{count} job{'s' * (count != 1)} deleted"
-        display.say(told if pruned.error else f"{pruned.host_id}: {told}")
+        deleted = f"{pruned.host_id}: {counted(len(pruned.jobs), 'job')} deleted"
+        display.say(pruned.error or deleted)
         statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
 
@@ -413,7 +411,7 @@ def _exit_status(status: JobStatus) -> int:
     if status.exit_status is not None:
         return status.exit_status
     if status.state.is_live or status.runs_on is not None:
-        return TIMED_OUT_STATUS
+        return TIMED_OUT
     return LOST_STATUS if status.is_ended else UNREACHABLE
 
 

@@ -25,13 +25,7 @@ from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
 from .invoke_private import code_folder, project_prefix, set_code
-from .rehearsing import (
-    FLAG,
-    REHEARSE_HELP,
-    check_rehearsed_hosts,
-    rehearsed,
-    signature_with_flag,
-)  # fmt: skip
+from .rehearsing import FLAG, REHEARSE_HELP, check_rehearsed_hosts, rehearsed, signature_with_flag
 from .streams import written
 
 if TYPE_CHECKING:

@@ -6,9 +6,7 @@ run a step by hand.
 
 from __future__ import annotations
 
-import os
 import shlex
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,8 @@ from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
     from ringtasks.inventory.host_settings import SSHConfig
-    from ringtasks.ssh.routes import Route
 
-__all__ = ["HostPlan", "PlannedStep", "planned_routes", "script_of", "show"]
+__all__ = ["HostPlan", "PlannedStep", "script_of", "show"]
 
 
 class PlannedStep(NamedTuple):
@@ -49,6 +46,7 @@ class HostPlan:
 
         :raises UsageError: the host does not have the requested route.
         """
+        from ringtasks.ssh.attempts import ordered_routes
         from ringtasks.ssh.ssh_command import ssh_command
 
         if self.config.embedded or self.config.fault is not None:
@@ -58,7 +56,7 @@ class HostPlan:
                 f"{route.name} {route.address}",
                 shlex.join(ssh_command(self.config, route, *self.ssh_options)),
             )
-            for route in planned_routes(self.config, self.transport)
+            for route in ordered_routes(self.config, self.transport)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,24 +70,6 @@ class HostPlan:
             **self.fields,
             **({} if self.config.fault is None else {"error": self.config.fault}),
         }
-
-
-def planned_routes(config: SSHConfig, transport: str | None) -> list[Route]:
-    """Return a host's routes in the order in which they would be tried now.
-
-    :param transport: the only route to use; None: any.
-    :raises UsageError: the host does not have that route.
-    """
-    from ringtasks.health.model import order_routes
-    from ringtasks.health.store import HealthStore
-    from ringtasks.ssh.routes import only, routes_of
-
-    routes = routes_of(config, os.environ)
-    if transport is not None:
-        routes = only(routes, transport, config.id)
-    by_name = {route.name: route for route in routes}
-    known = HealthStore().get(config.id).transports
-    return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
 
 
 def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any]]:

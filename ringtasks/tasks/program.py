@@ -45,7 +45,7 @@ class _InvokeProgram(Program):
         try:
             super().parse_core(argv)
         except ParseError as error:
-            raise Exit(f"ringtasks: {error}", code=2) from error
+            raise Exit(f"ringtasks: {error}", code=USAGE) from error
 
     def parse_tasks(self) -> None:
         try:

@@ -13,13 +13,12 @@ from ringtasks.common.settings import Place, Section
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
 
+from .invoke_private import settings_files
+
 if TYPE_CHECKING:
     from invoke import Context
 
 __all__ = ["settings_section"]
-
-#: The files of Invoke's configuration, the strongest first. Private in Invoke 2.2 to 3.
-_FILES = ("_runtime_path", "_project_path", "_user_path", "_system_path")
 
 
 def settings_section(c: Context, name: str) -> Section:
@@ -28,7 +27,7 @@ def settings_section(c: Context, name: str) -> Section:
     :raises UsageError: it is not a mapping.
     """
     given = _plain(c.config.get(name) or {})
-    files = [file for kind in _FILES if (file := getattr(c.config, kind, None))]
+    files = settings_files(c.config)
 
     def place_in_file(*names: str) -> Place | None:
         found = [_in_file(file, (name, *names)) for file in files]

@@ -12,7 +12,7 @@ from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import NoEligibleHostError, UsageError
-from ringtasks.exit_status import UNREACHABLE
+from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import echo, ended, is_dry
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ringtasks.training.supervisor import RunOutcome, Supervisor
 
 __all__ = ["train"]
-
-_INTERRUPTED = 130
 
 
 @task(
@@ -202,7 +200,7 @@ def _supervised(
         except KeyboardInterrupt as interrupt:
             if text := text_of(interrupt):  # while a job was being started, or a setup ran
                 view.say(text)
-            return RunOutcome(_INTERRUPTED, "interrupted")
+            return RunOutcome(INTERRUPTED, "interrupted")
         except NoEligibleHostError as error:
             view.say(str(error))
             return RunOutcome(UNREACHABLE if error.is_unreachable else 1, str(error))

@@ -60,7 +60,7 @@ def _look(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     folder = settings.cwd or config.work_dir
     return [
         PlannedStep(
-            f"ask read the state of the host; the best {settings.nodes} of them go on",
+            f"read the state of the host; the best {settings.nodes} of them get the run",
             probe_script(folder, wanted.imports, wanted.driver_timeout),
         )
     ]

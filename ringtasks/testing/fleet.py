@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,13 +16,13 @@ from ringtasks.client import registry
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
-from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
-from ringtasks.health.store import HealthStore
+from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig, Inventory
+from ringtasks.ssh.attempts import ordered_routes
 from ringtasks.ssh.link import Link
-from ringtasks.ssh.routes import Route, only, routes_of
+from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import Note, links_from
 
 from .host import FakeHost
@@ -143,7 +142,7 @@ class FakeFleet:
             raise UsageError(f"{config.id}: its client is from a fake fleet that is over")
         host = self._find(config)
         failures: list[RouteError] = []
-        for route in _in_order(config, transport):
+        for route in ordered_routes(config, transport):
             failure = host.refusal(route) if host else self._unknown(config, route)
             if failure is None and host is not None:
                 note(_outcome(config.id, failures, route.name))
@@ -206,19 +205,6 @@ def _fields_of(host: HostConfig) -> dict[str, Any]:
         if name not in _NOT_A_FIELD and value != default
     }
     return {**host.facts, **given, "groups": host.groups}
-
-
-def _in_order(config: SSHConfig, transport: str | None) -> list[Route]:
-    """Return the host's routes in the order in which a client tries them: by their health.
-
-    :raises UsageError: the host has no such route.
-    """
-    routes = routes_of(config, os.environ)
-    if transport:
-        return list(only(routes, transport, config.id))
-    by_name = {route.name: route for route in routes}
-    known = HealthStore().get(config.id).transports
-    return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
 
 
 def _outcome(host: str, failures: list[RouteError], used: str | None) -> HostOutcome:

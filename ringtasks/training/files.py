@@ -127,7 +127,9 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str, runs: str) -> S
         sent.files += sum(host.files for host in result)
         sent.size_bytes += sum(host.bytes for host in result)
         sent.ignored += [
-            posixpath.join(item.source, name) for name in result.ignored if not _is_git_data(name)
+            posixpath.join(item.source, name)
+            for name in result.ignored
+            if posixpath.basename(name) != ".git"
         ]
     return sent
 
@@ -146,10 +148,6 @@ def folder_options(folder: Path, runs: str) -> Options:
     if shutil.which("git") or any((each / ".gitignore").exists() for each in above):
         return Options(gitignore=True, exclude=own)
     return Options(exclude=(".git", *own))
-
-
-def _is_git_data(name: str) -> bool:
-    return posixpath.basename(name) == ".git"
 
 
 def mirror(client: SSHClient, source: Path, target: str) -> None:

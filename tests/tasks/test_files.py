@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.output.transfer_bars import tell
+from ringtasks.transfer.results import HostTransfer
 from tests.support.fixtures import Inv
 
 Write = Callable[..., Path]
@@ -145,3 +147,13 @@ def test_failed_copy_exits_1_and_unreachable_host_exits_255(
 
     assert (failed.returncode, b"no such folder on the host" in failed.stderr) == (1, True)
     assert (gone.returncode, b"refused" in gone.stderr) == (255, True)
+
+
+def test_summary_of_a_transfer_counts_what_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    for count in (1, 2):
+        tell(HostTransfer("box", 0, files=count, bytes=2048, elapsed_ms=1000.0, resumed=count))
+
+    assert capsys.readouterr().out == (
+        "box: 1 file, 2.0 KiB in 1.0 s (2.0 KiB/s), the link was lost 1 time\n"
+        "box: 2 files, 2.0 KiB in 1.0 s (2.0 KiB/s), the link was lost 2 times\n"
+    )

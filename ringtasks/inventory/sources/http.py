@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import urllib.error
 import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
 from ringtasks.common.text import bounded
+from ringtasks.inventory.checks import is_loopback
 
 from .credentials import KEYS, api_key, masked
 from .model import Deadline, SourceError
@@ -58,20 +58,13 @@ def check_url(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        is_here = parts.scheme == "http" and _is_loopback(parts.hostname or "")
+        is_here = parts.scheme == "http" and is_loopback(parts.hostname or "")
         is_fit = parts.scheme == "https" and bool(parts.hostname)
         is_clean = url.isascii() and url.isprintable() and " " not in url and parts.port != 0
     except ValueError:
         is_here = is_fit = is_clean = False
     if not (is_here or is_fit) or not is_clean or "@" in parts.netloc:
         raise SourceError(f"url: expected https://…, found {bounded(url)!r}")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _headers(kind: str) -> dict[str, str]:

@@ -41,6 +41,5 @@ def write(
         from .picture import picture
 
         content = picture(chart, kind[1:])
-    replace_file(
-        path, content, mode=0o644
-    )  # in a shared folder, it follows no link of another user
+    # In a shared folder, it follows no link of another user.
+    replace_file(path, content, mode=0o644)

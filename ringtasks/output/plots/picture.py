@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 from ringtasks.errors import UsageError
@@ -63,14 +62,10 @@ def _draw(axes: Any, panel: Panel, *, is_log: bool) -> None:
     axes.set_xlabel(_plain(panel.x_label))
     axes.set_ylabel(_plain(panel.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if is_log and _has_points(panel.lines):
+    if is_log and any(line.points for line in panel.lines):
         axes.set_yscale("log")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-
-
-def _has_points(lines: Sequence[Any]) -> bool:
-    return any(line.points for line in lines)
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,6 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import ipaddress
 import os
 import shutil
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from ringtasks.errors import UsageError
+from ringtasks.inventory.checks import is_loopback
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import state_folder
 
@@ -234,7 +234,7 @@ def _server_class(host: _Host) -> Any:
         def connection_requested(
             self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
         ) -> bool:
-            if not _is_loopback(dest_host):
+            if not is_loopback(dest_host):
                 raise asyncssh.ChannelOpenError(
                     asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "loopback only"
                 )
@@ -306,13 +306,6 @@ def _server_class(host: _Host) -> Any:
             return _in_home(host.folder, path)
 
     return Server
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _in_home(home: Path, path: bytes) -> bytes:
