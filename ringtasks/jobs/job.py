@@ -37,6 +37,7 @@ from ringtasks.remote.answers import AnswerError
 
 from .job_cache import last_seen, remember_started
 from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_script
+from .machine import ANOTHER_MACHINE
 from .probe import find_script, parse_found, parse_probe, probe_script, wait_script
 from .request import JobRequest
 from .states import FOLDER_IS_GONE, JobState, JobStatus, unknown
@@ -354,10 +355,13 @@ def _answer_timeout(patience: float) -> float:
 
 
 def _elsewhere(status: JobStatus) -> str:
-    return (
+    text = (
         f"{status.host_id}: job {status.id} runs on {status.runs_on}, which shares this home, and "
-        f"cannot be stopped from here; try: {as_typed(f'stop {status.id} --host {status.runs_on}')}"
+        "cannot be stopped from here"
     )
+    if status.runs_on == ANOTHER_MACHINE:
+        return text
+    return f"{text}; try: {as_typed(f'stop {status.id} --host {status.runs_on}')}"
 
 
 class _UnwantedError(Exception):

@@ -4,7 +4,7 @@ Machines may share a home, a machine may have several names in the inventory, an
 their kernel's boot id.  A job is judged by the processes of its own machine only.  The rule is
 cautious: if it is not certain that two machines are one, they are two.
 
-Source: machine-id(5), pid_namespaces(7), random(4) (``boot_id``).
+Source: machine-id(5), pid_namespaces(7), flock(2), random(4) (``boot_id``).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from ringtasks.remote.answers import or_none, whole
+__all__ = ["ANOTHER_MACHINE", "Machine", "Origin"]
 
-__all__ = ["Machine", "Origin"]
+#: The label of a machine without a name of its own.
+ANOTHER_MACHINE = "another machine"
 
 
 class Origin(enum.Enum):
@@ -35,24 +36,24 @@ class Machine(NamedTuple):
     hostname: str = ""
     name: str = ""
     """Its name in the inventory, when the job was started or when the host was asked."""
-    began: int | None = None
-    """Start of the job's first process, or of the first process of the namespace of process ids,
-    in clock ticks after the boot."""
 
     @classmethod
-    def parse(cls, boot: str, text: str, name: str = "", began: str = "") -> Machine:
+    def parse(cls, boot: str, text: str, name: str = "") -> Machine:
         """Parse ``NAMESPACE MACHINE HOSTNAME``, with "-" for what is not known."""
         known = ["" if word == "-" else word for word in text.split()[:3]]
         process_ids, machine_id, hostname, *_ = [*known, "", "", ""]
-        return cls(boot, process_ids, machine_id, hostname, name, or_none(whole, began))
+        return cls(boot, process_ids, machine_id, hostname, name)
 
-    def origin(self, here: Machine) -> Origin:
-        """Return the relation of this machine, of a job, to ``here``."""
-        if self.boot == here.boot:
-            if not _differ(self.process_ids, here.process_ids):
-                return Origin.HERE
-            if self._is_beside(here):
-                return Origin.ELSEWHERE
+    def origin(self, here: Machine, lock: str) -> Origin:
+        """Return the relation of this machine, of a job, to ``here``.
+
+        :param lock: "held" by a process of the job; "free": none of the job runs on this kernel.
+        """
+        is_same_boot = self.boot == here.boot
+        if is_same_boot and not _differ(self.process_ids, here.process_ids):
+            return Origin.HERE
+        if lock == "held" or (is_same_boot and lock != "free"):
+            return Origin.ELSEWHERE
         pairs = (
             (self.machine_id, here.machine_id),
             (self.hostname, here.hostname),
@@ -60,17 +61,11 @@ class Machine(NamedTuple):
         )
         return Origin.ELSEWHERE if any(_differ(*pair) for pair in pairs) else Origin.EARLIER
 
-    def _is_beside(self, here: Machine) -> bool:
-        """Return True if the job began, in another namespace, while that of ``here`` existed.
-
-        So its namespace is not that of an earlier run of this container.
-        """
-        return self.began is not None and here.began is not None and here.began <= self.began
-
     def label(self, here: Machine) -> str:
         """Return a name for this machine that is not a name of ``here``."""
-        names = [name for name in (self.name, self.hostname) if name not in ("", here.name)]
-        return names[0] if names else "another machine"
+        known = ("", here.name, here.hostname)
+        names = [name for name in (self.name, self.hostname) if name not in known]
+        return names[0] if names else ANOTHER_MACHINE
 
 
 def _differ(one: str, other: str) -> bool:

@@ -56,8 +56,8 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
     :raises AnswerError: the answer lacks the host's clock, which the script always prints.
     """
     facts, starts, files = _sorted_lines(printed)
-    boot, ids, began = (facts.get(f"ringtasks-{n}", "") for n in ("boot", "machine", "began"))
-    machine = Machine.parse(boot, ids, host_id, began)
+    boot, ids = (facts.get(f"ringtasks-{name}", "") for name in ("boot", "machine"))
+    machine = Machine.parse(boot, ids, host_id)
     host = HostSnapshot(machine, unix_time(facts.get("ringtasks-now", ""), "clock"), starts)
     found = []
     for job_id, own in sorted(files.items(), key=lambda item: _ticks(item[1])):

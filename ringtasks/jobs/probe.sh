@@ -19,9 +19,8 @@ rt_boot
 [ "$rt_boot" != unknown ] || rt_unknown /proc/sys/kernel/random/boot_id
 echo "ringtasks-boot:$rt_boot"
 rt_machine
+[ "$rt_space" != unknown ] || rt_unknown /proc/self/ns/pid
 echo "ringtasks-machine:$rt_machine"
-rt_began
-echo "ringtasks-began:$rt_began"
 echo "ringtasks-now:$(date +%s)"
 # If a folder cannot be entered, nothing is known of the next one in it.
 cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {
@@ -35,7 +34,7 @@ cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {
 
 # The processes come first: a job that ends meanwhile has then written its exit status to its files,
 # and one that begins meanwhile has a process that was not asked about. The monitor matters only if
-# the process is gone; "read" reads a file byte by byte, so the longer monitor file is read only then.
+# the process is gone.
 set --
 for rt_job in $rt_wanted; do
   [ -f "$rt_job/exit_status" ] && [ -s "$rt_job/exit_status" ] && [ -r "$rt_job/exit_status" ] &&
@@ -44,9 +43,17 @@ for rt_job in $rt_wanted; do
     [ -r "$rt_job$rt_file" ] || [ ! -e "$rt_job$rt_file" ] || echo "$rt_job/unread:"
   done
   [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
+  rt_pid=
   { read -r rt_pid <"$rt_job/pid" || read -r rt_pid _ <"$rt_job/process"; } 2>/dev/null &&
-    set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
-    { read -r rt_pid _ 2>/dev/null <"$rt_job/monitor" && set -- "$@" "$rt_pid"; }
+    set -- "$@" "$rt_pid"
+  read -r rt_monitor rt_old _ rt_lock rt_other 2>/dev/null <"$rt_job/monitor" || continue
+  [ -e "/proc/${rt_pid:-none}" ] || set -- "$@" "$rt_monitor"
+  # If the machine has other names, it is another one.
+  if [ "$rt_old $rt_other" != "$rt_boot $rt_machine" ] &&
+    [ "${rt_other#* }" = "${rt_machine#* }" ]; then
+    rt_read_lock "$rt_job" "${rt_lock:--}"
+    echo "$rt_job/lock:$rt_lock"
+  fi
 done
 echo "ringtasks-asked:$*"
 if [ -r /proc/self/stat ]; then

@@ -204,7 +204,8 @@ class _Folder:
         self.exit_status = exit_status(ended) if ended else None
         self.about = _about(files.get("about", ""))
         self._machine = self._own_machine()
-        self._origin = self._machine.origin(host.machine)
+        lock = files.get("lock", "") if self.exit_status is None else "free"
+        self._origin = self._machine.origin(host.machine, lock)
 
     @property
     def runs_on(self) -> str | None:
@@ -236,16 +237,16 @@ class _Folder:
             return FOLDER_IS_GONE
         if self._origin is not Origin.EARLIER:
             return "gone without a trace"
-        is_rebooted = self._machine.boot != self._host.machine.boot
-        return "the host was rebooted" if is_rebooted else "its container was restarted"
+        if self._machine.boot != self._host.machine.boot:
+            return "the host was rebooted"
+        return "gone, as after a restart of its container"
 
     def _own_machine(self) -> Machine:
-        """Return the job's machine; its monitor's file is ``PID BOOT START - MACHINE…``."""
+        """Return the job's machine; its monitor's file is ``PID BOOT START LOCK MACHINE…``."""
         identity = self.process or self._monitor
         words = self._files.get("monitor", "").split()
-        boot, began = identity.boot if identity else "", "".join(words[2:3])
-        name = _text(self.about, "host") or ""
-        return Machine.parse(boot, " ".join(words[4:7]), name, began)
+        boot, name = identity.boot if identity else "", _text(self.about, "host") or ""
+        return Machine.parse(boot, " ".join(words[4:7]), name)
 
 
 def status_of(job_id: str, files: Mapping[str, str], host: HostSnapshot) -> JobStatus:

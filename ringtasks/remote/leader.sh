@@ -1,6 +1,8 @@
 # The leader of a job: takes the job's folder and becomes the command. Its arguments are those of
 # start.sh.
 exec 3>&1 >>"${3:-$1/log}" || exit 1
+# Kept by the command with its stdout, beside the monitor's lock. No other program locks this file.
+[ "$3" ] || timeout 5 flock -sn 1 2>/dev/null
 
 # include: identity.sh
 

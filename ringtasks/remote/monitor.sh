@@ -10,8 +10,13 @@ trap : HUP INT TERM
 # include: identity.sh
 # include: machine.sh
 
+# Another container, to which this process is not visible, sees by the lock that it runs.
+exec 9>>"$1/monitor"
+rt_lock=
+! timeout 5 flock -n 9 2>/dev/null || rt_lock=$(stat -c %d "$1/monitor" 2>/dev/null)
 rt_machine
-rt_identity "- $rt_machine" >"$1/monitor" && printf '   \n' >"$1/exit_status.new" &&
+case $rt_machine in unknown*) echo "ringtasks: /proc/self/ns/pid cannot be read" && exit 1 ;; esac
+rt_identity "${rt_lock:--} $rt_machine" >"$1/monitor" && printf '   \n' >"$1/exit_status.new" &&
   printf '%10s\n' "" >"$1/ended_at.new" || exit 1
 [ -s "$1/monitor" ] && [ -s "$1/exit_status.new" ] && [ -s "$1/ended_at.new" ] || exit 1
 
@@ -71,7 +76,7 @@ rt_watch() {
 [ "$4" ] || { (set -m) && set -m; } 2>/dev/null
 exec 3>&1 >/dev/null 2>&1
 (rt_watch "$1" "$2" "" "$9") 3>&- &
-eval "(exec $4 $8 -c"' "$6" sh "$@" >&3 2>&3)'
+eval "(exec $4 $8 -c"' "$6" sh "$@" >&3 2>&3 9>&-)'
 set -- "$2" $? "$1"
 kill $!
 rt_finish "$1"

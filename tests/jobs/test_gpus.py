@@ -148,16 +148,10 @@ def test_running_job_with_a_deleted_directory_keeps_its_gpus(host: JobHost) -> N
 
 
 @pytest.fixture
-def container(host: JobHost, gpus: Gpus, make_sshd: MakeSshd, tmp_path: Path) -> SSHConfig:
+def container(host: JobHost, gpus: Gpus, make_container: MakeSshd) -> SSHConfig:
     """A container with process ids of its own; ``host`` has its home, hostname and GPUs."""
-    program = tmp_path / "container"
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    program.write_text(
-        f'#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc {sshd} "$@"\n'
-    )
-    program.chmod(0o755)
     path = f"{gpus.bin}:{os.environ['PATH']}"
-    server = make_sshd(program=program, environ={"HOME": str(host.home), "PATH": path})
+    server = make_container(environ={"HOME": str(host.home), "PATH": path})
     key = host.client.config.key_path
     return SSHConfig(server.address, server.port, server.user, key, name="container")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -28,49 +30,42 @@ from tests.support.waiting import eventually
 
 server = own_server
 
-#: ``began``: of its first process; of a job, that of the job.
-HERE = Machine("boot", "pid:[1]", "m1", "gpu1", "one", 1000)
+HERE = Machine("boot", "pid:[1]", "m1", "gpu1", "one")
+#: The process ids of another container.
+_OTHER = HERE._replace(process_ids="pid:[2]")
 
-#: A job's machine as HERE sees it.
+#: A job's machine as HERE sees it; the state of the job's lock.
 ORIGINS = {
-    "the same": (HERE, Origin.HERE),
-    "the same under another name": (HERE._replace(name="two"), Origin.HERE),
-    "the same, without namespaces": (HERE._replace(process_ids=""), Origin.HERE),
-    "started before machines were recorded": (Machine("boot"), Origin.HERE),
-    "rebooted": (HERE._replace(boot="b", process_ids="pid:[2]"), Origin.EARLIER),
-    "rebooted, machines not recorded": (Machine("b"), Origin.EARLIER),
-    "its container was restarted": (
-        HERE._replace(process_ids="pid:[2]", began=999), Origin.EARLIER,
-    ),
-    "its container was restarted, its start not known": (
-        HERE._replace(process_ids="pid:[2]", began=None), Origin.EARLIER,
-    ),
-    "another container with this hostname": (
-        HERE._replace(process_ids="pid:[2]", began=1000), Origin.ELSEWHERE,
-    ),
-    "rebooted, a job of more ticks": (
-        HERE._replace(boot="b", process_ids="pid:[2]", began=2000), Origin.EARLIER,
-    ),
-    "another container of the kernel": (
-        HERE._replace(process_ids="pid:[2]", hostname="c2"), Origin.ELSEWHERE,
-    ),
+    "the same": (HERE, "-", Origin.HERE),
+    "the same under another name": (HERE._replace(name="two"), "-", Origin.HERE),
+    "the same, without namespaces": (HERE._replace(process_ids=""), "-", Origin.HERE),
+    "started before machines were recorded": (Machine("boot"), "-", Origin.HERE),
+    "rebooted": (_OTHER._replace(boot="b"), "-", Origin.EARLIER),
+    "rebooted, machines not recorded": (Machine("b"), "-", Origin.EARLIER),
+    "its container was restarted": (_OTHER, "free", Origin.EARLIER),
+    "another container with this hostname": (_OTHER, "-", Origin.ELSEWHERE),
+    "another container, still running": (_OTHER, "held", Origin.ELSEWHERE),
+    "another machine with these names": (HERE._replace(boot="b"), "held", Origin.ELSEWHERE),
+    "another container of the kernel": (_OTHER._replace(hostname="c2"), "free", Origin.ELSEWHERE),
     "another container without a machine id": (
-        HERE._replace(process_ids="pid:[2]", machine_id="", hostname="c2"), Origin.ELSEWHERE,
+        _OTHER._replace(machine_id="", hostname="c2"), "free", Origin.ELSEWHERE,
     ),
-    "another machine": (Machine("b", "pid:[1]", "m2", "gpu2", "two"), Origin.ELSEWHERE),
+    "another machine": (Machine("b", "pid:[1]", "m2", "gpu2", "two"), "free", Origin.ELSEWHERE),
     "another machine with this hostname": (
-        HERE._replace(boot="b", machine_id="m2"), Origin.ELSEWHERE,
+        HERE._replace(boot="b", machine_id="m2"), "free", Origin.ELSEWHERE,
     ),
-    "a copy of the image": (HERE._replace(boot="b", hostname="gpu2"), Origin.ELSEWHERE),
+    "a copy of the image": (HERE._replace(boot="b", hostname="gpu2"), "free", Origin.ELSEWHERE),
     "a copy of the image with this hostname": (
-        HERE._replace(boot="b", name="two"), Origin.ELSEWHERE,
+        HERE._replace(boot="b", name="two"), "free", Origin.ELSEWHERE,
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("machine", "origin"), ORIGINS.values(), ids=ORIGINS)
-def test_job_origin_is_derived_from_its_machine(machine: Machine, origin: Origin) -> None:
-    assert machine.origin(HERE) is origin
+@pytest.mark.parametrize(("machine", "lock", "origin"), ORIGINS.values(), ids=ORIGINS)
+def test_job_origin_is_derived_from_its_machine(
+    machine: Machine, lock: str, origin: Origin
+) -> None:
+    assert machine.origin(HERE, lock) is origin
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -79,14 +74,17 @@ def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: s
     text = Program(jobs.__file__, "has_ended.sh").text + Program(__file__, str(MACHINE)).text
     text += f"rt_boot() {{ rt_boot={HERE.boot}; }}\n"
     text += f"rt_machine() {{ rt_machine={quote(' '.join(words))}; }}\n"
-    text += f"rt_start() {{ rt_start={HERE.began}; }}\n"
     name = quote('"host": "one"')
-    for number, (machine, _) in enumerate(ORIGINS.values()):
+    held: list[TextIO] = []
+    for number, (machine, lock, _) in enumerate(ORIGINS.values()):
         folder = tmp_path / str(number)
         folder.mkdir()
         known = " ".join(word or "-" for word in machine[1:4])
-        began = "unknown" if machine.began is None else machine.began
-        (folder / "monitor").write_text(f"7 {machine.boot} {began} - {known}\n")
+        number_of_disk = "-" if lock == "-" else tmp_path.stat().st_dev
+        (folder / "monitor").write_text(f"7 {machine.boot} 5 {number_of_disk} {known}\n")
+        if lock == "held":
+            held.append((folder / "monitor").open())
+            fcntl.flock(held[-1], fcntl.LOCK_EX)
         (folder / "about").write_text(json.dumps({"host": machine.name} if machine.name else {}))
         text += f"rt_is_elsewhere {folder} {name} && echo {number}\n"
 
@@ -94,7 +92,7 @@ def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: s
         [*shell.split(), "-c", text], capture_output=True, text=True, check=False
     )
 
-    elsewhere = [n for n, (_, o) in enumerate(ORIGINS.values()) if o is Origin.ELSEWHERE]
+    elsewhere = [n for n, (*_, o) in enumerate(ORIGINS.values()) if o is Origin.ELSEWHERE]
     assert found.stderr == ""
     assert list(map(int, found.stdout.split())) == elsewhere
 
@@ -150,6 +148,30 @@ def test_job_of_another_machine_is_listed_and_not_changed(
     assert job.status().state is JobState.RUNNING
     assert jobs.find("n", [two, one]).host == "one"
     assert b"".join(seen.logs()) == b"hi\n"
+
+
+def test_job_of_another_container_is_lost_only_if_none_of_its_processes_runs(
+    make_container: MakeSshd, server: Sshd, config: SSHConfig
+) -> None:
+    """The containers have one kernel, hostname and name; the second began after the job."""
+    same = {"environ": {"HOME": str(server.home)}, "host_key": server.host_key}
+    command = "kill -9 -- -$(cut -d' ' -f1 ~/.ringtasks/jobs/*/monitor); exec sleep 60"
+    first = make_container(**same)
+    with SSHClient(replace(config, port=first.port)) as client:
+        job = jobs.start(client, command)
+        eventually(lambda: job.status().state is JobState.RUNNING)
+    second = make_container(**same)
+    with SSHClient(replace(config, port=second.port)) as client:
+        seen = jobs.Job(client, job.id)
+        shown, waited, stopped = seen.status(), seen.wait(0.5), seen.stop(0.1)
+        pruned = jobs.prune([client], 0)
+        first.stop()
+        lost = seen.status()
+
+    assert shown.describe() == waited.describe() == "runs on another machine"
+    assert str(stopped).endswith("cannot be stopped from here")
+    assert pruned[0].jobs == ()
+    assert lost.describe() == "lost gone, as after a restart of its container"
 
 
 def test_wait_covers_a_job_of_another_machine(

@@ -175,7 +175,8 @@ def test_reservation_of_another_container_is_held(home: Home) -> None:
     script = f"""{_RESERVE}
         set -- $(rt_identity ""); rt_machine; rt_host=${{rt_machine#* }}
         for rt_id in here gone other restarted moved old; do mkdir -p {home.jobs}/$rt_id; done
-        echo "1 $2 5 - pid:[7] $rt_host" >{home.jobs}/restarted/monitor
+        touch {home.jobs}/restarted/log
+        echo "1 $2 5 $(stat -c %d .) pid:[7] $rt_host" >{home.jobs}/restarted/monitor
         echo "1 $2 5 - pid:[7] m c2" >{home.jobs}/moved/monitor
         rt_namespace
         ln -s here.$1.$2.$3.$rt_space {gpus}/GPU-0; ln -s gone.$1.$2.5.$rt_space {gpus}/GPU-1

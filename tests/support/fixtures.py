@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,18 @@ def make_sshd(client_key: Path) -> Iterator[MakeSshd]:
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def make_container(make_sshd: MakeSshd, tmp_path: Path) -> MakeSshd:
+    """Makes servers with process ids of their own, which end with them."""
+    program = tmp_path / "container"
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    program.write_text(
+        f'#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc {sshd} "$@"\n'
+    )
+    program.chmod(0o755)
+    return partial(make_sshd, program=program)
 
 
 @pytest.fixture

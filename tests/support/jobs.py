@@ -48,11 +48,15 @@ class JobHost:
 
 
 def reboot(home: Path) -> None:
-    """As if the host of that home had been booted since its jobs were started."""
-    boot, other = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "another-boot"
+    """As if the host of that home had been booted since its jobs were started.
+
+    Their processes run on, so the lock of their monitors, the fourth word, is left out.
+    """
     for name in ("process", "monitor"):
         for file in home.glob(f"{JOBS_FOLDER}/*/{name}"):
-            file.write_text(file.read_text().replace(boot, other))
+            pid, _, start, fourth, *machine = file.read_text().split()
+            fourth = fourth if name == "process" else "-"
+            file.write_text(" ".join([pid, "another-boot", start, fourth, *machine]) + "\n")
 
 
 def is_alive(pid: int) -> bool:
