@@ -31,7 +31,7 @@ from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
 from .kept_answers import KeptAnswer
-from .option_values import expand, token_values
+from .option_values import Tokens, expand, token_values
 from .settings_files import (
     NO_FILE,
     SYSTEM_FILE,
@@ -55,6 +55,7 @@ __all__ = [
     "settings_of",
     "shell_of",
     "tokens_of",
+    "watched_files",
     "with_keepalive",
 ]
 
@@ -84,10 +85,12 @@ class HostSettings(NamedTuple):
     """The configuration of a host: keyword in lower case -> its values, in their order.
 
     :ivar is_alias: a ``Host`` line other than ``*`` names it.
+    :ivar question: what ssh was asked; None: it was not.
     """
 
     values: Mapping[str, tuple[str, ...]]
     is_alias: bool
+    question: _Question | None = None
 
     def get(self, keyword: str, default: str | None = None) -> str | None:
         """Return the first value of ``keyword``."""
@@ -96,6 +99,11 @@ class HostSettings(NamedTuple):
     def firsts(self) -> dict[str, str]:
         """Return the first value of each keyword."""
         return {keyword: values[0] for keyword, values in self.values.items()}
+
+    def tokens(self, values: Mapping[str, str]) -> Tokens:
+        """Return ``values`` and the tokens that ssh computes (ssh_config(5), TOKENS)."""
+        question = self.question
+        return Tokens(values, lambda name: question and _token_of_ssh(question, name))
 
 
 def ask(
@@ -123,7 +131,7 @@ def ask(
     known = _kept.get(question) or kept_answers.load(question)
     if known is not None and known.versions == _versions(known.versions):
         _kept[question] = known
-        return HostSettings(known.values, known.is_alias)
+        return HostSettings(known.values, known.is_alias, question)
     return _asked(question, timeout)
 
 
@@ -177,9 +185,9 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
 
 
-def tokens_of(config: SSHConfig, settings: HostSettings) -> dict[str, str]:
+def tokens_of(config: SSHConfig, settings: HostSettings) -> Tokens:
     """Return the tokens of a host's settings (ssh_config(5), TOKENS)."""
-    return token_values(
+    values = token_values(
         name=config.name_in_ssh_config,
         address=settings.get("hostname") or config.host,
         port=settings.get("port") or config.port,
@@ -187,6 +195,7 @@ def tokens_of(config: SSHConfig, settings: HostSettings) -> dict[str, str]:
         local_user=local_user() or "",
         alias=settings.get("hostkeyalias") or "",
     )
+    return settings.tokens(values)
 
 
 def file_arguments(file: str | None = None) -> tuple[str, ...]:
@@ -221,13 +230,29 @@ def _question(host: str, user: str | None, port: int | None, file: str | None) -
 _kept: dict[_Question, KeptAnswer] = {}
 
 
-def _asked(question: _Question, timeout: float) -> HostSettings:
+def _token_of_ssh(question: _Question, name: str) -> str | None:
+    """Return the value of a token; None: ssh does not have it.
+
+    Its answer has the tokens of ControlPath replaced, and those of no other value.
+    """
+    try:
+        output, _ = _run(["-o", f"ControlPath=/%{name}", *_arguments(question)], 10.0)
+    except UsageError:
+        return None
+    return _parsed(output)["controlpath"][0].removeprefix("/")
+
+
+def _arguments(question: _Question) -> list[str]:
     arguments = [*file_arguments(question.file)]
     if question.user:
         arguments += ["-l", question.user]
     if question.port:
         arguments += ["-p", str(question.port)]
-    output, log = _run([*arguments, "--", question.host], timeout)
+    return [*arguments, "--", question.host]
+
+
+def _asked(question: _Question, timeout: float) -> HostSettings:
+    output, log = _run(_arguments(question), timeout)
     defaults = _defaults()
     values = {
         keyword: found
@@ -237,7 +262,7 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
     patterns = [text for text in re.findall(_APPLYING, log) if text != b"*"]
     # A name that only `generated_config` knows is one of an inventory, or was.
     is_alias = len(patterns) > bool(re.search(_OWN_PROXY, _proxy_command(values)))
-    answer = HostSettings(_without_own(_without_own_block(values), question), is_alias)
+    answer = HostSettings(_without_own(_without_own_block(values), question), is_alias, question)
     files = [os.fsdecode(name) for name in re.findall(_READING, log)]
     is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
     if is_canonical and not any(re.search(_UNCACHED, text_of(file)) for file in files):
@@ -279,9 +304,14 @@ def _without_own(
 
 
 _BAD_NAME = "hostname contains invalid characters"  # ssh.c, main
+_IN_BACKGROUND = b"Cannot fork into background without a command"  # ssh.c, main
 
 
 def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
+    """Return stdout and stderr of ``ssh -G``.
+
+    :raises UsageError: it fails.
+    """
     try:
         done = subprocess.run(
             ["ssh", "-v", "-G", *arguments],
@@ -296,6 +326,8 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         ) from error
     except OSError as error:
         raise UsageError(f"ssh cannot be run: {error.strerror}") from error
+    if done.returncode and _IN_BACKGROUND in done.stderr:  # so it knows this keyword
+        return _run(["-o", "ForkAfterAuthentication=no", *arguments], timeout)
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         words = [printable(line) for line in lines if line and not line.startswith("debug")]

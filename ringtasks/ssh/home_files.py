@@ -1,62 +1,79 @@
-"""Keys and agents below ``$HOME``, if that is not the home folder of the passwd entry.
+"""Keys and agents that ssh(1) would look for in another folder than ringtasks.
 
-In many containers of CI services ``HOME`` is a folder of the job, and the passwd entry names
-``/root``.  A shell that writes ``~/.ssh/id_ed25519`` uses ``HOME``, ssh(1) looks in the passwd
-entry's folder and does not find it.  ringtasks looks in ``HOME``, over both kinds of link: so ssh
-is given these files by their whole paths.  Files that are not there are left to ssh.
+Below ``$HOME``: in many containers of CI services ``HOME`` is a folder of the job, and the passwd
+entry names ``/root``.  A shell that writes ``~/.ssh/id_ed25519`` uses ``HOME``, ssh looks in the
+passwd entry's folder and does not find it.  ringtasks looks in ``HOME``, over both kinds of link.
+
+Relative to the current folder: a control master is started in ``/``.
+
+So ssh is given these files by their whole paths.  Files that are not there are left to ssh.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.inventory.host_settings import SSHConfig
 
-from .evaluated_config import settings_of
-from .option_values import path_value
+from .evaluated_config import settings_of, tokens_of
+from .option_values import Tokens, expand_path, path_value, quoted
 from .settings_files import is_configured, passwd_home
 
 __all__ = ["home_arguments"]
 
 #: readconf.c, fill_default_options.
 _USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
-_KEYWORDS = ("IdentityFile", "CertificateFile", "IdentityAgent")
+_KEYWORDS = ("IdentityFile", "CertificateFile", "IdentityAgent", "ForwardAgent")
+_NO_PATHS = ("none", "SSH_AUTH_SOCK", "yes", "no")
+#: The name of a variable that holds the path (ssh_config(5), IdentityAgent).
+_VARIABLE = r"\$\w"
+#: ssh_config(5), TOKENS.
+_AT_HOME = ("~/", "%d/")
 
 
 def home_arguments(config: SSHConfig) -> tuple[str, ...]:
-    """Return the arguments that name the files below ``$HOME`` to an ``ssh``.
+    """Return the arguments that name the files to an ``ssh``.
 
     :raises UsageError: ssh cannot use its configuration.
     """
     home = os.environ.get("HOME", "")
-    if not home or home == passwd_home():
-        return ()
-    return tuple(
-        word
-        for keyword, path in _files(config, Path(home))
-        for word in ("-o", f"{keyword}={path_value(path)}")
-    )
+    own_home = Path(home) if home and home != passwd_home() else None
+    named = [*_configured(config, own_home)]
+    if own_home is not None and not config.key_path and not _has_key_files(config):
+        usual = (own_home / ".ssh" / name for name in _USUAL_KEYS)
+        named += [("IdentityFile", path_value(path)) for path in usual if path.is_file()]
+    return tuple(word for key, value in named for word in ("-o", f"{key}={quoted(value)}"))
 
 
-def _files(config: SSHConfig, home: Path) -> Iterator[tuple[str, Path]]:
+def _configured(config: SSHConfig, own_home: Path | None) -> Iterator[tuple[str, str]]:
+    """Yield the values of ssh's files that name such a file, with those beside it, in order."""
     settings = settings_of(config) if is_configured(config.ssh_config_file) else None
-    values = settings.values if settings is not None else {}
+    if settings is None:
+        return
+    tokens = tokens_of(config, settings)
     for keyword in _KEYWORDS:
-        for value in values.get(keyword.lower(), ()):
-            path = _below(home, value)
-            if path is not None and path.exists():
-                yield keyword, path
-    if "identityfile" not in values and not config.key_path:
-        for name in _USUAL_KEYS:
-            if (home / ".ssh" / name).is_file():
-                yield "IdentityFile", home / ".ssh" / name
+        values = settings.values.get(keyword.lower(), ())
+        places = [_place(value, keyword, tokens, own_home) for value in values]
+        if any(places):
+            yield from (
+                (keyword, place or value) for value, place in zip(values, places, strict=True)
+            )
 
 
-def _below(home: Path, value: str) -> Path | None:
-    """Return the path of a file that is named relative to the home folder."""
-    for start in ("~/", "%d/"):  # ssh_config(5), TOKENS
-        if value.startswith(start):
-            return home / value.removeprefix(start)
-    return None
+def _place(value: str, keyword: str, tokens: Tokens, own_home: Path | None) -> str | None:
+    """Return the whole path of a file that ssh would look for elsewhere; None: it would not."""
+    if value in _NO_PATHS or re.match(_VARIABLE, value):
+        return None
+    path = Path(expand_path(value, tokens, keyword))
+    is_below_own = own_home is not None and value.startswith(_AT_HOME)
+    if path.is_absolute() and not is_below_own:
+        return None
+    return path_value(path.absolute()) if path.exists() else None
+
+
+def _has_key_files(config: SSHConfig) -> bool:
+    settings = settings_of(config) if is_configured(config.ssh_config_file) else None
+    return settings is not None and "identityfile" in settings.values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -18,7 +19,8 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
-from .settings_files import is_configured, local_user, mentions
+from .host_keys import HostKey
+from .settings_files import is_configured, mentions
 
 __all__ = ["HostKeySettings", "host_key_settings"]
 
@@ -26,6 +28,7 @@ _KEYWORDS = (
     "stricthostkeychecking", "userknownhostsfile", "globalknownhostsfile", "hostkeyalias",
     "knownhostscommand",
 )  # fmt: skip
+_OF_KEY = r"(?<!%)(%%)*%[tfK]"  # tokens (sshconnect.c, load_hostkeys_command)
 _COMMAND_TIMEOUT = 10.0  # seconds
 #: One log-in asks several times. A process that lives for days has to notice a new or revoked key.
 _KEPT_SECONDS = 1.0
@@ -38,24 +41,43 @@ class HostKeySettings(NamedTuple):
     :ivar files: in place of the usual UserKnownHostsFile and GlobalKnownHostsFile; None: those.
     :ivar alias: the name to look up in them (HostKeyAlias).
     :ivar command: the program that prints further lines (KnownHostsCommand).
+    :ivar shown: the host's key, for the program; None: it has shown none yet.
     """
 
     is_strict: bool = False
     files: tuple[str, ...] | None = None
     alias: str | None = None
     command: str | None = None
+    shown: HostKey | None = None
+
+    @property
+    def needs_key(self) -> bool:
+        """True if the program is told the key that the host shows."""
+        return bool(self.command and re.search(_OF_KEY, self.command))
+
+    def usual_name(self, config: SSHConfig) -> str:
+        """Return the name under which ssh looks the host up."""
+        host = config.host or config.id
+        return self.alias or (
+            host if config.port == DEFAULT_SSH_PORT else f"[{host}]:{config.port}"
+        )
 
     def printed(self, config: SSHConfig) -> bytes:
         """Return the lines that the program prints for a host.
 
-        :raises UsageError: it fails, or needs a key that is not known before the log-in.
+        :raises UsageError: the program fails, or needs a token that ssh does not have.
         """
         if self.command is None:
             return b""
+        from .evaluated_config import settings_of, tokens_of
         from .option_values import expand_variables
 
-        name = self.alias or _usual_name(config)
-        values = {**_values(config, self.alias or ""), "H": name, "I": "HOSTNAME"}
+        settings = settings_of(config)
+        assert settings is not None  # noqa: S101  # for the type checker: the command is of them
+        values = tokens_of(config, settings)
+        is_early = self.needs_key and self.shown is None
+        values["H"], values["I"] = self.usual_name(config), "ORDER" if is_early else "HOSTNAME"
+        values |= _tokens_of_key(self.shown)
         # As in ssh, the words are those of the file: a value with a space stays one of them.
         words = tuple(
             expand_variables(word, values, "KnownHostsCommand")
@@ -72,7 +94,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     file = config.ssh_config_file
     if not is_configured(file) or not mentions(_KEYWORDS, file):
         return _USUAL
-    from .evaluated_config import settings_of
+    from .evaluated_config import settings_of, tokens_of
 
     settings = settings_of(config)
     if settings is None:
@@ -86,7 +108,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
                 "globalknownhostsfile", ("/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",)
             )[0],
         ]
-        tokens = _values(config, settings.get("hostkeyalias") or "")
+        tokens = tokens_of(config, settings)
         files = tuple(path for line in named for path in _paths(line, tokens))
     command = settings.get("knownhostscommand", "none")
     return HostKeySettings(
@@ -98,6 +120,12 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
 
 
 _USUAL = HostKeySettings()
+
+
+def _tokens_of_key(shown: HostKey | None) -> dict[str, str]:
+    if shown is None:
+        return dict.fromkeys("tfK", "NONE")
+    return {"t": shown.type, "f": shown.fingerprint, "K": shown.blob}
 
 
 def _paths(line: str, tokens: Mapping[str, str]) -> Iterator[str]:
@@ -116,19 +144,6 @@ def _paths(line: str, tokens: Mapping[str, str]) -> Iterator[str]:
         if path != "none":
             yield path
         del words[:count]
-
-
-def _values(config: SSHConfig, alias: str) -> dict[str, str]:
-    from .option_values import token_values
-
-    host, name = config.host or config.id, config.name_in_ssh_config
-    user = config.user or local_user() or ""
-    return token_values(name=name, address=host, port=config.port, user=user, alias=alias)
-
-
-def _usual_name(config: SSHConfig) -> str:
-    host = config.host or config.id
-    return host if config.port == DEFAULT_SSH_PORT else f"[{host}]:{config.port}"
 
 
 @functools.lru_cache(maxsize=64)

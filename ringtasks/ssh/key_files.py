@@ -21,8 +21,9 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig, expand
 
-__all__ = ["KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
+__all__ = ["PUBLIC", "KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
 
+PUBLIC = "is a public key"  # a KeyProblem; with an agent it is none, but names a key of it
 _MAX_BYTES = 64 * 1024
 _PUBLIC = rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)"
 _BEGIN = rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----"
@@ -143,7 +144,7 @@ def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
         return KeyProblem("is empty", _COPY_AGAIN.format(file=quoted))
     if re.match(_PUBLIC, text):
         private = str(path).removesuffix(".pub")
-        return KeyProblem("is a public key", f"set ssh_key to the private key, {private}")
+        return KeyProblem(PUBLIC, f"set ssh_key to the private key, {private}")
     if text.startswith(b"PuTTY-User-Key-File"):
         fix = f"puttygen {quoted} -O private-openssh -o {quoted}.openssh"
         return KeyProblem("has PuTTY's format", fix)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ringtasks.errors import UsageError
 
 __all__ = [
+    "Tokens",
     "expand",
     "expand_path",
     "expand_proxy_command",
@@ -63,7 +64,7 @@ def token_values(
 ) -> dict[str, str]:
     """Return the value of each token that is known before the connection.
 
-    ``%C`` and ``%j`` are left out: they are for ControlPath, which is ringtasks' own.
+    The others are those of a release of ssh (`Tokens`).
 
     :param name: the host as it was given.
     :param address: the host after HostName.
@@ -84,6 +85,24 @@ def token_values(
     }
 
 
+class Tokens(dict[str, str]):
+    """The values of tokens; one that is not among them is computed by ssh itself (``%C``).
+
+    :param of_ssh: returns the value of a token; None: ssh does not have it either.
+    """
+
+    def __init__(self, values: Mapping[str, str], of_ssh: Callable[[str], str | None]) -> None:
+        super().__init__(values)
+        self._of_ssh = of_ssh
+
+    def __missing__(self, name: str) -> str:
+        value = self._of_ssh(name)
+        if value is None:
+            raise KeyError(name)
+        self[name] = value
+        return value
+
+
 def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
     """Return ``text`` with its tokens replaced.
 
@@ -92,13 +111,14 @@ def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
     """
 
     def value(token: re.Match[str]) -> str:
-        if token[1] not in values:
+        try:
+            return values[token[1]]
+        except KeyError:
             known = " ".join(f"%{name}" for name in values)
             raise UsageError(
                 f"ssh_config: {keyword} {text}: %{token[1]} is not known before the log-in: "
                 f"there are {known}"
-            )
-        return values[token[1]]
+            ) from None
 
     return re.sub(_PERCENT, value, text)
 

@@ -48,19 +48,20 @@ class KnownHosts:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or known_hosts_file()
 
-    def pins(self, config: SSHConfig) -> Pins:
+    def pins(self, config: SSHConfig, shown: HostKey | None = None) -> Pins:
         """Return all known keys of this host.
 
+        :param shown: the host's key, for a KnownHostsCommand that wants to be told it.
         :raises UsageError: ``ssh_host_key`` is not a public key.
         :raises HostKeyError: the file exists but cannot be read, or a line of it that may be
             about this host. Without the pins, accepting any key would be unsafe.
         """
         if config.ssh_host_key:
             given = _given(config.ssh_host_key, config.id)
-            return given._replace(revoked=self._found(config, is_pinned=True).revoked)
+            return given._replace(revoked=self._found(config, shown, is_pinned=True).revoked)
         if config.is_ephemeral:
-            return self._found(config, is_pinned=True, wants_keys=False)
-        return self._found(config)
+            return self._found(config, shown, is_pinned=True, wants_keys=False)
+        return self._found(config, shown)
 
     def pin(self, config: SSHConfig, key: HostKey, *, is_authority: bool = False) -> bool:
         """Keep ``key`` for the host; False if another one was pinned meanwhile, or it was revoked.
@@ -70,7 +71,7 @@ class KnownHosts:
         :raises HostKeyError: as in `pins`.
         """
         with self._locked() as descriptor, _reading.lock:
-            pins = self._found(config)
+            pins = self._found(config, key)
             if key in pins.revoked:
                 return False
             if pins.is_pinned:
@@ -80,7 +81,12 @@ class KnownHosts:
             return True
 
     def _found(
-        self, config: SSHConfig, *, is_pinned: bool = False, wants_keys: bool = True
+        self,
+        config: SSHConfig,
+        shown: HostKey | None,
+        *,
+        is_pinned: bool = False,
+        wants_keys: bool = True,
     ) -> Pins:
         """Return the keys in the files.
 
@@ -90,7 +96,7 @@ class KnownHosts:
         keys = [entry.key for entry in own.about(names) if not entry.marker] if wants_keys else []
         marked: list[Entry] = []
         addresses: Sequence[str] = ()
-        settings = host_key_settings(config)
+        settings = host_key_settings(config)._replace(shown=shown)
         for file, entries in ((str(self.path), own), *_files_of_user(settings, config)):
             if entries.has_marked:
                 addresses = addresses or tuple(_addresses(config, settings.alias))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common.local_user import expanded_home
@@ -55,19 +56,21 @@ def explain(
 
 def _key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
-    from .evaluated_config import settings_of
-    from .key_files import KeyProblem, why_refused
+    from .evaluated_config import settings_of, tokens_of
+    from .key_files import PUBLIC, KeyProblem, why_refused
+    from .option_values import expand_path
 
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
     settings = settings_of(config)
-    agent = settings.get("identityagent") if settings else None
-    has_agent = (agent or os.environ.get("SSH_AUTH_SOCK", "none")) != "none"
-    for name in settings.values.get("identityfile", ()) if settings else ():
-        path = expanded_home(name)
-        # A public key chooses one of the agent's, and a file that is missing is left out.
-        is_choice = path.suffix == ".pub" and has_agent
-        if not is_choice and path.exists() and (found := why_refused(path)):
+    if settings is None:
+        return None
+    agent = settings.get("identityagent") or os.environ.get("SSH_AUTH_SOCK", "none")
+    tokens = tokens_of(config, settings)
+    for name in settings.values.get("identityfile", ()):
+        path = Path(expand_path(name, tokens, "IdentityFile"))
+        found = why_refused(path) if path.exists() else None  # ssh leaves a missing one out
+        if found is not None and not (found.what == PUBLIC and agent != "none"):
             return KeyProblem(f"{name} {found.what}", found.fix)
     return None
 

@@ -162,16 +162,25 @@ def test_public_key_of_another_key_beside_the_file_is_named(
 
 @pytest.mark.parametrize("kind", ["a public key", "a folder"])
 def test_configured_key_that_is_no_private_key_is_named(
-    kind: str, sshd: Sshd, tmp_path: Path, use_control_master: bool
+    kind: str,
+    sshd: Sshd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
 ) -> None:
-    wrong = tmp_path if kind == "a folder" else Path(f"{make_key(tmp_path / 'key')}.pub")
+    wrong = tmp_path
+    if kind == "a public key":
+        wrong = Path(f"{make_key(tmp_path / 'key')}.pub").rename(tmp_path / "unsuffixed")
     config = configured_by_file(sshd, wrong)
     config.use_control_master = use_control_master
 
     with SSHClient(config) as client:
         error = str(client.run("true").error)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "no-agent"))
+        with_agent = str(client.run("true").error)
 
     assert f"the key file {wrong} is {kind}; set ssh_key" in error
+    assert ("the key file" in with_agent) is (kind == "a folder")  # it names a key of the agent
 
 
 FORMATS: dict[str, tuple[str, ...]] = {

@@ -114,6 +114,68 @@ def test_output_of_a_failed_proxy_command_is_the_evidence(
     assert "token has expired" in (result.error or "")
 
 
+def test_names_relative_to_the_current_folder_are_those_of_ssh(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").symlink_to(client_key)
+    program = tmp_path / "way"
+    program.write_text(f"#!/bin/sh\nexec nc {sshd.address} {sshd.port}\n")
+    program.chmod(0o755)
+    write_config(
+        'Match host box.invalid exec "test -e way"\n  IdentityFile key\n  ProxyCommand ./way\n'
+    )
+
+    assert connection_of(use_control_master, "box.invalid").endswith(f" {sshd.port}")
+
+
+def test_hash_of_the_connection_in_a_file_name_is_that_of_ssh(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    use_control_master: bool,
+) -> None:
+    file = write_config(f"Host box\n{block(sshd, tmp_path / '%C')}")
+    asked = ["ssh", "-F", file, "-G", "-o", "ControlPath=/%C", "box"]
+    printed = subprocess.run(asked, capture_output=True, check=True, text=True).stdout
+    found = re.search(r"(?m)^controlpath /(\w+)$", printed)
+    assert found
+    (tmp_path / found[1]).symlink_to(client_key)
+
+    assert connection_of(use_control_master, "box").endswith(f" {sshd.port}")
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_known_hosts_command_is_told_the_key_that_the_host_shows(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    use_control_master: bool,
+    is_known: bool,
+) -> None:
+    program, known = tmp_path / "known", sshd.host_public_key
+    key = known if is_known else make_key(tmp_path / "other").with_suffix(".pub").read_text()
+    program.write_text(f'#!/bin/sh\n[ "$2 $3" != "{known.strip()}" ] || echo "$1 {key.strip()}"\n')
+    program.chmod(0o755)
+    write_config(
+        f"Host box\n{block(sshd, client_key)}  StrictHostKeyChecking yes\n"
+        f"  KnownHostsCommand {program} %H %t %K\n"
+    )
+
+    with SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client:
+        result = client.run("echo in")
+
+    assert result.stdout == ("in\n" if is_known else "")
+    assert ("host key changed" in str(result.error)) is not is_known
+
+
 def test_proxy_jump_none_is_a_direct_connection(
     sshd: Sshd,
     client_key: Path,
@@ -486,8 +548,14 @@ def test_master_is_not_used_after_an_included_file_has_changed(
 
 @pytest.mark.parametrize(
     "lines",
-    ["", "IdentitiesOnly yes", "IdentityFile ~/.ssh/id_ed25519", "IdentityFile %d/.ssh/id_ed25519"],
-    ids=["usual name", "only", "tilde", "token"],
+    [
+        "",
+        "IdentitiesOnly yes",
+        "IdentityFile ~/.ssh/id_%u",
+        "IdentityFile %d/.ssh/id_%u",
+        "ForkAfterAuthentication yes",
+    ],
+    ids=["usual name", "only", "tilde", "token", "background"],
 )
 def test_keys_are_found_in_the_home_folder_of_the_environment(
     sshd: Sshd,
@@ -495,12 +563,17 @@ def test_keys_are_found_in_the_home_folder_of_the_environment(
     write_config: Callable[[str], Path],
     use_control_master: bool,
     lines: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "a home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "a home"))
     assert str(Path.home()) != pwd.getpwuid(os.getuid()).pw_dir
     path = write_config(f"Host {sshd.address}\n  {lines}\n" if lines else "")
     if not lines:
         path.unlink()
-    (path.parent / "id_ed25519").symlink_to(client_key)
+    for name in ("id_ed25519", f"id_{sshd.user}"):
+        (path.parent / name).symlink_to(client_key)
     config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
 
     with SSHClient(config) as client:

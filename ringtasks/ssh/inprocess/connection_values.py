@@ -187,6 +187,7 @@ def _as_paramiko_has_it(
         local_user=get_local_user() or "",
         alias=found.get("hostkeyalias", ""),
     )
+    values = answer.tokens(values)
     for keyword in ("sendenv", "setenv"):
         if keyword in found:
             found[keyword] = list(answer.values[keyword])

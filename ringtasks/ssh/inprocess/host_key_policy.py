@@ -40,7 +40,8 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
             certified = None  # as if the key came without a certificate
 
         def verdict() -> KeyVerdict:
-            return judge(offered, known_hosts.pins(ssh), certified, is_ephemeral=ssh.is_ephemeral)
+            pins = known_hosts.pins(ssh, offered)
+            return judge(offered, pins, certified, is_ephemeral=ssh.is_ephemeral)
 
         found = verdict()
         if not _is_pinned(ssh, known_hosts, found):

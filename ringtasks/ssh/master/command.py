@@ -34,6 +34,8 @@ __all__ = [
 
 _CERTIFICATES = "*-cert-v01@openssh.com"
 _NO_QUESTIONS = ("-o", "BatchMode=yes")
+#: ssh is started in ``/``, and its ProxyCommand may name files relative to the current folder.
+_IN_FOLDER = 'cd "$1" 2>/dev/null; shift; exec "$@"'
 _PLAIN_ALIAS = r"[A-Za-z0-9_.:\[\]-]+\Z"
 
 
@@ -55,7 +57,7 @@ class Trust(NamedTuple):
     configured: tuple[str, ...] = ()
     """The algorithms that ssh's files allow (HostKeyAlgorithms); empty: they name none."""
     has_command: bool = False
-    """True if ssh's files name a KnownHostsCommand, which must not be run."""
+    """True if ssh's files name a KnownHostsCommand that must not be run: its lines are known."""
 
 
 class Hop(NamedTuple):
@@ -74,6 +76,7 @@ class MasterStart(NamedTuple):
 
     :param hop: the jump host that the direct route goes through.
     :param proxy_command: the ProxyCommand of ssh's files, for the direct route.
+    :param folder: the current folder, in which the ProxyCommand runs.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is already open, as ssh's stdin and stdout.
     :param may_ask: ssh may ask for a password or a second factor, at its terminal.
@@ -88,6 +91,7 @@ class MasterStart(NamedTuple):
     trust: Trust
     hop: Hop | None
     proxy_command: str | None
+    folder: str
     carrier_log: Path | None
     is_dialled: bool
     may_ask: bool
@@ -155,11 +159,13 @@ def master_command(start: MasterStart, environ: Mapping[str, str]) -> Command:
 def _carrier_of(start: MasterStart, environ: Mapping[str, str]) -> str | None:
     """Return the ProxyCommand; None: ssh dials by itself."""
     if start.proxy_command is not None:
-        return _logged(_in_users_shell(start.proxy_command, environ), start.carrier_log)
+        words = _in_users_shell(start.proxy_command, environ)
+        return _logged(_in_folder(words, start.folder), start.carrier_log)
     if start.is_dialled:
         return "-"  # a connection that is already open (sshconnect.c, ssh_connect)
     hop_files = (*start.files, *(() if start.may_ask else _NO_QUESTIONS))
-    return _carrier(start.route, start.hop, start.carrier_log, hop_files)
+    carrier = _carrier(start.route, start.hop, hop_files)
+    return _logged(_in_folder(carrier, start.folder), start.carrier_log) if carrier else None
 
 
 def control_path_option(control_path: Path) -> str:
@@ -253,15 +259,17 @@ def _address(config: SSHConfig, route: Route, *, is_dialling: bool = True) -> It
     yield from ("--", destination)
 
 
-def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[str]) -> str | None:
-    """Return the ProxyCommand: a command line for /bin/sh."""
+def _carrier(route: Route, hop: Hop | None, files: Sequence[str]) -> list[str] | None:
+    """Return the words of the ProxyCommand, with ssh's tokens in them."""
     if isinstance(route.proxy, ProcessProxy):
-        words = [percent(word) for word in (*route.proxy.argv, *route.proxy.log_flags)]
-    elif hop is not None and route.name == "direct":
-        words = list(_hop_words(hop, files))
-    else:
-        return None
-    return _logged(words, log)
+        return [percent(word) for word in (*route.proxy.argv, *route.proxy.log_flags)]
+    if hop is not None and route.name == "direct":
+        return list(_hop_words(hop, files))
+    return None
+
+
+def _in_folder(words: Sequence[str], folder: str) -> list[str]:
+    return ["/bin/sh", "-c", _IN_FOLDER, "sh", percent(folder), *words]
 
 
 def _in_users_shell(command: str, environ: Mapping[str, str]) -> list[str]:
@@ -277,7 +285,8 @@ def _logged(words: Sequence[str], log: Path | None) -> str:
 
 def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
     """Yield the ``ssh`` command that connects the master to the host through the jump host."""
-    own_carrier = _carrier(hop.route, hop.through, None, files)
+    carrier = _carrier(hop.route, hop.through, files)
+    own_carrier = _logged(carrier, None) if carrier else None
     options = {
         "ControlMaster": "no",
         "ControlPath": "none",

@@ -27,7 +27,12 @@ from ringtasks.errors import (
     RouteError,
 )
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.evaluated_config import file_arguments, settings_of, with_keepalive
+from ringtasks.ssh.evaluated_config import (
+    file_arguments,
+    settings_of,
+    watched_files,
+    with_keepalive,
+)
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
 from ringtasks.ssh.openssh import is_usable, why_no_master
@@ -198,6 +203,7 @@ class _Attempt:
             trust,
             hop=hop,
             proxy_command=self._proxy_command,
+            folder=_current_folder(),
             carrier_log=Path(f"{socket}.carrier") if hop or has_program else None,
             is_dialled=self._dialled is not None,
             may_ask=self._patience.may_ask,
@@ -237,7 +243,9 @@ class _Attempt:
                 stdout=carrier,
                 stderr=stderr,
                 env=command.environment,
-                cwd="/",  # it outlives us, and would keep our current folder busy
+                # It outlives us, and would keep our current folder busy; but the programs of
+                # "Match exec" are run there.
+                cwd="/" if watched_files(self._config) is not None else _current_folder(),
                 # A session of its own keeps Ctrl-C from it, but has no terminal to ask at.
                 start_new_session=not self._patience.may_ask,
             )
@@ -321,6 +329,13 @@ class _Attempt:
 
 class _ExpiredError(Exception):
     """The master has logged in, but its ControlPersist expired before its first use."""
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  # a string is wanted
+    except FileNotFoundError:  # it was removed
+        return "/"
 
 
 def _can_jump(config: SSHConfig, hops: int = 0) -> bool:

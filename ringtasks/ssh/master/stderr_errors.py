@@ -19,6 +19,7 @@ __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
 #: Evidence that ssh's last line lacks.
 _HOST_KEY = "REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification"
+_OTHER_KEY = "REVOKED|HOST IDENTIFICATION HAS CHANGED"
 #: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
 _NO_PINS = Pins()
@@ -102,12 +103,15 @@ def _of_host_key(said: str, pins: Pins) -> str:
     found = re.search(_SHOWN_IN_DEBUG, said) or re.search(_SHOWN, said)
     shown = f"host key changed: got {found[1] if found else 'another key'}"
     bad = BAD_CERTIFICATE.search(said)
-    if pins.is_pinned and pins.demand == UNKNOWN and "REVOKED" not in said and not bad:
+    is_unknown = pins.is_pinned and pins.demand == UNKNOWN
+    if is_unknown and not re.search(_OTHER_KEY, said) and not bad:
         return f"{UNKNOWN}: it showed {found[1]}" if found else UNKNOWN
     if "REVOKED" in said:
         why = "which is REVOKED"
     elif bad:
         why = f"with a bad certificate: {bad[1].strip()}"
+    elif is_unknown:
+        why = "expected the one that KnownHostsCommand prints"
     else:
         why = pins.demand if pins.is_pinned else "expected the pinned key"
     return f"{shown}, {why}: {IMPOSTOR}"

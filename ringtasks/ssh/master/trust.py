@@ -16,6 +16,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.home_files import home_arguments
+from ringtasks.ssh.host_key_settings import host_key_settings
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
@@ -120,15 +121,18 @@ class KnownHostsFiles:
 
     def _write(self, config: SSHConfig, pins: Pins, name: str) -> Trust:
         path = self._path(len(self._known))
-        settings = settings_of(config)
-        trust = trust_of(pins, path, name)
+        settings, of_keys = settings_of(config), host_key_settings(config)
+        # A program that wants to be told the host's key is run by ssh itself: it prints the name
+        # that it is told.
+        is_run = of_keys.needs_key and not (pins.keys or pins.authorities or config.is_ephemeral)
+        trust = trust_of(pins, path, of_keys.usual_name(config) if is_run else name)
         if settings is not None:
             trust = trust._replace(
-                has_command=settings.get("knownhostscommand", "none") != "none",
+                has_command=of_keys.command is not None and not is_run,
                 configured=tuple((settings.get("hostkeyalgorithms") or "").split(",")),
             )
         marked = {"": pins.keys, REVOKED: pins.revoked, CERT_AUTHORITY: pins.authorities}
-        lines = [Entry(marker, name, key) for marker, keys in marked.items() for key in keys]
+        lines = [Entry(marker, trust.name, key) for marker, keys in marked.items() for key in keys]
         with new_file(path) as file:
             os.write(file, "".join(f"{line}\n" for line in lines).encode())
         self._known.append((config, trust))
