@@ -24,10 +24,14 @@ else:
         __slots__ = ()
         _fields: tuple[str, ...]
         _field_defaults: dict[str, Any]
+        _last_defaults: tuple[Any, ...]
 
         def __new__(cls, *values: Any, **named: Any) -> Any:
-            if named or len(values) != len(cls._fields):
+            missing = len(cls._fields) - len(values)
+            if named or not 0 <= missing <= len(cls._last_defaults):
                 values = _completed(cls, values, named)
+            elif missing:
+                values += cls._last_defaults[-missing:]
             return tuple.__new__(cls, values)
 
         @classmethod
@@ -55,6 +59,7 @@ else:
             defaults = {field: body.pop(field) for field in fields if field in body}
             body.update((field, property(itemgetter(at))) for at, field in enumerate(fields))
             own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
+            own["_last_defaults"] = tuple(defaults.values())
             return type(name, (_Base,), {"__slots__": (), **body, **own})
 
     def _completed(cls: Any, values: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:

@@ -116,8 +116,7 @@ def _encoded(host: HostConfig) -> bytes:
         fault = host.fault
         found: list[Any] = [host.line, fault.message, fault.line, fault.host, fault.field_name]
         return json.dumps(found).encode()
-    found_by_name = ((name, getattr(host, name)) for name in (*host.lines, "work_dir"))
-    given = {name: found for name, found in found_by_name if found is not SETTINGS[name].default}
+    given = {name: getattr(host, name) for name in (*host.lines, "work_dir")}
     facts = host.facts
     texts = {k: text for k, text in host.texts.items() if text != (facts[k],)}
     if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(host.facts):

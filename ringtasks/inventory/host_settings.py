@@ -199,14 +199,12 @@ class SSHConfig(FieldValue):
         if isinstance(fault, InventoryError):
             raise fault.with_traceback(None)
         given: dict[str, Any] = {}
-        for own_name, declared, their_names in _KEYS:
-            for their_name in their_names:
-                value = getattr(host_config, their_name, None)
-                if value is not None:
-                    if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
-                        value = _expanded(value, declared, their_name, host_config)
-                    given[own_name] = value
-                    break
+        for their_name, own_name, declared in _KEYS:
+            value = getattr(host_config, their_name, None)
+            if value is not None and own_name not in given:
+                if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
+                    value = _expanded(value, declared, their_name, host_config)
+                given[own_name] = value
         if "jump_host" in given:
             given["jump_host"] = cls._jump(host_config, given["jump_host"])
         elif "proxy_jump" in given:
@@ -369,7 +367,7 @@ _SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadat
 _ADDRESSES = {
     name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
-_KEYS = [(name, declared, hosts_file_keys(declared)) for name, declared in _FIELDS.items()]
+_KEYS = [(key, name, found) for name, found in _FIELDS.items() for key in hosts_file_keys(found)]
 #: Fields whose values this module makes.
 _OBJECTS = ("jump_host", "inventory_files", "inventory_place")
 #: The settings that tell where a host is.
@@ -399,8 +397,10 @@ def _check_field(name: str, value: object) -> None:
     is_wrong_bool = isinstance(value, bool) and bool not in types
     if is_wrong_bool or not isinstance(value, types):
         raise TypeError(f"{name}: expected {declared.type}, got {type(value).__name__}")
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError(f"{name}: has a NUL character")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"{name}: has a NUL character")
+        return
     if declared.metadata.get("check") is tcp_port:
         tcp_port(name, value)
     elif isinstance(value, (int, float)) and not value >= 0:  # also refuses NaN

@@ -7,6 +7,7 @@ host's entry makes that host unusable (`HostConfig.fault`); the others are not a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,21 +155,27 @@ def _usable_host(
     file: str, line: int, name: str, given: LinedMapping, defaults: LinedMapping
 ) -> HostConfig:
     settings: dict[str, Any] = {}
-    facts: dict[str, Any] = {}
-    texts: dict[str, tuple[str, ...]] = {}
     lines: dict[str, int] = {}
-    for key, value in {**defaults, **given}.items():
-        origin = given if key in given else defaults
-        if key not in SETTINGS:
-            # YAML reads "on" as true
-            fact = key if isinstance(key, str) else str(origin.key_texts.get(key, key))
-            facts[fact] = value
-            texts[fact] = origin.texts.get(key, ())
-        elif value is not None:
-            settings[key] = checked_field(key, value, origin, file, name)
+    both = {**defaults, **given} if defaults else given
+    setting_keys, fact_keys = _split(tuple(both))
+    for key in setting_keys:
+        if both[key] is not None:
+            origin = given if key in given else defaults
+            settings[key] = checked_field(key, both[key], origin, file, name)
             lines[key] = origin.lines.get(key, line)
+    written = {**defaults.texts, **given.texts} if defaults else given.texts
+    names = {**defaults.key_texts, **given.key_texts}  # YAML reads "on" as true
+    facts = {str(names.get(key, key)): both[key] for key in fact_keys}
+    texts = {str(names.get(key, key)): written.get(key, ()) for key in fact_keys}
     settings.setdefault("work_dir", settings.get("ringrift_path"))
     return HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line, lines=lines)
+
+
+@functools.lru_cache(maxsize=64)  # most hosts of a file have the same keys
+def _split(keys: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
+    """Return the keys of settings, and those of facts."""
+    facts = [key for key in keys if key not in SETTINGS]
+    return [key for key in keys if key in SETTINGS], facts
 
 
 def _groups_of(file: str, section: LinedMapping) -> dict[str, WrittenGroup]:

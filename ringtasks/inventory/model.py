@@ -7,7 +7,7 @@ key that is not such a setting is a fact.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, make_dataclass
+from dataclasses import Field, dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.field_value import FieldValue
@@ -60,9 +60,12 @@ _Declared: Any = make_dataclass(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(init=False, frozen=True, eq=False, repr=False)
 class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
-    """One host as the hosts file describes it; a setting is None if it is not given there."""
+    """One host as the hosts file describes it; a setting is None if it is not given there.
+
+    :raises TypeError: no field has that name.
+    """
 
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +90,15 @@ class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 
+    def __init__(self, name: str, **given: Any) -> None:
+        if unknown := given.keys() - _FIELD_NAMES:
+            raise TypeError(f"HostConfig has no field {min(unknown)!r}")
+        # Only what is given: the defaults are attributes of the class, and there are many hosts.
+        own = {"name": name, "facts": {}, "texts": {}, "lines": {}, "origins": {}, **given}
+        self.__dict__.update(own)
+
+
+_FIELD_NAMES = {declared.name for declared in fields(HostConfig)}
 
 #: The settings of a host by their keys in a hosts file.
 SETTINGS = settings_of(HostConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -38,7 +39,8 @@ def table(
     :param cut: columns that are cut instead of wrapped.
     :param optional: columns that a narrow terminal does not show, the first of them first.
     """
-    cells = [columns, *([shown(str(cell)) for cell in row] for row in rows)]
+    cell_text = functools.cache(shown)  # of thousands of rows, most cells are alike
+    cells = [columns, *([cell_text(str(cell)) for cell in row] for row in rows)]
     is_terminal = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
     # A pipe gets the whole lines.
     width = shutil.get_terminal_size().columns if is_terminal else None
