@@ -67,14 +67,20 @@ else:
 
         :raises TypeError: as a function with these parameters would.
         """
-        given = dict(zip(cls._fields, values))  # noqa: B905  # defaults follow
+        rest = cls._fields[len(values) :]
+        known = {**cls._field_defaults, **named}
+        has_unknown = len(values) > len(cls._fields) or (named and not named.keys() <= {*rest})
+        if has_unknown or not known.keys() >= {*rest}:
+            raise _mistake(cls, values, named)
+        return [*values, *map(known.__getitem__, rest)]
+
+    def _mistake(cls: Any, values: tuple[Any, ...], named: Mapping[str, Any]) -> TypeError:
+        given = dict(zip(cls._fields, values))  # noqa: B905  # too many, or too few
         unknown = [name for name in named if name not in cls._fields or name in given]
         found = {**cls._field_defaults, **given, **named}
         missing = [name for name in cls._fields if name not in found]
-        if unknown or missing or len(values) > len(cls._fields):
-            wrong = f"missing {missing}" if missing else f"unexpected {unknown or values}"
-            raise TypeError(f"{cls.__name__}({', '.join(cls._fields)}): {wrong}")
-        return [found[name] for name in cls._fields]
+        wrong = f"missing {missing}" if missing else f"unexpected {unknown or values}"
+        return TypeError(f"{cls.__name__}({', '.join(cls._fields)}): {wrong}")
 
     NamedTuple = type.__new__(_Maker, "NamedTuple", (), {})
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from ringtasks.client.targets import Hosts, id_of, targets_of
+from ringtasks.common import one_look
 from ringtasks.common.fanout import affordable
 from ringtasks.health.store import HealthStore
 from ringtasks.remote.script import Script
@@ -81,16 +82,17 @@ class FleetRun:
             run.on_output = self.on_output
             run.keeps_output = self.keeps_output
             run.starts_masters = may_start(len(self._runs))
-        self._workers.start()
-        try:
-            while self._left:
-                yield self._next()
-        finally:
+        with one_look.shared():
+            self._workers.start()
             try:
-                if self._left and self._workers.stop():
-                    self._drain()
+                while self._left:
+                    yield self._next()
             finally:
-                self.record_health()
+                try:
+                    if self._left and self._workers.stop():
+                        self._drain()
+                finally:
+                    self.record_health()
 
     def _next(self) -> HostResult:
         answer = self._workers.answers.get()

@@ -269,8 +269,11 @@ def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:
 
 def addresses(config: SSHConfig) -> dict[str, str]:
     """Return the host's address for each kind of route that it has."""
-    found = ((route, getattr(config, name)) for name, route in _ADDRESSES.items())
-    return {route: address for route, address in found if address}
+    found = {}
+    for name, route in _ADDRESSES.items():  # no generator: each host asks several times
+        if address := getattr(config, name):
+            found[route] = address
+    return found
 
 
 def secrets(config: SSHConfig) -> tuple[str | None, ...]:

@@ -6,6 +6,7 @@ import functools
 import os
 from pathlib import Path
 
+from ringtasks.common import one_look
 from ringtasks.common.local_user import expanded_home
 
 __all__ = ["health_file", "known_hosts_file", "state_folder"]
@@ -23,12 +24,14 @@ def _state_folder(base: str, _home: str | None) -> Path:
     return root / "ringtasks"
 
 
+@one_look.kept
 def health_file() -> Path:
     """Return ``RINGTASKS_HEALTH_FILE``, else the path of ``health.json`` in the state folder."""
     given = os.environ.get("RINGTASKS_HEALTH_FILE")
     return expanded_home(given) if given else state_folder() / "health.json"
 
 
+@one_look.kept
 def known_hosts_file() -> Path:
     """Return the file of pinned host keys: OpenSSH's format, one name per host for all routes."""
     return state_folder() / "known_hosts"

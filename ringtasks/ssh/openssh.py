@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from ringtasks.common import one_look
 from ringtasks.common.local_user import has_passwd_entry
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 
 __all__ = ["is_usable", "program", "why_no_master"]
 
 
+@one_look.kept
 def is_usable() -> bool:
     """Return True if there is an ``ssh`` that runs for this user id."""
     return program() is not None and has_passwd_entry()

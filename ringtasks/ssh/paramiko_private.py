@@ -36,10 +36,16 @@ NAMES: dict[type, set[str]] = {
     paramiko.Transport: {
         "_active_check_timeout",
         "_channel_handler_table",
+        "_filter_algorithm",
         "_handler_table",
         "_parse_debug",
         "_parse_disconnect",
-        "_parse_kex_init",
+        "_preferred_ciphers",
+        "_preferred_compression",
+        "_preferred_kex",
+        "_preferred_keys",
+        "_preferred_macs",
+        "_preferred_pubkeys",
         "_really_parse_kex_init",
         "_send_message",
         "_send_user_message",
@@ -79,7 +85,7 @@ class PublicTransport(PublicNames, paramiko.Transport):
     channel_handler_table: ClassVar[Any] = private("_channel_handler_table")
     on_debug: Any = private("_parse_debug")
     on_disconnect: Any = private("_parse_disconnect")
-    on_key_exchange: Any = private("_parse_kex_init")
+    allowed_algorithms: Any = private("_filter_algorithm")
     parse_key_exchange: Any = private("_really_parse_kex_init")
     send_message: Any = private("_send_message")
     send_user_message: Any = private("_send_user_message")
@@ -90,6 +96,12 @@ class PublicTransport(PublicNames, paramiko.Transport):
         transport: Any = self
         handlers: dict[int, Any] = transport._handler_table
         return handlers
+
+
+    def preferred_algorithms(self, kind: str) -> tuple[str, ...]:
+        """Return the names of a kind (``ciphers``, ``keys``, …) as they are configured."""
+        transport: Any = self
+        return tuple(getattr(transport, f"_preferred_{kind}"))
 
 
 class PublicSender(PublicNames, ABC):

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ringtasks.common import one_look
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import open_regular
@@ -238,13 +239,15 @@ def _files_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[tup
     paths = settings.files
     for path in _paths_of_user(os.environ.get("HOME")) if paths is None else paths:
         with contextlib.suppress(OSError):  # like ssh, skip a file that cannot be read
-            yield path, _known(path, only_marked=True).entries
+            yield path, _marked(path)
     if settings.command is not None:
         yield settings.command, Entries(settings.printed(config))
 
 
 def _keys_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[HostKey]:
     """Yield the keys that the user's settings make known: of files if they are strict."""
+    if settings.command is None and not settings.is_strict:
+        return
     names = tuple(_addresses(config, settings.alias))
     sources = [Entries(settings.printed(config))] if settings.command is not None else []
     if settings.is_strict:
@@ -277,6 +280,11 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
         return known
     except (FileNotFoundError, NotADirectoryError):
         return _NONE
+
+
+@one_look.kept
+def _marked(path: str) -> Entries:
+    return _known(path, only_marked=True).entries
 
 
 class _FileVersion(NamedTuple):

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ringtasks.common import one_look
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
 
-__all__ = ["for_master", "variables"]
+__all__ = ["for_master", "own_variables", "variables"]
 
 #: A master takes 256 KiB for a whole request (channels.c, CHANNEL_MUX_MAX_PACKET).
 _MAX_BYTES = 96 * 1024
@@ -41,6 +42,17 @@ def variables(ssh_config: Mapping[str, Any], environ: Mapping[str, str]) -> dict
     sent = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
     given = {name: environ[name] for name in names if name in sent}
     return {**given, **dict(_assignments(ssh_config.get("setenv", ())))}
+
+
+def own_variables(ssh_config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return `variables` of this process's environment; not to be changed."""
+    sent, set_ = ssh_config.get("sendenv", ()), ssh_config.get("setenv", ())
+    return _own(*(line if isinstance(line, str) else tuple(line) for line in (sent, set_)))
+
+
+@one_look.kept
+def _own(sendenv: Sequence[str] | str, setenv: Sequence[str] | str) -> Mapping[str, str]:
+    return variables({"sendenv": sendenv, "setenv": setenv}, os.environ)
 
 
 def _assignments(lines: Sequence[str] | str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common import one_look
 from ringtasks.common.local_user import expanded_home
 
 __all__ = [
@@ -56,6 +57,7 @@ _INCLUDE = r"(?im)^(\s*include[\s=]+)(.+)$"
 _WORD = r'"([^"]*)"|(\S+)'
 
 
+@one_look.kept
 def is_configured(file: str | None = None) -> bool:
     """Return False if no file can change how a host is reached.
 
@@ -66,6 +68,7 @@ def is_configured(file: str | None = None) -> bool:
     return user_file().exists() or _is_system_configured(version_of(str(SYSTEM_FILE)))
 
 
+@one_look.kept
 def files_of(file: str | None) -> tuple[str, ...]:
     """Return the paths of the files that are read, the first to count in front.
 
@@ -88,6 +91,7 @@ def read_files(config_file: str | None) -> list[str]:
     ]
 
 
+@one_look.kept
 def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
     """Return True if a settings file holds one of the keywords, for whatever host."""
     return any(_mentions(keywords, file, version_of(file)) for file in read_files(config_file))
@@ -184,6 +188,7 @@ def local_user() -> str | None:
         return None
 
 
+@one_look.kept
 def version_of(file: str) -> Version:
     """Return a value that changes when the file is written or replaced."""
     try:

@@ -27,6 +27,7 @@ import fabric
 import paramiko
 from fabric.util import get_local_user
 
+from ringtasks.common import one_look
 from ringtasks.common.alarms import notify
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import has_name
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
+_local_user = one_look.kept(get_local_user)
 
 
 class ArgumentValues(NamedTuple):
@@ -184,7 +186,7 @@ def _as_paramiko_has_it(
         address=found["hostname"],
         port=given.port or found.get("port", DEFAULT_SSH_PORT),
         user=str(found.get("user", given.ssh.user or settings.user)),
-        local_user=get_local_user() or "",
+        local_user=_local_user() or "",
         alias=found.get("hostkeyalias", ""),
     )
     values = answer.tokens(values)
@@ -242,7 +244,7 @@ def _user_of(settings: fabric.Config) -> str | None:
     """
     if settings.user == "":
         raise UsageError("user is empty in Fabric's configuration: name a user, or leave it out")
-    user: str | None = settings.user if settings.user is not None else get_local_user()
+    user: str | None = settings.user if settings.user is not None else _local_user()
     return user
 
 
@@ -341,16 +343,18 @@ def _for_master(
     settings: fabric.Config,
     ssh_config: Mapping[str, Any],
 ) -> SSHConfig | None:
+    if not given.ssh.use_control_master:
+        return None
     try:
         file = ssh_file_of(settings, given.ssh.ssh_config_file)
     except NoFileError:
         return None
-    is_users = settled.user != ssh_config.get("user", get_local_user())
+    is_users = settled.user != ssh_config.get("user", _local_user())
     is_port_of_fabric = given.port is None and "port" not in ssh_config
     port = settled.port if is_port_of_fabric else given.ssh.port
     if settled.port == DEFAULT_SSH_PORT and "port" in ssh_config and given.port is not None:
         return None  # port 22 leaves it to ssh, which would use the configured one
-    is_fabrics = _user_of(settings) != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
+    is_fabrics = _user_of(settings) != _local_user() or int(settings.port) != DEFAULT_SSH_PORT
     if (given.ssh.proxy_jump or "proxyjump" in ssh_config) and is_fabrics:
         return None  # Fabric's user and port are also those of the jump host
     return changed(

@@ -7,7 +7,6 @@ for the next, since no command can have started.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from ringtasks.ssh.keywords import check_in_process
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import Route
-from ringtasks.ssh.sent_environment import variables
+from ringtasks.ssh.sent_environment import own_variables
 from ringtasks.ssh.stream import Stream
 
 from .algorithms import apply as apply_algorithms
@@ -126,7 +125,7 @@ class DialledConnection(PublicConnection):
         """
         if not isinstance(self.transport, Transport):
             return
-        self.transport.environment = variables(self.ssh_config, os.environ)
+        self.transport.environment = own_variables(self.ssh_config)
         try:
             self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         except OSError as error:  # its socket is closed

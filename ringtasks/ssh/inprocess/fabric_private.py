@@ -11,7 +11,6 @@ from typing import Any
 
 import fabric
 import invoke
-import paramiko
 
 from ringtasks.common.public_names import PublicNames, private
 
@@ -74,10 +73,17 @@ class _WithoutFiles:
 
     def __init__(self, settings: fabric.Config) -> None:
         self.whole = settings
-        self.base_ssh_config = paramiko.SSHConfig()
+        self.base_ssh_config = _NoRules()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.whole, name)
+
+
+class _NoRules:
+    """Empty rules, which Paramiko's own would search with all tokens of the host expanded."""
+
+    def lookup(self, _host: str) -> dict[str, Any]:
+        return {}
 
 
 class PublicRemote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped

@@ -15,6 +15,7 @@ from typing import Any
 import fabric
 import paramiko
 
+from ringtasks.common import one_look
 from ringtasks.errors import UsageError
 from ringtasks.ssh import openssh
 from ringtasks.ssh.paramiko_private import rules_of
@@ -48,6 +49,7 @@ def fabric_config(config: Any, file: str | None) -> fabric.Config:
         return fabric.Config(ssh_config=_unread(file, error))
 
 
+@one_look.kept
 def shared_settings(file: str | None = None) -> fabric.Config:
     """Return the current settings of this user on this machine. Not to be changed.
 

@@ -40,7 +40,10 @@ def key_of_file(path: Path) -> paramiko.PKey | None:
 @functools.lru_cache(maxsize=64)
 def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
     try:
-        return parsed_key(path.read_bytes())
+        key: Any = parsed_key(path.read_bytes())
+        public = key.asbytes()
+        key.asbytes = lambda: public  # each log-in asks five times
+        return key
     except (paramiko.SSHException, OSError):
         return None
 

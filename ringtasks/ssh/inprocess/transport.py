@@ -166,10 +166,20 @@ class Transport(PublicTransport):
     def on_debug(self, message: paramiko.Message) -> None:
         """Do nothing: sshd reports every key that it checks; Paramiko would log that, slowly."""
 
-    def on_key_exchange(self, message: paramiko.Message) -> None:
-        self.offered = self.parse_key_exchange(message)
-        message.rewind()
-        super().on_key_exchange(message)
+    def allowed_algorithms(self, kind: str) -> tuple[str, ...]:
+        """Return the names that are not disabled; Paramiko compares 200 of them for a log-in."""
+        if self.disabled_algorithms:
+            return tuple(super().allowed_algorithms(kind))
+        return self.preferred_algorithms(kind)
+
+    def parse_key_exchange(
+        self, message: paramiko.Message, ignore_first_byte: bool = False
+    ) -> dict[str, Any]:
+        parsed: dict[str, Any] = super().parse_key_exchange(message, ignore_first_byte)
+        if not ignore_first_byte:  # else it is our own message
+            # Paramiko takes the names off that are no algorithms.
+            self.offered = {**parsed, "kex_algo_list": [*parsed["kex_algo_list"]]}
+        return parsed
 
     def on_disconnect(self, message: paramiko.Message) -> None:
         self.disconnect_code = message.get_int()

@@ -1,0 +1,61 @@
+"""Answers about this machine that all hosts of one run share.
+
+Whether there is an ``ssh``, which files of settings exist, and who the user is, cannot differ
+between the hosts of a run.  While `shared` is in force, each answer is kept for `KEPT_SECONDS`, so
+that a run on many hosts does not ask again for each of them; otherwise each call looks anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+__all__ = ["KEPT_SECONDS", "kept", "shared"]
+
+KEPT_SECONDS = 0.5  # a file that was changed during a run counts soon after
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Look:
+    """The answers of one look, by function and arguments."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.ends_at = 0.0
+        self.answers: dict[Any, Any] = {}
+
+
+_look = _Look()
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Keep answers while the block runs, in all threads of this process."""
+    _look.runs += 1
+    try:
+        yield
+    finally:
+        _look.runs -= 1
+
+
+def kept(function: _Function) -> _Function:
+    """Return the function with its answers kept during a run; its arguments must be hashable."""
+
+    @functools.wraps(function)
+    def look(*args: Any) -> Any:
+        if not _look.runs:
+            return function(*args)
+        answers, now = _look.answers, time.monotonic()
+        if now >= _look.ends_at:
+            _look.answers = answers = {}
+            _look.ends_at = now + KEPT_SECONDS
+        asked = (function, args)
+        if asked not in answers:
+            answers[asked] = function(*args)
+        return answers[asked]
+
+    return look  # type: ignore[return-value]  # the same parameters, by position
