@@ -177,6 +177,12 @@ class Operation:
         error = _unknown(pool.config.id, Ending(unknown=NO_MEMORY))
         return replace(self._result(pool.config.id, UNREACHABLE, None, error), is_unknown=True)
 
+    def prepare_end(self, pool: LinkPool) -> None:
+        """Do what can be done while the remote command runs: imports, and the likely record."""
+        from . import result  # noqa: F401
+
+        pool.prepare(self.report)
+
     def ended(self, pool: LinkPool, link: Link, ending: Ending) -> SSHResult:
         """Record that the work has ended over ``link``, and return its result."""
         if ending.lost is not None:

@@ -18,7 +18,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
-from ringtasks.ssh.link_pool import LinkPool, RouteReport, prepare
+from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
 from .arguments import as_text, check_at_least, check_whole, ends, limit_of
 from .ask import Ask, OnOutput, both
@@ -378,12 +378,12 @@ class SSHClient:
             ask.stdin,
             ask.terminal,
             self._spare_link,
-            meanwhile=_load_the_rest,
+            meanwhile=lambda: operation.prepare_end(self._pool),
             ready_timeout=2 * self.config.connect_timeout,
             max_output_bytes=_MAX_ANSWER_BYTES if is_answer else None,
             host=self.config.id,
         )
-        return Operation(
+        operation = Operation(
             Execution(script, on_output, options),
             script.command,
             limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout),
@@ -391,6 +391,7 @@ class SSHClient:
             output=output,
             before_start=ask.before_start,
         )
+        return operation
 
     def _spare_link(self) -> Link:
         return self._pool.new_link(RouteReport())
@@ -431,13 +432,6 @@ class SSHClient:
         if not result.success:
             return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
         return True, f"{self.config.id}: a new log-in works over {link.route}"
-
-
-def _load_the_rest() -> None:
-    """Import the modules for the end of a call: 3 ms, spent while the remote command runs."""
-    from . import result  # noqa: F401
-
-    prepare()
 
 
 async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:

@@ -25,7 +25,8 @@ class FieldValue:
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
             return NotImplemented
-        compared = _compared_of(type(self))
+        kind: Any = type(self)
+        compared = _compared_of(kind)
         return bool(compared(self) == compared(other))
 
     def __hash__(self) -> int:

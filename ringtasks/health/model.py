@@ -174,6 +174,10 @@ class HostOutcome:
         self.host, self.success, self.reason, self.routes = host, success, reason, routes
         self.at = time.time() if at is None else at
 
+    def is_like(self, other: HostOutcome) -> bool:
+        """Return True if they differ by their times only."""
+        return vars(self) == {**vars(other), "at": self.at}
+
 
 class Circuit(NamedTuple):
     """Rule by which consecutive failures open a circuit and time makes it half-open."""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ringtasks.common import fork, rehearsal
@@ -28,20 +28,20 @@ from .link import Link, LinkLostError
 from .settings_files import is_configured
 from .substitutes import Note, substitute_for_links
 
-if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
+if TYPE_CHECKING:  # imported while the remote command runs, see `LinkPool.prepare`
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.recorder import HealthRecorder
 
     from .dialing import KnownWay
 
-__all__ = ["LinkPool", "RouteReport", "prepare"]
+__all__ = ["LinkPool", "RouteReport"]
 
 
 class RouteReport:
     """The route outcomes of one call so far."""
 
-    def __init__(self) -> None:
-        self.routes: list[RouteOutcome] = []
+    def __init__(self, routes: Iterable[RouteOutcome] = ()) -> None:
+        self.routes: list[RouteOutcome] = [*routes]
 
     def lost(self, route: str) -> None:
         """Count a broken route as a failure, even if its log-in succeeded before."""
@@ -277,22 +277,33 @@ class LinkPool:
             link, self._link = self._link, None
         if link is not None:
             link.close()
+            from ringtasks.health.store import HealthStore
+
+            if isinstance(self._store, HealthStore):
+                self._store.release()
+
+    def prepare(self, report: RouteReport) -> None:
+        """Prepare the record of a success; to be called while a remote command runs."""
+        from ringtasks.health.store import HealthStore
+
+        link, store = self._link, self.store
+        if link is not None and isinstance(store, HealthStore):
+            likely = RouteReport(report.routes)
+            likely.served(link.route)
+            store.prepare(self._outcome(likely, success=True))
 
     def record(self, report: RouteReport, *, success: bool | None, reason: str = "") -> None:
         """Report one call to the health file."""
+        self.store.record([self._outcome(report, success, reason)])
+
+    def _outcome(self, report: RouteReport, success: bool | None, reason: str = "") -> HostOutcome:
         from ringtasks.health.model import HostOutcome
 
-        outcome = HostOutcome(self.config.id, success, reason, tuple(report.routes))
-        self.store.record([outcome])
+        return HostOutcome(self.config.id, success, reason, tuple(report.routes))
 
     def record_unreachable(self, report: RouteReport, error: UnreachableError) -> None:
         """Report to the health file that no route worked."""
         self.record(report, success=False, reason=error.reason)
-
-
-def prepare() -> None:
-    """Import the code that `LinkPool.record` needs; to be called while a remote command runs."""
-    from ringtasks.health import store  # noqa: F401
 
 
 def _log_in(

@@ -97,7 +97,6 @@ class PublicTransport(PublicNames, paramiko.Transport):
         handlers: dict[int, Any] = transport._handler_table
         return handlers
 
-
     def preferred_algorithms(self, kind: str) -> tuple[str, ...]:
         """Return the names of a kind (``ciphers``, ``keys``, …) as they are configured."""
         transport: Any = self

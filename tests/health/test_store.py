@@ -388,6 +388,60 @@ def test_threads_with_separate_stores_lose_no_outcome(path: Path) -> None:
     assert HealthStore(path).get("gpu").total_successes == 400
 
 
+@on_linux  # other systems prepare nothing
+def test_prepared_file_is_published_if_its_outcome_is_the_next(
+    store: HealthStore, path: Path
+) -> None:
+    plain = HealthStore(path.with_name("plain.json"))
+    for each in (store, plain):
+        each.record([reached("other"), reached()])
+
+    store.prepare(reached())
+    assert store.get("gpu").total_successes == 1
+    (prepared,) = unnamed_files(path.parent)
+    for each in (store, plain):
+        each.record([reached()])
+
+    assert path.stat().st_ino == prepared
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == plain.path.read_bytes()
+    assert not path.with_name(".health.json.new").exists()
+    store.release()
+    assert unnamed_files(path.parent) == []
+
+
+def unnamed_files(folder: Path) -> list[int]:
+    """The inodes of the files without a name in a folder that this process has open."""
+    opened = [str(each.resolve()) for each in Path("/proc/self/fd").iterdir()]
+    start, end = f"{folder}/#", " (deleted)"
+    return [int(each[len(start) : -len(end)]) for each in opened if each.startswith(start)]
+
+
+@pytest.mark.parametrize("between", ["another process's record", "a failure", "a deleted file"])
+def test_prepared_file_is_dropped_if_it_is_not_the_next(
+    store: HealthStore, path: Path, between: str
+) -> None:
+    store.record([reached()])
+    store.prepare(reached())
+    outcome = missed() if between == "a failure" else reached()
+    if between == "another process's record":
+        code = """
+            import pathlib, sys
+            from ringtasks.health.model import HostOutcome
+            from ringtasks.health.store import HealthStore
+            HealthStore(pathlib.Path(sys.argv[1])).record([HostOutcome("gpu", True)])
+        """
+        subprocess.run(python(code, path), check=True)
+    if between == "a deleted file":
+        path.unlink()
+
+    store.record([outcome])
+
+    health = store.get("gpu")
+    counts = (health.total_successes, health.total_failures)
+    assert counts == {"a failure": (1, 1), "a deleted file": (1, 0)}.get(between, (3, 0))
+
+
 def test_sigkill_at_any_point_leaves_a_valid_file_with_every_recorded_outcome(
     store: HealthStore, path: Path
 ) -> None:
@@ -401,15 +455,19 @@ def test_sigkill_at_any_point_leaves_a_valid_file_with_every_recorded_outcome(
         draft = path.with_name(f".{path.name}.new")
         store = HealthStore(path)
         store.record([HostOutcome(f"other-{number}", True) for number in range(60)])
+        is_prepared = False
 
         def write_for_ever(acknowledge):
             while True:
+                if is_prepared:
+                    store.prepare(HostOutcome("gpu", True))
                 store.record([HostOutcome("gpu", True)])
                 os.write(acknowledge, b".")
 
         total, torn_drafts = 0, 0
         chance = random.Random(1)
         for _ in range(200):
+            is_prepared = not is_prepared
             reader, writer = os.pipe()
             child = os.fork()
             if not child:

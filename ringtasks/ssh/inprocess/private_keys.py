@@ -40,12 +40,12 @@ def key_of_file(path: Path) -> paramiko.PKey | None:
 @functools.lru_cache(maxsize=64)
 def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
     try:
-        key: Any = parsed_key(path.read_bytes())
-        public = key.asbytes()
-        key.asbytes = lambda: public  # each log-in asks five times
-        return key
+        key = parsed_key(path.read_bytes())
     except (paramiko.SSHException, OSError):
         return None
+    public = key.asbytes()
+    key.asbytes = lambda: public  # type: ignore[method-assign]  # each log-in asks five times
+    return key
 
 
 @functools.lru_cache(maxsize=8)
