@@ -1,8 +1,9 @@
 """Answers about this machine that all hosts of one run share.
 
 Whether there is an ``ssh``, which files of settings exist, and who the user is, cannot differ
-between the hosts of a run.  While `shared` is in force, each answer is kept for `KEPT_SECONDS`, so
-that a run on many hosts does not ask again for each of them; otherwise each call looks anew.
+between the hosts of a run.  While `shared` is in force, each answer is kept for a moment, so
+that a run on many hosts does not ask again for each of them; otherwise each call looks anew.  Each
+run begins with a look of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["KEPT_SECONDS", "kept", "shared"]
+__all__ = ["kept", "shared"]
 
-KEPT_SECONDS = 0.5  # a file that was changed during a run counts soon after
+_KEPT_SECONDS = 0.5  # a file that was changed during a run counts soon after
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -25,6 +26,7 @@ class _Look:
 
     def __init__(self) -> None:
         self.runs = 0
+        self.seconds = _KEPT_SECONDS
         self.ends_at = 0.0
         self.answers: dict[Any, Any] = {}
 
@@ -33,8 +35,9 @@ _look = _Look()
 
 
 @contextlib.contextmanager
-def shared() -> Iterator[None]:
-    """Keep answers while the block runs, in all threads of this process."""
+def shared(seconds: float = _KEPT_SECONDS) -> Iterator[None]:
+    """Keep answers, each for some seconds, while the block runs, in all threads of this process."""
+    _look.seconds, _look.ends_at = seconds, 0.0
     _look.runs += 1
     try:
         yield
@@ -52,7 +55,7 @@ def kept(function: _Function) -> _Function:
         answers, now = _look.answers, time.monotonic()
         if now >= _look.ends_at:
             _look.answers = answers = {}
-            _look.ends_at = now + KEPT_SECONDS
+            _look.ends_at = now + _look.seconds
         asked = (function, args)
         if asked not in answers:
             answers[asked] = function(*args)
