@@ -21,7 +21,7 @@ _KEPT_SECONDS = 0.5  # a file that was changed during a run counts soon after
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class _Look:
+class _SharedAnswers:
     """The answers of one look, by function and arguments."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class _Look:
         self.answers: dict[Any, Any] = {}
 
 
-_look = _Look()
+_look = _SharedAnswers()
 
 
 @contextlib.contextmanager
