@@ -36,6 +36,47 @@ MMENGINE = (
 )
 FLAIR = "{0} epoch 1 - iter {1}/101 - loss {2} - samples/sec: 141.21 - lr: 0.100000\n"
 CLU = "I0101 10:00:10.123456 1400000 metric_writers.py:101] [{}] collection={} acc=0.5, loss={}\n"
+COCO = (
+    "Epoch: [{epoch}]  [0/9]  eta: 0:00:01  loss: 2.5 (2.5)\nIoU metric: bbox\n"
+    " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.{epoch}1\n"
+    " Average Precision  (AP) @[ IoU=0.50:0.95 | area= small | maxDets=100 ] = -1.000\n"
+    " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets= 10 ] = 0.{epoch}2\n"
+    "IoU metric: segm\n"
+    " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.{epoch}3\n"
+)
+COCO = COCO.format(epoch=1) + COCO.format(epoch=2)
+COPYPASTE = "[01/02 10:00:00 d2.evaluation.testing]: copypaste: {}\n"
+DETECTRON2 = "[01/02 10:00:00 d2.utils.events]:  iter: 39  total_loss: 1.5\n" + "".join(
+    COPYPASTE.format(f"Task: {task}") + COPYPASTE.format("AP,AP50,APs") + COPYPASTE.format(row)
+    for task, row in (("bbox", "9.5,19.5,nan"), ("segm", "8.5,18.5,4.5"))
+)
+SLOWFAST = (
+    'json_stats: {"_type": "train_epoch", "epoch": "1/200", "loss": 2.4, "top1_err": 79.5}\n'
+    'json_stats: {"_type": "val_epoch", "epoch": "1/200", "top1_err": 59.5}\n'
+)
+DARKNET = (
+    "Region 82 Avg IOU: 0.2, Class: 0.6, Obj: 0.6, No Obj: 0.5, .5R: 0.0, .75R: 0.0,  count: 3\n"
+    "Region 94 Avg IOU: 0.5, Class: 0.2, Obj: 0.3, No Obj: 0.5, .5R: 0.0, .75R: 0.0,  count: 1\n"
+    "18: 799.25, 810.5 avg, 0.001 rate, 1.09 seconds, 2304 images\n"
+)
+DINO = (
+    "Epoch: [3]  [0/9]  loss: 2.5 (2.5)\n* Acc@1 0.7 Acc@5 2.5 loss 7.1\n"
+    "Accuracy at epoch 3 of the network on the 10000 test images: 0.7%\n"
+    "Max accuracy so far: 0.9%\n20-NN classifier result: Top1: 0.6, Top5: 13.1\n"
+)
+RSL_RL = (
+    "                     Learning iteration 7/1500\n\n"
+    "               Value function loss: 0.25\n                  Total timesteps: 98304\n"
+)
+KALDI = (
+    "LOG (nnet3-train:Print():nnet-training.cc:276) {} objective function for 'output'{} is {} "
+    "over 52300 frames.\n"
+)
+RICH = (
+    "Epoch {0}/1  ━━━━━━━━━━ 22/22 0:01:42 •       9.22it/s v_num: 0.000 train_loss:\n"
+    "                                    0:00:00           0.{0}5 acc: 0.5\n"
+)
+QUICKSTART = "Epoch {0}\n-------\nloss: 2.5  [   64/60000]\nTest Error: \n Avg loss: 1.{0} \n\n"
 
 Places = dict[str, int]
 
@@ -118,6 +159,40 @@ LAYOUTS = [
                  [(0.3, {"step": 100})], id="TensorFlow's Estimator"),
     pytest.param("steps/nnet3/train.py:529 - INFO ] Iter: 1/120  Jobs: 3  loss: 0.5", "loss",
                  [(0.5, {"step": 1, "total_steps": 120})], id="Kaldi"),
+    pytest.param(COCO, "bbox_AP@0.50:0.95", [(0.11, {"epoch": 1}), (0.21, {"epoch": 2})],
+                 id="pycocotools, boxes"),
+    pytest.param(COCO, "segm_AP@0.50:0.95", [(0.13, {"epoch": 1}), (0.23, {"epoch": 2})],
+                 id="pycocotools, masks"),
+    pytest.param(COCO, "bbox_AR@0.50:0.95_10", [(0.12, {"epoch": 1}), (0.22, {"epoch": 2})],
+                 id="pycocotools, recall"),
+    pytest.param(DETECTRON2, "segm/AP50", [(18.5, {"step": 39})], id="detectron2"),
+    pytest.param(SLOWFAST, "val_top1_err", [(59.5, {"epoch": 1, "total_epochs": 200})],
+                 id="SlowFast"),
+    pytest.param(DARKNET, "avg_loss", [(810.5, {"step": 18})], id="darknet"),
+    pytest.param("s:0 tel:11.5\ns:0 trl:11.25 lr:0.001 norm:15.5\ns:1 trl:10.25\n", "trl",
+                 [(11.25, {"step": 0}), (10.25, {"step": 1})], id="llm.c"),
+    pytest.param(DINO, "test_accuracy", [(0.7, {"epoch": 3})], id="DINO, accuracy"),
+    pytest.param(DINO, "20-nn_top5", [(13.1, {"epoch": 3})], id="DINO, neighbours"),
+    pytest.param(RSL_RL, "value_function_loss", [(0.25, {"step": 7, "total_steps": 1500})],
+                 id="RSL-RL"),
+    pytest.param(KALDI.format("Average", " for minibatches 0-9", -3.5)
+                 + KALDI.format("Overall average", "", -3.75), "overall_objective",
+                 [(-3.75, {})], id="Kaldi, objective"),
+    pytest.param("10:00:00.402 [main] INFO ScoreIterationListener - Score at iteration 9 is 1.5",
+                 "score", [(1.5, {"step": 9})], id="DL4J"),
+    pytest.param("Epoch 3, Step 25, total used time 7.1 (s), avg loss so far is 0.25",
+                 "loss", [(0.25, {"epoch": 3, "step": 25})], id="a mean so far"),
+    pytest.param("Iters: 9/20\nOverall validation pixAcc: 2.5, mIoU: 0.25\n", "mIoU",
+                 [(0.25, {"step": 9, "total_steps": 20})], id="words in camel case"),
+    pytest.param(RICH.format(0) + RICH.format(1) + RICH.format(1).replace("0.15", "0.25"),
+                 "train_loss", [(0.05, {"epoch": 0, "batch": 22, "total_batches": 22}),
+                                (0.25, {"epoch": 1, "batch": 22})], id="Lightning, rich, wrapped"),
+    pytest.param(QUICKSTART.format(1) + QUICKSTART.format(2), "loss",
+                 [(2.5, {"epoch": 1, "sample": 64, "total_samples": 60000}),
+                  (2.5, {"epoch": 2, "sample": 64})], id="PyTorch's quickstart"),
+    pytest.param("Epoch 1/9 - Train Loss: 4.5, Val Loss: 3.5\n  saved (val_loss=3.5)\n"
+                 "Epoch 2/9 - Train Loss: 4.0, Val Loss: 3.0\n  saved (val_loss=3.0)\n", "val_loss",
+                 [(3.5, {"epoch": 1}), (3.0, {"epoch": 2})], id="a value printed again"),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ Layers, each pure and importing only those before it:
 - ``template_cache``: what was found in a line, for lines that differ in digits alone
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before
+- ``whole_lines``, ``detection``: lines of one trainer, and results of object detection
 - ``trials``: folds and trials, whose metrics have the same names; ``sections``: headings that name
   a part of the data; ``rank_prefixes``: ranks in front of all lines
 - ``line_reader``: all of them, line by line

@@ -49,9 +49,10 @@ def x_values(
 
 
 def printed_once(points: Sequence[Point]) -> list[Point]:
-    """Return the points without dicts that print the value before them again, at its position.
+    """Return the points without those that print the value before them again, at its position.
 
-    A script prints the result of ``trainer.evaluate()``, which the trainer itself has printed.
+    A script prints the result of ``trainer.evaluate()``, which the trainer itself has printed, or
+    "saved the model (val_loss=0.5)" below the epoch's line.
     """
     pairs = itertools.pairwise(points)
     return [*points[:1], *(point for before, point in pairs if not _is_again(point, before))]
@@ -59,7 +60,8 @@ def printed_once(points: Sequence[Point]) -> list[Point]:
 
 def _is_again(point: Point, before: Point) -> bool:
     place, other = ((p.kind, p.attempt, p.position) for p in (point, before))
-    is_same_place = point.kind == "dict" and place == other
+    has_own = sum(done is not None for done in point.position) > len(point.inherited)
+    is_same_place = (point.kind == "dict" or not has_own) and place == other
     return is_same_place and math.isclose(point.value, before.value, rel_tol=_ROUNDING)
 
 

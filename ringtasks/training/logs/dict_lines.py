@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from .dicts import Item, scan
 from .logger_prefix import rank_in, skip_prefixes
+from .numbers import WHOLE
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .positions import find_positions
 from .text_lines import SPLIT_WORD, has_number, is_warning, parse_text
 from .words import (
+    SPLITS,
     is_argument,
     is_metric,
     is_neutral,
@@ -25,7 +27,10 @@ __all__ = ["parse_dicts"]
 
 #: Containers whose name adds no meaning: {"step": 3, "metrics": {"loss": 0.1}}.
 _WRAPPERS = frozenset("metrics metric scalars values logs log data results result stats".split())
-_SET_KEYS = frozenset("split mode phase stage dataset set subset type name".split())
+_SET_KEYS = frozenset("split mode phase stage dataset set subset type _type name".split())
+#: "val_epoch", "train_iter"
+_SET_OF_UNIT = re.compile(rf"(?P<split>{SPLITS})_(?:epoch|iter|step|batch)\Z", re.ASCII)
+_FRACTION = re.compile(rf"\s*(?P<done>{WHOLE})/(?P<total>{WHOLE})\s*\Z", re.ASCII)
 _KEYS_OF_A_NAME = ("metric", "name", "key", "tag")
 _TEXT_KEYS = ("message", "msg", "event", "log", "text")
 
@@ -85,8 +90,9 @@ def _from_items(
         numbers = _without_counts_of_mmcv(numbers)
     numbers = _long_form(numbers, words)
     if not label:
-        label = next((words[key].lower() for key in _SET_KEYS if is_split(words.get(key, ""))), "")
+        label = next((found for key in _SET_KEYS if (found := _set_of(words.get(key, "")))), "")
     parsed = _sorted_numbers(numbers, label)
+    parsed = _with_fractions(parsed, [each for each in items if not each.is_number])
     positions, kept = parsed.positions, parsed.values
     measured = any(is_metric(each.name) for each in kept)
     settings = sum(is_argument(each.path[-1]) for each in items)
@@ -117,6 +123,25 @@ def _sorted_numbers(numbers: Sequence[Item], label: str) -> Parsed:
             kept.append(Value(_labelled(name, label), (start, end)))
     positions = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
     return Parsed(positions, tuple(kept), tuple(totals), rank, is_dict=True)
+
+
+def _set_of(word: str) -> str:
+    """Return the part of the data that a word names."""
+    found = _SET_OF_UNIT.match(word)
+    return found["split"] if found else word.lower() if is_split(word) else ""
+
+
+def _with_fractions(parsed: Parsed, texts: Sequence[Item]) -> Parsed:
+    """Add the positions of texts: {"epoch": "1/200"} (SlowFast)."""
+    known = {position.unit for position in parsed.positions}
+    positions = list(parsed.positions)
+    for path, start, _, text, _ in texts:
+        named_unit, found = position_field(path[-1]), _FRACTION.match(text or "")
+        if named_unit and found and named_unit[0] not in known:
+            known.add(named_unit[0])
+            spans = ((start + a, start + b) for a, b in (found.span("done"), found.span("total")))
+            positions.append(ParsedPosition(named_unit[0], *spans))
+    return parsed._replace(positions=tuple(positions))
 
 
 def _without_counts_of_mmcv(numbers: list[Item]) -> list[Item]:

@@ -87,7 +87,7 @@ class History:
     def progress(self) -> tuple[str, Position] | None:
         """The outermost unit whose total is known; else the outermost unit of the log."""
         known = {
-            unit: Position(position.done, self.totals.get(unit))
+            unit: Position(position.done, self._total_beyond(unit, position.done))
             for unit, position in self.latest.items()
             if unit not in self.local_units or "epoch" not in self.latest
         }
@@ -96,6 +96,11 @@ class History:
         ordered = [(unit, known[unit]) for unit in _OUTERMOST if unit in known]
         told = [each for each in ordered if each[1].total]
         return next(iter(told or ordered), None)
+
+    def _total_beyond(self, unit: str, done: float) -> float | None:
+        """Return the total of a unit; None if there is none, or if it was passed."""
+        total = self.totals.get(unit)
+        return total if total and done <= total else None
 
     def new_attempt(self) -> None:
         """Begin a further attempt, perhaps from a checkpoint: its log gives all positions anew."""

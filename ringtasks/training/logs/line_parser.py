@@ -5,6 +5,7 @@ from __future__ import annotations
 from .dict_lines import parse_dicts
 from .parsed import Parsed
 from .text_lines import has_number, is_warning, parse_text
+from .whole_lines import parse_whole_line
 
 __all__ = ["MAX_TEXT_CHARS", "parse_line"]
 
@@ -26,4 +27,5 @@ def parse_line(text: str) -> Parsed:
             return Parsed()  # cut off, or not a dict
     if len(text) > MAX_TEXT_CHARS or is_warning(text):
         return Parsed()
-    return parse_text(text)
+    found = parse_whole_line(text)
+    return parse_text(text) if found is None else found

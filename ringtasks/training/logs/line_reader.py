@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .bar_lines import find_bar
 from .bars import BarReader
+from .detection import NO_DETECTION, Detection, detection_after, kind_of, of_task, row_of
 from .keras import KerasReader, is_of_keras
 from .key_value_tables import KeyValueReader, begins_table
 from .line_parser import MAX_TEXT_CHARS, parse_line
@@ -18,6 +19,7 @@ from .multiline import MultilineReader, SettingsDump, opens_multiline
 from .parsed import Parsed
 from .rank_prefixes import RankPrefixes
 from .records import Record, record_of
+from .rich_bars import RichBarLines, read_rich_bar
 from .sections import NO_SECTION, DataSection, heading_of, in_section, section_after
 from .tables import ColumnReader, Table, may_be_row
 from .template_cache import TemplateCache
@@ -28,8 +30,8 @@ __all__ = ["LineReader", "Mode"]
 #: A warning quotes a line of source; LightGBM prints its best iteration again.
 _NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
 _RESUMES = re.compile(
-    r"\W*(?:\S+ ){0,4}(?:resum|restart|continu)(?:ing|ed)\b.{0,40}\bfrom\b.{0,80}"
-    r"(?:checkpoint|ckpt|step|epoch|iter)",
+    r"\W*(?:\S+ ){0,4}(?:(?:resum|restart|continu)(?:ing|ed)|resume training)\b"
+    r".{0,40}\bfrom\b.{0,80}(?:checkpoint|ckpt|step|epoch|iter)",
     re.ASCII | re.IGNORECASE,
 )
 _LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
@@ -39,7 +41,7 @@ class _Line(NamedTuple):
     """The content of a line that depends on no other line.
 
     ``is_common``: a layout that is open may have the line, but none begins with it; ``heading``:
-    the part of the data that it names for the lines below.
+    the part of the data that it names for the lines below; ``detection``: see ``detection``.
     """
 
     is_common: bool
@@ -48,6 +50,7 @@ class _Line(NamedTuple):
     resumes: bool
     parsed: Parsed
     heading: str = ""
+    detection: Detection | None = None
 
 
 def _look_at(text: str) -> _Line:
@@ -64,7 +67,9 @@ def _look_at(text: str) -> _Line:
     resumes = _RESUMES.match(text) is not None
     parsed = parsed._replace(values=values)
     heading = heading_of(text)
-    return _Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading)
+    return _Line(
+        is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading, kind_of(text)
+    )
 
 
 def _decoded(name: str) -> str:
@@ -85,6 +90,7 @@ class Mode(NamedTuple):
     trial: str
     section: DataSection
     lines_of_ranks: int
+    detection: Detection
 
 
 class LineReader:
@@ -99,15 +105,18 @@ class LineReader:
         self._dump = SettingsDump()
         self._skips_next = False
         self._ranks = RankPrefixes()
+        self._rich_bars = RichBarLines()
         #: The fold or trial to which the lines belong.
         self.trial = ""
         self.section = NO_SECTION
+        self._detection = NO_DETECTION
 
     @property
     def mode(self) -> Mode | None:
         """None: a dict or a table is incomplete, so its lines are the state, too."""
         layout = self.key_values.layout
-        if self._multiline.is_open or layout is None or self._ranks.is_holding:
+        is_holding = self._ranks.is_holding or self._rich_bars.is_open
+        if self._multiline.is_open or layout is None or is_holding:
             return None
         return Mode(
             self._columns.table,
@@ -118,6 +127,7 @@ class LineReader:
             self.trial,
             self.section,
             self._ranks.lines_left,
+            self._detection,
         )
 
     def go_to(self, mode: Mode) -> None:
@@ -127,17 +137,23 @@ class LineReader:
         self.key_values.go_to(mode.key_values)
         self.trial, self.section = mode.trial, mode.section
         self._ranks.lines_left = mode.lines_of_ranks
+        self._detection = mode.detection
 
     def read(self, line: bytes) -> list[Record]:
         """Return what the next line of the log tells."""
         text = line.decode("latin-1")
         if not self._ranks.concerns(text):
-            return self._read_in_trial(text)
+            return self._read_whole(text)
         return [
             record if rank is None or record.rank is not None else record._replace(rank=rank)
             for rank, own in self._ranks.read(text)
-            for record in self._read_in_trial(own)
+            for record in self._read_whole(own)
         ]
+
+    def _read_whole(self, text: str) -> list[Record]:
+        if not self._rich_bars.concerns(text):
+            return self._read_in_trial(text)
+        return [record for own in self._rich_bars.read(text) for record in self._read_in_trial(own)]
 
     def _read_in_trial(self, text: str) -> list[Record]:
         trial = trial_after(text)
@@ -173,9 +189,18 @@ class LineReader:
         """Return what a line without a bar tells, or the text behind a bar."""
         if not text or text.isspace():
             return []
+        bar = read_rich_bar(text)
+        if bar is not None:
+            return [bar]
         line = _line_of(text)
         if line.is_of_lightning:
             self.bars.note_lightning()
+        if line.detection is not None:
+            self._detection = detection_after(self._detection, line.detection)
+            return []
+        row = row_of(self._detection, text)
+        if row is not None:
+            return [row]
         if line.is_common:
             record = self._columns.row(text)
             if record is None and self.key_values.is_open:
@@ -189,12 +214,14 @@ class LineReader:
         if record is None:
             self._skips_next = line.skips_next
             split, self.section = section_after(self.section, text, line.heading, line.parsed)
-            record = record_of(in_section(line.parsed, split), text)
+            parsed = of_task(in_section(line.parsed, split), self._detection.task)
+            record = record_of(parsed, text)
         return [*start, record]
 
     def end(self) -> list[Record]:
         """Return the records that were held back."""
-        held = [record for text in self._ranks.release() for record in self._read_in_trial(text)]
+        held = [record for text in self._ranks.release() for record in self._read_whole(text)]
+        held += [record for text in self._rich_bars.release() for record in self._read(text)]
         held += [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
         return [in_trial(each, self.trial) for each in held]
 

@@ -51,6 +51,8 @@ _SPLIT_POSITION = re.compile(
 _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
 )
+# PyTorch's quickstart: "loss: 2.303  [   64/60000]".
+_AT_END = re.compile(r"\d\s\s\[\s*(?P<done>\d+)/\s*(?P<total>\d+)\]\s*\Z", re.ASCII)
 # "[2/6] Loading the model": a stage of the program, unless metrics follow.
 _STAGE = re.compile(r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]", re.ASCII)
 # Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
@@ -126,6 +128,8 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
         # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
         unit = "round" if found["after"] == "\t" and not found["total"] else "step"
         positions.append(_position(unit, found))
+    if not positions and (found := _AT_END.search(text, start)):
+        positions.append(_position("sample", found))
     if not positions and (found := _CATBOOST.match(text, start)):
         positions.append(_position("round", found))
     return positions

@@ -49,6 +49,7 @@ _WARNING = re.compile(
 _SUMMARY = re.compile(
     r"^(?!\W*\[[^\[\]]*\]\s*(?:epoch|step|iter))"  # "[NEW BEST] Epoch 3: loss=0.5"
     r"\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
+    r"|(?:^|\s)max(?:imum)? accuracy\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
     r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
     r"|\bSaving dict for global step\b"  # TensorFlow's Estimator: of the evaluation
@@ -70,7 +71,11 @@ _NOT_A_NUMBER = re.compile(
 # A line of a dict that is printed over several lines, each behind a prefix.
 _PART_OF_DICT = re.compile(r"[{\[\s]*([\"'])[\w./ -]+\1:\s.*[,{\[}]\s*\Z", re.ASCII)
 _LOGFMT = re.compile(r"\blevel=\w+\s.*\bmsg=", re.ASCII)
-_SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b", re.ASCII)
+_SOURCE_CODE = re.compile(
+    rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b"
+    r"|^(?: {4})+[a-z_]\w* = 0(?:\.0)?\Z",  # a script that prints itself
+    re.ASCII,
+)
 
 _WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
@@ -80,25 +85,25 @@ _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.2
 #: "loss 0.9 -> 0.5" is one value before and one after.
 _NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
-    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)["']?(?P<name>{_NAME}{_RANGE})["']?
+    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)(?<!=\s)(?<![Tt]ime\s)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
     \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])(?!(?:\s-?\d+\.\d+){{2}}){_NO_ARROW}""",
     re.VERBOSE | re.ASCII,
 )
 _SOURCE_FILE = re.compile(r"\.(?:py|cc|cpp|cu|rs|go)\Z", re.ASCII)
 _BARE_NAME = (
-    r"(?:(?:acc|prec|err|top)@\d+|loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
+    r"(?:(?:acc|prec|err|top)@\d+|loss|cost|m?iou|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|bpc"
     r"|bpb|psnr|ssim|lpips|dice"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(
-    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:is\s)?(?P<number>{NUMBER}){END}{_NO_ARROW}",
+    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?(?P<number>{NUMBER}){END}{_NO_ARROW}",
     _FLAGS,
 )
 # "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2".
 _NAME_AT = re.compile(
     r"(?P<name>[A-Za-z][\w ]{1,40}?)(?:\s\([^()]*\))?\s(?:at|after|in|for)\s(?:the\s)?(?:end of\s)?"
-    rf"(?:epoch|step|iteration|iter|batch|round)\s#?\d+\s?[:=]\s{{0,4}}(?P<number>{NUMBER}){END}",
+    rf"(?:epoch|step|iteration|iter|batch|round)\s#?\d+(?:\s?[:=]|\sis)\s{{0,4}}(?P<number>{NUMBER}){END}",
     _FLAGS,
 )
 _WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
@@ -366,11 +371,14 @@ def _positions_by_name(
 ) -> list[ParsedPosition]:
     """Take the numbers whose name is a unit's out of ``numbers``: ``global_step=100``."""
     found: dict[str, tuple[int, Span]] = {}
+    has_metric = any(is_metric(name) for name, _, _ in numbers)
     for each in list(numbers):
         named_unit = position_field(each[0])
         if named_unit is None:
             continue
         numbers.remove(each)
+        if each[0] == "timesteps" and "total timesteps" in text.lower() and not has_metric:
+            continue  # a setting, or a count beside that of the iterations (RSL-RL)
         unit, priority = named_unit
         is_count = unit == "epoch" or not text[slice(*each[1])].partition(".")[2].strip("0")
         if is_count and not any(position.unit == unit for position in positions):

@@ -41,13 +41,14 @@ _METRICS = frozenset(
     roc f1 fscore precision prec recall specificity sensitivity mae mse rmse rmsle mape smape r2
     bleu sacrebleu rouge rougel meteor cider wer cer ter reward rewards rew return returns score iou
     miou map ap ar dice nll bpc bpb entropy kl kld elbo cost objective psnr ssim lpips fid ndcg mrr
+    trl tel
     inertia likelihood loglik gnorm xent crossentropy bce mcc kappa pearson spearman residual
     fitness regret eer brier ece deviance
     """.split()
 )
 _LOSSES = frozenset(
     "loss losses logloss mlogloss nll ppl perplexity err error merror mae mse rmse rmsle mape "
-    "smape xent crossentropy bce cost elbo deviance bpc bpb objective".split()
+    "smape trl tel xent crossentropy bce cost elbo deviance bpc bpb objective".split()
 )
 #: Of names written as one word: "celoss", "languagecrossentropy".
 _LOSS_ENDINGS = ("loss", "crossentropy", "perplexity")
@@ -84,11 +85,12 @@ _UNRECORDED = frozenset(
     seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
     remaining_time elapsed_time s h min gb mb gib mib instances labels images jobs data_cost
-    time_taken time_ms
+    time_taken time_ms sample
     """.split()
 )
 _ENDINGS_OF_UNRECORDED = (
-    "size", "_time", "reader_cost", "batch_cost", "(t)", "_pid", "_secs", "_seconds", "_duration"
+    "size", "_time", "reader_cost", "batch_cost", "(t)", "_pid", "_secs", "_seconds", "_duration",
+    "_period",
 )  # fmt: skip
 #: Measures of the machine, not of the model: rates, sizes, memory.
 _OF_MACHINE = frozenset(
@@ -133,6 +135,8 @@ _TOTAL = re.compile(
 )
 _UNIT_OF_WORD = {"iter": "step", "iteration": "step", "update": "step"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+#: "loss2", "fid50k"
+_COUNT_BEHIND = re.compile(r"\d+k?\Z", re.ASCII)
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -148,7 +152,8 @@ def is_metric(name: str) -> bool:
     words = split_name(name)
     if any(word in _SETTINGS for word in words) or (words[-1:] and words[-1] in _LAST_OF_SETTINGS):
         return False
-    return any(_measures(word, _METRICS) for word in words)
+    # "mIoU" is one word.
+    return any(_measures(word, _METRICS) for word in (*words, *_SEPARATORS.split(name.lower())))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -158,9 +163,11 @@ def is_loss(name: str) -> bool:
 
 
 def _measures(word: str, known: frozenset[str]) -> bool:
-    if word in known or word.rstrip("0123456789") in known or word.endswith(_LOSS_ENDINGS):
+    if word in known or _COUNT_BEHIND.sub("", word) in known or word.endswith(_LOSS_ENDINGS):
         return True
-    return known is _METRICS and (word.endswith("accuracy") or bool(re.fullmatch(r"top\d+", word)))
+    return known is _METRICS and (
+        word.endswith(("accuracy", "acc")) or bool(re.fullmatch(r"top\d+", word))
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -237,7 +244,7 @@ def metric_order(name: str) -> int:
         return (
             NO_METRIC if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
         )
-    held_out = any(is_split(word) and not word.startswith("tr") for word in words)
+    held_out = any((is_split(w) and not w.startswith("tr")) or w == "tel" for w in words)
     if "loss" in words:
         return 2 + held_out if len(words) > 2 else 1 + 2 * held_out
     return 4 + held_out if is_loss(name) else 6
