@@ -27,33 +27,41 @@ newline='
 '
 
 # Prints "PID PARENT GROUP SESSION START NAME" of each process, the files "/proc/PID/environ" of those
-# with the mark (or "marked PID"), and "searched" if marks could be found. Only the
-# environments of processes that are young enough are read: they cost more than all the rest. The
-# names of the files go through a pipe: there may be too many for arguments.
+# with the mark (or "marked PID"), "searched" if marks could be found, and "listed" if each process was
+# read. Only the environments of processes that are young enough are read: they cost more than all the
+# rest. The names of the files go through a pipe: there may be too many for arguments. grep(1) reads
+# them: if a process ends under it, it goes on, and some awks would exit. The status of xargs(1) is 0
+# or 123 if it could run grep for all files.
 processes() {
   if [ -r /proc/self/stat ]; then
-    printf '%s\n' /proc/[0-9]* | awk -v mark="$mark" -v group="$group" -v since="$since" -v self=$$ '
-      {
-        file = $0 "/stat"; whole = ""
-        while ((getline line < file) > 0) whole = whole line "?" # the name may have newlines
-        close(file)
-        if (whole !~ /^[0-9]+ \(/) next
+    printf '%s/stat\n' /proc/[0-9]* | {
+      LC_ALL=C xargs grep -s "" /dev/null
+      case $? in 0 | 123) echo listed ;; esac
+    } | awk -v mark="$mark" -v group="$group" -v since="$since" '
+      function add() {
+        if (whole !~ /^[0-9]+ \(/) return
         pid = whole + 0; rest = whole
-        sub(/^.*\) /, "", rest) # and parentheses
+        sub(/^.*\) /, "", rest) # the name may have parentheses
         name = substr(whole, length(pid) + 3, length(whole) - length(rest) - length(pid) - 4)
-        if (split(rest, field, " ") < 20 || field[1] ~ /^[ZX]/) next
+        if (split(rest, field, " ") < 20 || field[1] ~ /^[ZX]/) return
         print pid, field[2], field[3], field[4], field[20], name
         started[pid] = field[20]
       }
+      $0 == "listed" { is_listed = 1; next }
+      {
+        colon = index($0, ":"); line = substr($0, colon + 1)
+        if (file == substr($0, 1, colon)) whole = whole "?" line # and newlines
+        else { add(); file = substr($0, 1, colon); whole = line }
+      }
       END {
+        add()
         if (since == "" && group in started) since = started[group]
         fflush()
-        # xargs(1): the status is above 123 if it could not run grep, which has to find a known text.
-        search = "xargs grep -lsFe " mark "; [ $? -le 123 ] && " \
-          "echo /proc/" self "/stat | xargs grep -qsFe " self " && echo searched"
+        search = "xargs grep -lsFe " mark "; case $? in 0 | 123) echo searched ;; esac"
         for (pid in started)
           if (since == "" || started[pid] + 0 >= since + 0) print "/proc/" pid "/environ" | search
         close(search)
+        exit !is_listed
       }'
   else
     # shellcheck disable=SC2009  # pgrep(1) does not search the environment
@@ -61,17 +69,17 @@ processes() {
     echo searched | grep searched
     TZ=UTC0 LC_ALL=C ps -A -o pid= -o ppid= -o pgid= -o stat= -o lstart= -o comm= |
       awk '$4 !~ /^Z/ { print $1, $2, $3, 0, $5 "_" $6 "_" $7 "_" $8 "_" $9, $10 }'
-  fi
+  fi && echo listed
 }
 
 # Looks for the processes of the set; sets $rows, $found and $left, and adds to $seen.
-# A look is complete if it saw this shell and could have found marks.
+# A look is complete if it saw this shell and each process, and could have found marks.
 look() {
   rows=$(processes)
   looked=$(printf '%s\nrows\n%s\n' "$seen" "$rows" | awk -v group="$group" -v spared="$spared" -v self=$$ '
     !is_row { if ($0 == "rows") is_row = 1; else if ($1 != "") { was[$1] = 1; seen[++known] = $0 } next }
     $1 == "marked" { mine[$2] = 1; next }
-    $1 == "searched" { is_searched = 1; next }
+    $1 == "searched" || $1 == "listed" { steps++; next }
     $1 ~ /^\/proc\// { split($1, part, "/"); mine[part[3]] = 1; next }
     {
       pid = $1; pids[++count] = pid; parent[pid] = $2; session[pid] = $4; start[pid] = $5
@@ -101,7 +109,7 @@ look() {
       }
       print left running "\nseen"
       for (i = 1; i <= known; i++) print seen[i]
-      if ((self in start) && is_searched) print "complete"
+      if ((self in start) && steps == 2) print "complete"
     }')
   case $looked in *"${newline}complete") is_blind= ;; *) is_blind=1 && return ;; esac
   looked=${looked%"${newline}complete"}$newline

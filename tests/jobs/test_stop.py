@@ -15,6 +15,7 @@ import pytest
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import JobState
 from ringtasks.jobs.stop_job import parse_stopped
+from ringtasks.remote.stop_run import stop_run_script
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive
@@ -172,8 +173,6 @@ def test_stop_ends_200_of_2000_processes_in_time(
 def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     many_processes: None,
 ) -> None:
-    from ringtasks.remote.stop_run import stop_run_script
-
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(["sh", "-c", stop_run_script(2**22 - 1, "none", 0)], check=True, timeout=60)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -181,6 +180,20 @@ def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     seconds = used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime
     print(f"\none look: {seconds:.3f} s of CPU")
     assert seconds < 0.1
+
+
+def test_process_that_ends_while_it_is_read_does_not_prevent_the_confirmation() -> None:
+    """read(2) of its file fails with ESRCH; here another error stands for that."""
+    script = (
+        "sleep 60 & pid=$!; mount --bind /proc/$$/mem /proc/$pid/stat || exit 9\n"
+        f"({stop_run_script(None, 'none', 0)}); status=$?; kill $pid; exit $status"
+    )
+
+    found = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, check=False, timeout=30
+    )
+
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
