@@ -6,6 +6,7 @@ import ast
 import builtins
 import io
 import re
+import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,13 @@ RETIRED = {
     r"strays?": "orphans",
     r"whoever": "the caller, the user, the process",
 }
+#: A file that the documentation names as an example.
+OF_A_USER = {"hosts/cloud.py"}
+#: A name between single backquotes, up to its first dot.
+REFERENCE = re.compile(r"(?<![`\w\"])`([A-Za-z_]\w*)(?:\.[\w.]+)?`(?![`_\w])")
+DEFINITION = re.compile(
+    r"\b(?:def|class|import) (\w+)|self\.(\w+)|(\w+)(?:: |=| =)|^    (\w+),$", re.MULTILINE
+)
 PATTERN = re.compile("|".join(rf"(?:\b|_)(?:{word})(?:\b|_)" for word in RETIRED), re.IGNORECASE)
 
 
@@ -125,6 +133,23 @@ def test_errors_in_docstrings_exist() -> None:
     assert unknown == []
 
 
+def test_names_in_docstrings_and_comments_exist() -> None:
+    known = {*dir(builtins), *sys.stdlib_module_names}
+    texts = {file: file.read_text() for file in PACKAGE.rglob("*.py")}
+    for file, text in texts.items():
+        known |= {file.stem, file.parent.name}
+        known.update(*DEFINITION.findall(text))
+
+    unknown = [
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file, text in texts.items()
+        for name in REFERENCE.findall(text)
+        if name not in known
+    ]
+
+    assert unknown == []
+
+
 def test_no_two_classes_have_one_name() -> None:
     found = Counter(
         name
@@ -152,3 +177,21 @@ def test_no_retired_term_is_used_in_documentation(page: Path) -> None:
     lines = page.read_text().splitlines()
 
     assert [(n, line) for n, line in enumerate(lines, 1) if PATTERN.search(line)] == []
+
+
+def test_files_that_the_documentation_names_exist() -> None:
+    folders = [PACKAGE, *(ROOT / name for name in ("benchmarks", "script", "tests"))]
+    files = {f"/{file.relative_to(ROOT)}" for folder in folders for file in folder.rglob("*.*")}
+    missing = []
+    for page in (page for page in PAGES if page.suffix == ".md"):
+        text = page.read_text()
+        links = re.findall(r"\]\(([^):#]+)[#)]", text)
+        missing += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists()]
+        named = set(re.findall(r"`([a-z]+/[\w/]+\.(?:py|sh))`", text)) - OF_A_USER
+        missing += [
+            f"{page.name}: {name}"
+            for name in named
+            if not any(file.endswith(f"/{name}") for file in files)
+        ]
+
+    assert missing == []

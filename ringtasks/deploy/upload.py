@@ -25,7 +25,7 @@ def upload_to(
     options = Options(
         exclude=(*settings.exclude, f"/{layout.MARK}"),
         delete=True,
-        # `took_files` gives what arrives its time.
+        # ``took_files`` gives what arrives its time.
         checksum=True,
         keep_times=False,
         timeout=settings.upload_timeout,

@@ -191,7 +191,7 @@ def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | 
     """
     from ringtasks import jobs
 
-    found = jobs.find(job, clients_of(c, host, inventory))
+    found = jobs.find(job, clients_of(c, host, inventory, only_looks=True))
     why = found.follow(curves.feed, follow=False, patience=0)
     if why is not None:
         raise UsageError(f"{job}: {why}")
@@ -205,7 +205,8 @@ def _plan(c: Context, source: _PlotSource, host: str, inventory: str | None) -> 
     if source.job is None:
         display.say(f"would draw {source.label} from logs on this machine")
     else:
-        jobs_plan.follow(clients_of(c, host, inventory), source.job, follow=False)
+        clients = clients_of(c, host, inventory, only_looks=True)
+        jobs_plan.follow(clients, source.job, follow=False)
 
 
 def _print_points(sources: dict[str, Curves], metric: str | None, axis: str | None) -> None:

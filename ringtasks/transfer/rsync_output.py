@@ -1,7 +1,7 @@
 """Parse the output of rsync (pure).
 
-Source: rsync(1), "--itemize-changes", "--info=progress2", "--stats"; log.c, `filtered_fwrite`, for
-``\\#012``.
+Source: rsync(1), "--itemize-changes", "--info=progress2", "--stats"; log.c, ``filtered_fwrite``,
+for ``\\#012``.
 """
 
 from __future__ import annotations

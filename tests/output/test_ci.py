@@ -45,6 +45,14 @@ def test_docs_include_the_ci_examples_verbatim(name: str) -> None:
     assert (EXAMPLES / name).read_text() in quoted
 
 
+def test_docs_list_the_json_fields_of_a_deploy() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+
+    listed = page.partition("one object for each host on stdout: `")[2].partition("`")[0]
+
+    assert listed.replace("\n", " ").split(", ") == [*_report("no").to_dicts()[0]]
+
+
 @pytest.mark.parametrize("name", ["github/action.yml", "gitlab/.gitlab-ci.yml"])
 def test_commands_in_ci_examples_exist(name: str) -> None:
     from ringtasks.tasks import namespace

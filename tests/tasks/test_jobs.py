@@ -339,13 +339,14 @@ def test_secret_in_the_job_environment_is_never_shown(
 
 def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
-    wait = "until [ -e go ]; do sleep 0.05; done; echo over"
+    wait = "until [ -e go ]; do sleep 0.05; done; echo step 1 loss=2"
 
     assert inv("start", "--host", "demo", "--name", "train", "--cmd", wait).returncode == 0
     assert "running" in inv("jobs").stdout.decode()
     assert inv("run", "--host", "demo", "--cmd", "touch go").returncode == 0
     assert inv("wait", "last").returncode == 0
-    assert inv("logs", "train").stdout == b"over\n"
+    assert inv("logs", "train").stdout == b"step 1 loss=2\n"
+    assert json.loads(inv("plot", "train", "--json").stdout)["value"] == 2
     assert b"did you mean train?" in inv("logs", "trains").stderr
 
 

@@ -39,7 +39,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def status_of(process: subprocess.Popen[bytes], timeout: float) -> int:
-    """Wait for a process of ours, without the pauses of up to 50 ms of `Popen.wait`; its status.
+    """Wait for a process of ours, without the pauses of up to 50 ms of ``Popen.wait``; its status.
 
     :raises subprocess.TimeoutExpired: it has not ended.
     """
