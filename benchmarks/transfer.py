@@ -86,6 +86,7 @@ def main() -> None:
         folder = Path(name)
         os.environ.update(HOME=name, XDG_STATE_HOME=f"{name}/state", XDG_RUNTIME_DIR=name)
         os.environ["PYTHONPATH"] = str(ROOT)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have bytecode
         key = make_key(folder / "key")
         with Sshd(key) as sshd:
             lab = Lab(folder, sshd, key)

@@ -2,10 +2,13 @@
 # Finds rsync ($rsync), enters the folder to copy to or from, and prints the symbolic links on stderr
 # whose places the source's folders take: rsync does not report that it replaces them.
 #
-# parameters: target mode missing mark folders...
+# parameters: target mode missing mark partial resumes folders...
 #   mode     "push": the target is made; "dry": it may be missing; "pull"
 #   missing  the message if the host has no rsync
 #   mark     begins the report of a link
+#   partial  the name of rsync's folders for unfinished files
+#   resumes  not empty: rsync is to use them. It is set here if there is such a folder: its file is
+#            resumed or removed
 #   folders  at the top of the source, where links are looked for; "pull": the matches of a pattern,
 #            from which "." and "..", and links that lead nowhere, are dropped
 
@@ -19,14 +22,15 @@ done
   exit 127
 }
 
-# Also links that lead nowhere: the volume may not be mounted. The shell of find has its own stdout.
+# Also links that lead nowhere: the volume may not be mounted.
+unfinished=
 print_links() {
   [ $# -gt 0 ] || return 0
   # shellcheck disable=SC2016  # for the other shell
-  find "$@" -type l -exec /bin/sh -c 'for name do
+  unfinished=$(find "$@" -type d -name "$partial" -print -o -type l -exec /bin/sh -c 'for name do
     [ ! -d "$name" ] && [ -e "$name" ] ||
       printf "%s link\0%s\0%s\0" "$0" "$name" "$(readlink "$name")" >&3
-  done' "$mark" {} + 3>&2 2>/dev/null </dev/null >/dev/null
+  done' "$mark" {} + 3>&2 2>/dev/null </dev/null)
 }
 
 is_dropped() {
@@ -35,7 +39,12 @@ is_dropped() {
 }
 
 case $mode in
-push) mkdir -p "$target" && cd "$target" && { print_links "$@" || :; } || exit ;;
+push)
+  mkdir -p "$target" && cd "$target" || exit
+  print_links "$@" || :
+  # shellcheck disable=SC2034  # in the command after this program
+  [ -z "$unfinished" ] && [ ! -d "$partial" ] || resumes=yes
+  ;;
 dry) (cd "$target" 2>/dev/null && print_links "$@") || : ;;
 pull)
   cd "$target" || exit

@@ -34,9 +34,10 @@ from ringtasks.remote.paths import on_host
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quote, quoted_path
 
+from .large_files import LargeFiles
 from .patterns import encoded, filter_rules
 from .replaced_links import local_links, replaced, split
-from .rsync_flags import Rules, Version, can_stage, flags, parse_version
+from .rsync_flags import PARTIAL_FOLDER, Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
 from .rsync_session import REMOTE_SHELL, Piped
@@ -45,6 +46,9 @@ from .staging import MUNGED, Staging
 __all__ = ["Rsync", "RsyncResult", "Rules", "can_pull", "local_rsync"]
 
 _ENTER = Program(__file__, "enter_target.sh")
+#: The flag among the words for the host's rsync, and the word in its place.
+_PARTIAL = f"{quote('--partial-dir')} {quote(PARTIAL_FOLDER)}"
+_IF_RESUMES = '${resumes:+"--partial-dir=$partial"}'
 #: Length of the names of folders in which links are looked for, else in the whole target; a server
 #: may limit commands (Dropbear).
 _MOST_CHARACTERS = 4000
@@ -105,6 +109,7 @@ class Rsync:
         # Random, so that no other text of the host is taken for it.
         self._mark = f"ringtasks {os.urandom(8).hex()}:"
         self._missing = f"{self._mark} no rsync"
+        self._has_pushed = False
 
     def push(
         self,
@@ -134,10 +139,19 @@ class Rsync:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
         mode, path = ("dry", f"{quoted_path(place)}/") if rules.dry_run else ("push", ".")
-        enter = self._enter(place, mode, names)
-        command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
-        with _arguments(given, rules) as arguments:
+        is_again, self._has_pushed = self._has_pushed, True  # the link was lost: it may be again
+        follow = rules.follow_outside or rules.follow_all
+        with (
+            _arguments(given, rules) as arguments,
+            LargeFiles(arguments, follow=follow) as large_files,
+        ):
+
+            def command(rsync_arguments: list[str]) -> str:
+                resumes = is_again or large_files.may_exist()
+                enter = self._enter(place, mode, names, resumes=resumes)
+                return self._command(enter, path, rules, rsync_arguments)
+
             return self._run(_RsyncCall(rules, [*arguments, "host:."], command, reading, timeout))
 
     def pull(
@@ -166,7 +180,7 @@ class Rsync:
         enter = self._enter(place, "pull", [] if names is None else [Word(names)])
         paths = "." if names is None else '"$@"'
         command = functools.partial(self._command, enter, paths, rules)
-        reading = RsyncOutput(on_meter)
+        reading = RsyncOutput(on_meter, lists=rules.delete)
 
         def run(
             rules: Rules, place: str, reading: RsyncOutput, more_flags: Sequence[str] = ()
@@ -208,12 +222,16 @@ class Rsync:
         told = _told(result, pulls=call.pulls)
         return RsyncResult(told, changes, reading.stats, is_missing, piped.was_killed)
 
-    def _enter(self, place: str, mode: str, folders: Sequence[str] = ()) -> str:
+    def _enter(
+        self, place: str, mode: str, folders: Sequence[str] = (), *, resumes: bool = False
+    ) -> str:
         return _ENTER.render(
             target=Word(quoted_path(place)),
             mode=mode,
             missing=self._missing,
             mark=self._mark,
+            partial=PARTIAL_FOLDER,
+            resumes="yes" if resumes else "",
             folders=folders,
         )
 
@@ -224,6 +242,7 @@ class Rsync:
         """
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
+        words = words.replace(_PARTIAL, _IF_RESUMES)
         return f'{enter}exec "$rsync" {words} . {paths}'
 
 

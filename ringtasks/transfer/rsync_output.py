@@ -68,14 +68,19 @@ class Meter(NamedTuple):
 
 
 class RsyncOutput:
-    """The output of rsync so far."""
+    """The output of rsync so far.
+
+    :param lists: `present` is needed.
+    """
 
     def __init__(
         self,
         on_meter: Callable[[Meter], None] | None = None,
         on_change: Callable[[Change], None] | None = None,
+        *,
+        lists: bool = False,
     ) -> None:
-        self.on_meter, self._on_change = on_meter, on_change
+        self.on_meter, self._on_change, self._lists = on_meter, on_change, lists
         self.changes: list[Change] = []
         self.skipped: list[Change] = []
         self.present: set[str] = set()
@@ -85,7 +90,8 @@ class RsyncOutput:
     def line(self, line: str) -> None:
         """Read a line."""
         if (change := parse_change(line)) is not None:
-            self.present.update((change.name, change.name.rstrip("/")))
+            if self._lists:
+                self.present.update((change.name, change.name.rstrip("/")))
             if change.kind == "same":
                 return
             self.changes.append(change)

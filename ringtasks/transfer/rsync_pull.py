@@ -81,7 +81,7 @@ def pull_into(
     :param reading: of the runs that transfer.
     :param can_list: the names that rsync prints are relative to the folder that is pulled.
     """
-    looking = RsyncOutput()
+    looking = RsyncOutput(lists=rules.delete)
     listed: list[str] | None = None
     if not staging.is_target_empty:
         looked = run(replace(rules, dry_run=True), str(staging.target), looking)

@@ -137,8 +137,9 @@ class Piped(LimitedWork):
         with out as stdout:
             lines, read_at = LineBuffer(), 0.0
             while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
-                for line in lines.feed(chunk.replace(b"\r", b"\n")):
-                    self._on_line(os.fsdecode(line))
+                if whole := lines.feed(chunk.replace(b"\r", b"\n")):
+                    for line in os.fsdecode(b"\n".join(whole)).split("\n"):
+                        self._on_line(line)
                 is_in_a_row = time.monotonic() - read_at < 2 * _GATHERING
                 if len(chunk) < _FEW_BYTES and is_in_a_row:
                     time.sleep(_GATHERING)

@@ -179,7 +179,13 @@ def test_links_are_reported_and_the_target_is_entered(host: Host, tmp_path: Path
     said = []
     for mode in ("dry", "push", "push", "dry", "pull"):
         text = program.render(
-            target=str(target), mode=mode, missing="none", mark="m'", folders=["./a b", "./c"]
+            target=str(target),
+            mode=mode,
+            missing="none",
+            mark="m'",
+            partial=".rest",
+            resumes="",
+            folders=["./a b", "./c"],
         )
         found = run_in(host.shell, f"({text}pwd)", host.home)
         links = found.stderr.decode().split("\0")[:-1]
@@ -191,3 +197,16 @@ def test_links_are_reported_and_the_target_is_entered(host: Host, tmp_path: Path
     links = ["m' link", "./a b", f"{tmp_path}/volume", "m' link", "./c", "nowhere"]
     there, here = "target", host.home.name
     assert said == [(here, []), (there, []), (there, links), (here, links), (there, [])]
+
+
+@pytest.mark.parametrize("place", ["", "./a b", "./c/d"])
+def test_folder_of_an_unfinished_file_is_found(host: Host, place: str) -> None:
+    program = Program(transfer.__file__, "enter_target.sh")
+    given = {"mode": "push", "missing": "none", "mark": "m", "partial": ".rest"}
+    found = []
+    for _ in range(2):
+        text = program.render(target=".", resumes="", folders=["./a b", "./c"], **given)
+        found.append(run_in(host.shell, f'({text}printf %s "$resumes")', host.home).stdout)
+        (host.home / place / ".rest").mkdir(parents=True, exist_ok=True)
+
+    assert found == [b"", b"yes"]

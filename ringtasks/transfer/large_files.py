@@ -1,0 +1,56 @@
+"""Search what is sent for a file that is worth resuming, while the connection is being opened.
+
+The host's rsync looks for the rest of an unfinished file before it looks at a file.  For 20,000
+small files that takes a third of the time that rsync takes if none has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import subprocess
+from collections.abc import Sequence
+
+__all__ = ["LARGE_BYTES", "LargeFiles"]
+
+#: A smaller file is sent from its beginning if the one before was cut off.
+LARGE_BYTES = 1024 * 1024
+_BLOCK_BYTES = 512  # find(1), -size
+#: Seconds that rsync waits for the search: about as long as it takes for 50,000 files.
+_WAIT = 0.1
+
+
+class LargeFiles:
+    """A search below local paths, by ``find``, which runs at the same time as this process.
+
+    :param follow: the targets of symbolic links are sent.
+    """
+
+    def __init__(self, paths: Sequence[str], *, follow: bool) -> None:
+        blocks = LARGE_BYTES // _BLOCK_BYTES
+        options = ["-L"] if follow else []
+        command = ["find", *options, *paths, "-type", "f", "-size", f"+{blocks - 1}", "-print"]
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):  # there is no find
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def __enter__(self) -> LargeFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            with self._process as process:
+                process.kill()
+
+    def may_exist(self) -> bool:
+        """Return False if the search has ended and found none; it is called once."""
+        if self._process is None or self._process.stdout is None:
+            return True
+        stdout = self._process.stdout
+        is_known = bool(select.select([stdout], [], [], _WAIT)[0])
+        return not is_known or bool(stdout.read(1)) or self._process.wait() != 0

@@ -1,0 +1,60 @@
+"""The host's rsync looks for the rest of unfinished files only if there may be one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.transfer import Rsync, Rules
+from ringtasks.transfer.large_files import LARGE_BYTES, LargeFiles
+from tests.support.fixtures import MakeSshd
+
+
+def test_host_looks_for_unfinished_files_if_a_file_is_large_or_unfinished(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
+) -> None:
+    source, said, program = tmp_path / "source", tmp_path / "said", tmp_path / "bin" / "rsync"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >{said}\nexec {shutil.which("rsync")} "$@"\n')
+    program.chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{program.parent}:{os.environ['PATH']}"})
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_text("content")
+    rest = server.home / "t" / "sub" / ".ringtasks-partial"
+    asked = []
+
+    with SSHClient(SSHConfig(server.address, server.port, server.user, str(client_key))) as client:
+
+        def push(rsync: Rsync) -> None:
+            assert rsync.push(source, "t", Rules()).result.success
+            asked.append("--partial-dir=.ringtasks-partial" in said.read_text())
+
+        first = Rsync(client)
+        push(first)
+        push(first)  # the link was lost
+        (source / "large").write_bytes(bytes(LARGE_BYTES))
+        push(Rsync(client))
+        (source / "large").unlink()
+        rest.mkdir()
+        (rest / "file").write_text("cont")
+        (source / "sub" / "file").write_text("more content")
+        push(Rsync(client))
+
+    assert asked == [False, True, True, True]
+    assert not rest.exists()
+
+
+def test_failed_search_finds_no_reason_to_leave_a_file_unfinished(tmp_path: Path) -> None:
+    with LargeFiles([str(tmp_path / "missing")], follow=False) as search:
+        assert search.may_exist()
+    with LargeFiles([str(tmp_path)], follow=False) as search:
+        assert not search.may_exist()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "large").write_bytes(bytes(LARGE_BYTES))
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "large")
+    for follow in (False, True):
+        with LargeFiles([str(tmp_path / "near")], follow=follow) as search:
+            assert search.may_exist() == follow
