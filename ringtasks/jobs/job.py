@@ -262,9 +262,8 @@ class Job:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             seconds = _seconds_to_follow(patience)
             seconds = seconds if left is None else min(seconds, left)
-            script = wait_script(self.id, seconds) + probe_script([self.id])
             limit = seconds + _answer_timeout(patience)
-            answer = yield from answer_to(Ask(script, timeout=limit))
+            answer = yield from answer_to(Ask(wait_script(self.id, seconds), timeout=limit))
             status = yield from self._status_in(answer)
             now = time.monotonic()
             is_known = status.state is not JobState.UNKNOWN or status.runs_on is not None

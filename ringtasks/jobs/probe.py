@@ -29,7 +29,7 @@ def probe_script(job_ids: Iterable[str] | None = None) -> str:
 
 
 def wait_script(job_id: str, seconds: float) -> str:
-    """Return a script that exits when the job has ended, at the latest after ``seconds``."""
+    """Return a script that waits for a job's end, ``seconds`` at most, and reads its state."""
     return _WAIT.render(rt_folder=JOBS_FOLDER, rt_id=job_id, seconds_cs=round(seconds * 100))
 
 

@@ -1,5 +1,5 @@
-# shellcheck disable=SC2154  # the parameters are assigned before the first line
-# Exits when the job has ended, at the latest after a time.
+# shellcheck disable=SC2034,SC2154  # probe.sh reads rt_wanted; the parameters are assigned before the first line
+# Waits until the job has ended, for a time at most, and then prints its state as probe.sh does.
 #
 # parameters: rt_folder rt_id seconds_cs
 #   seconds_cs  hundredths of a second
@@ -15,3 +15,6 @@ while [ "$now" -lt "$end" ] && ! rt_has_ended "$HOME/$rt_folder/$rt_id"; do
   pause 0.2 || break
   now
 done
+
+rt_wanted=$rt_id
+# include: probe.sh

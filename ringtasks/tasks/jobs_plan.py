@@ -66,7 +66,7 @@ def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> Non
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
     """Plan the wait for the end of jobs."""
-    script = wait_script(_id_of(job), seconds) + probe_script([_id_of(job)])
+    script = wait_script(_id_of(job), seconds)
     _show(clients, [_look(job), PlannedStep("wait for its end, on the host of the job", script)])
 
 
