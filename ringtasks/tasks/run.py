@@ -39,9 +39,9 @@ from .options import (
 from .run_flags import OutputFlags, RunFlags
 
 if TYPE_CHECKING:
-    from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
     from ringtasks.client.retries import Attempts
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.host_settings import SSHConfig
@@ -235,13 +235,7 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
         while True:
             try:
                 with interruption.said_as(None):
-                    asked = _asked(request, reporter)
-                    if request.pty:
-                        from .run_terminal import at_terminal
-
-                        result, is_last = at_terminal(client, asked, request.has_stdin)
-                    else:
-                        result, is_last = client.ask(asked), False
+                    result, is_last = _attempt(client, request, reporter)
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     display.say(f"{config.id}: interrupted before the command was sent")
@@ -266,10 +260,13 @@ def _pause(attempts: Attempts, failed: SSHResult) -> None:
     time.sleep(RETRY_DELAY)
 
 
-def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:
+def _attempt(
+    client: SSHClient, request: RunFlags, reporter: display.Reporter
+) -> tuple[SSHResult, bool]:
+    """Return the result, and whether the user has left the terminal."""
     from ringtasks.client.ask import Ask
 
-    return Ask(
+    ask = Ask(
         request.command,
         request.timeout,
         request.cwd,
@@ -280,6 +277,11 @@ def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:
         on_output=reporter.on_output,
         keeps_output=True,
     )
+    if request.pty:
+        from .run_terminal import at_terminal
+
+        return at_terminal(client, ask, request.has_stdin)
+    return client.ask(ask), False
 
 
 def _tell_fallback(outcome: HostOutcome) -> None:

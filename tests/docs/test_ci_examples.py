@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from ringtasks.deploy.report import DeployReport, HostReport
+from ringtasks.tasks import namespace
+from tests.support.fixtures import ROOT
+
+PAGE = (ROOT / "docs" / "ci.md").read_text()
 WORKFLOW, ACTION, GITLAB = FILES = (
     "examples/ci/github/deploy.yml",
     "examples/ci/github/action.yml",
@@ -32,13 +36,46 @@ def read(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text())
 
 
-def test_each_job_of_the_workflow_has_a_time_limit() -> None:
-    schema = ["--builtin-schema", "custom.github-workflows-require-timeout"]
-    command = [sys.executable, "-m", "check_jsonschema", *schema, WORKFLOW]
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        (WORKFLOW, ["vendor.github-workflows"]),
+        (WORKFLOW, ["custom.github-workflows-require-timeout"]),
+        (ACTION, ["vendor.github-actions"]),
+        (GITLAB, ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"]),
+    ],
+)
+def test_ci_examples_are_valid_and_have_time_limits(name: str, schema: list[str]) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", *schema, name]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_docs_include_the_ci_examples_verbatim(name: str) -> None:
+    quoted = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+    assert (ROOT / name).read_text() in quoted
+
+
+def test_docs_list_the_json_fields_of_a_deploy() -> None:
+    report = DeployReport("deploy", "20261123-1", "abc1234", "ann", "", [HostReport("h1")])
+
+    listed = PAGE.partition("one object for each host on stdout: `")[2].partition("`")[0]
+
+    assert listed.replace("\n", " ").split(", ") == [*report.to_dicts()[0]]
+
+
+@pytest.mark.parametrize("name", [ACTION, GITLAB])
+def test_commands_in_ci_examples_exist(name: str) -> None:
+    used = re.findall(r"ringtasks (deploy[.a-z]*)(.*)", (ROOT / name).read_text())
+
+    assert used
+    for task, rest in used:
+        known = {f"--{flag}" for arg in namespace[task].get_arguments() for flag in arg.names}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known
 
 
 @pytest.mark.parametrize("name", FILES)
