@@ -1,4 +1,4 @@
-"""What a command costs inside a program: connections open, one sshd on loopback, in turn.
+"""Time of a command inside a program: connections open, one sshd on loopback, in turn.
 
     python benchmarks/client.py [--rounds 40] [--old DIR]
 

@@ -1,4 +1,4 @@
-"""What a deploy costs: whole processes of ``inv deploy`` against rsync, and many hosts against one.
+"""Time of deploys: whole processes of ``inv deploy`` against rsync, and many hosts against one.
 
     python benchmarks/deploy.py [--files 20000] [--hosts 20] [--rounds 9]
 

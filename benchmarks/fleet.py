@@ -1,4 +1,4 @@
-"""What a command on many hosts costs: loopback addresses of one sshd, log-ins and all.
+"""Time of a command on many hosts: loopback addresses of one sshd, with all log-ins.
 
     pip install parallel-ssh
     python benchmarks/fleet.py [--hosts 200] [--large 1000] [--rounds 3] [--only cold,bad]
@@ -167,7 +167,7 @@ def median(found: Sequence[dict[str, Any]], name: str) -> float:
 def measure(
     kind: str, targets: Sequence[Target], user: str, key: str, **options: Any
 ) -> dict[str, Any]:
-    """What runs in the process of its own: imports are not counted, but for clush's."""
+    """Run in a process of its own: imports are not counted, except those of clush."""
     run = {
         "ringtasks": run_ringtasks, "asyncssh": run_asyncssh,
         "parallel-ssh": run_parallel_ssh, "clush": run_clush,

@@ -1,4 +1,4 @@
-"""What jobs cost beside plain commands: one sshd on loopback stands for all hosts.
+"""Time of jobs beside plain commands: one sshd on loopback stands for all hosts.
 
     python benchmarks/jobs.py [--hosts 100] [--rounds 5]
 

@@ -1,4 +1,4 @@
-"""How long a command takes from the shell's prompt: whole processes, on loopback, in turn.
+"""Time of a command from the shell's prompt: whole processes, on loopback, in turn.
 
     python benchmarks/latency.py [--runs 21] [--old DIR] [--hosts 200] [--only all]
 

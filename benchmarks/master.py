@@ -1,4 +1,4 @@
-"""What goes over one control master, beside OpenSSH's own programs over the same one.
+"""Commands and files over one control master, beside OpenSSH's own programs over the same one.
 
     python benchmarks/master.py [--rounds 5] [--mebibytes 256]
 

@@ -1,4 +1,4 @@
-"""What moving files costs, beside the plain tools: one sshd on loopback, in turn.
+"""Time of moving files, beside the plain tools: one sshd on loopback, in turn.
 
     python benchmarks/transfer.py [--rounds 3] [--mebibytes 1024] [--files 20000]
 

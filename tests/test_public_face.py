@@ -1,4 +1,4 @@
-"""What users may rely on: names, fields, and what loading costs."""
+"""The public interface: names, fields, and the modules that loading imports."""
 
 from __future__ import annotations
 

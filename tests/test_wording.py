@@ -114,6 +114,17 @@ def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     assert found == []
 
 
+def test_no_docstring_of_a_test_begins_with_a_question_word() -> None:
+    files = [file for name in ("tests", "benchmarks") for file in (ROOT / name).rglob("*.py")]
+    found = [
+        f"{file.relative_to(ROOT)}: {text}"
+        for file in files
+        for text in re.findall(rf'^ *"""({QUESTION.pattern}.*)', file.read_text(), re.MULTILINE)
+    ]
+
+    assert found == []
+
+
 def test_errors_in_docstrings_exist() -> None:
     known = {*dir(builtins), "or", "and"}
     raised: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What ``ps`` prints on the hosts there are, and what real processes really take."""
+"""Memory of processes: the output of ``ps`` on several systems, and of real processes."""
 
 from __future__ import annotations
 

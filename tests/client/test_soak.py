@@ -63,7 +63,7 @@ def test_soak_runs_no_command_twice_and_reports_each_correctly(
 
 
 class Belongings(collections.namedtuple("Belongings", "threads open_files resident_megabytes")):
-    """What this process holds."""
+    """Return the resources that this process holds."""
 
 
 def belongings() -> Belongings:

@@ -1,4 +1,4 @@
-"""What goes wrong in mid-deploy: every host stays on one whole release."""
+"""Failures during a deploy: every host stays on one whole release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a deploy does besides: what it sends, keeps, shares, hides and tells."""
+"""Settings and files of a deploy: sent, kept, shared, hidden and reported ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is: pure, with a clock that the test moves."""
+"""The schedule of a run, pure, with a clock that the test moves."""
 
 from __future__ import annotations
 

@@ -715,7 +715,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def on_small_disk(folder: Path, code: str) -> Any:
-    """What ``code`` prints, with a disk of 64 KiB on ``folder``, and ``store`` and ``warnings``."""
+    """Return the JSON that ``code`` prints, with a disk of 64 KiB mounted on ``folder``.
+
+    ``code`` may use ``store`` and ``warnings``.
+    """
     prelude = """
 import json, pathlib, subprocess, sys
 from ringtasks.health.model import HostOutcome

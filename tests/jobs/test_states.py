@@ -1,4 +1,4 @@
-"""What has become of a job, from what its folder holds and which processes there are."""
+"""States of a job, from the content of its folder and the processes on its host."""
 
 from __future__ import annotations
 

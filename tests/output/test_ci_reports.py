@@ -1,4 +1,4 @@
-"""What CI sees of a rollout: JUnit XML, GitHub's commands and summary, masks, who and where."""
+"""Reports of a rollout for CI: JUnit XML, GitHub's commands and summary, user and link."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ class TestGithubReport:
 
 
 class TestRolloutView:
-    """What `inv deploy` shows while it goes."""
+    """The output of `inv deploy` while it runs."""
 
     def shown(
         self, capfdbinary: pytest.CaptureFixture[bytes], environ: dict[str, str]

@@ -53,7 +53,7 @@ class Box:
         return int(result.stdout)
 
     def output(self, command: str, **options: Any) -> str:
-        """What the job has written when it ended."""
+        """Return the output of the job, once it has ended."""
         self.pid(command, **options)
         return finished_job(self.home).joinpath("log").read_text()
 

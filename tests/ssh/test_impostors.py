@@ -40,7 +40,7 @@ def taken_over(
 
 
 def told(fields: dict[str, Any]) -> list[str]:
-    """What is to be found in every kind of output."""
+    """The texts that every kind of output has."""
     shown, pinned = (HostKey.parse(fields[name]) for name in ("impostor", "ssh_host_key"))
     return ["tailscale", shown.fingerprint, pinned.fingerprint, "possible man in the middle"]
 

@@ -248,7 +248,7 @@ class Box:
         self.known_hosts.path.write_text("".join(f"{line}\n" for line in lines))
 
     def run(self, name: str = "box", **fields: object) -> str:
-        """What a command printed, else the error."""
+        """Return the output of a command, else its error."""
         config = SSHConfig(
             self.server.address,
             self.server.port,

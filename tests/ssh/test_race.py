@@ -1,4 +1,4 @@
-"""Who starts when: RFC 8305's stagger, on a clock that the test turns."""
+"""The start of each runner: RFC 8305's stagger, on a clock that the test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenSSH's files say of a host counts over both kinds of link, as it does for ssh itself."""
+"""OpenSSH's settings of a host apply over both kinds of link, as they do for ssh itself."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Fleet:
         )
 
     def served(self) -> list[str]:
-        """What each host's service answers, without repetition."""
+        """Return the answers of the hosts' services, without repetition."""
         return sorted({service.get() for service in self.services.values()})
 
     def current(self, host: str) -> Path:

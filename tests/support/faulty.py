@@ -44,7 +44,7 @@ class _Server:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
-        """What happens to a connection; by default nothing at all."""
+        """Handle a connection; by default, do nothing."""
 
     def close(self) -> None:
         for sock in (self._listener, *self._sockets):

@@ -17,7 +17,7 @@ _PROGRAM = Path(__file__).with_name("hostile_program.py")
 
 @dataclass
 class Answers:
-    """What is done to the stdout of each command.
+    """Change the stdout of each command.
 
     :param replaced: texts, and what comes in their place.
     :param endless_after: an output that has this text in it goes on for ever.

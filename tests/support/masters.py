@@ -75,7 +75,7 @@ def finish(session: Session, timeout: float = 10.0) -> tuple[int, bytes, bytes]:
 
 
 def output(link: MuxLink, command: str) -> bytes:
-    """What a command writes to stdout."""
+    """Return the stdout of a command."""
     session = link.open_session(command)
     session.send_eof()
     status, stdout, stderr = finish(session)

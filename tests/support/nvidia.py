@@ -126,7 +126,7 @@ class Gpus:
 
     @property
     def failures(self) -> int:
-        """How often the program has failed."""
+        """Return the number of times that the program has failed."""
         file = self._folder / "failures"
         return len(file.read_text()) if file.exists() else 0
 

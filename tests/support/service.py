@@ -72,7 +72,7 @@ class Service:
         (root / "shared" / "port").write_text(str(self.port))
 
     def get(self) -> str:
-        """What it answers.
+        """Return its answer.
 
         :raises urllib.error.URLError: nothing good.
         """

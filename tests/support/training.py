@@ -66,7 +66,7 @@ def needs_program(*names: str) -> str:
 
 
 def settings_in(folder: Path) -> WriteSettings:
-    """What writes ``invoke.yaml`` there, for a run of `PROGRAM`."""
+    """Return a function that writes ``invoke.yaml`` there, for a run of `PROGRAM`."""
 
     def write(**settings: Any) -> None:
         (folder / "src").mkdir(exist_ok=True)

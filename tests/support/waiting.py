@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], timeout: float = 60.0) -> T:
-    """What ``condition`` returns as soon as that is true."""
+    """Return the first true result of ``condition``."""
     deadline = time.monotonic() + timeout
     began = time.monotonic()
     while not (value := condition()):

@@ -443,7 +443,7 @@ def test_a_run_of_less_than_a_second_shows_no_progress(start: Start, three: Path
 
 
 def in_terminal(start: Start, *flags: str) -> bytes:
-    """What the program prints on a terminal."""
+    """Return the output of the program on a terminal."""
     terminal, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm"}
     with start(*RUN, *flags, stdin=theirs, stdout=theirs, stderr=theirs, env=env):

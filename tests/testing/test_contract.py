@@ -35,7 +35,7 @@ class Host(Protocol):
     """An empty folder there."""
 
     def on(self, command: str, answer: Callable[[Call], Answer]) -> None:
-        """What the fake is told of a command that a real host understands by itself."""
+        """Tell the fake the answer to a command that a real host understands by itself."""
 
     def cut(self) -> None:
         """Break the connections there are; new ones work."""

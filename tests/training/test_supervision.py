@@ -108,7 +108,7 @@ def test_terminal_shows_progress_and_a_plot_below_the_log(
 
 
 def in_terminal(start: Start) -> str:
-    """What ``inv train`` shows on a terminal of 100 x 30."""
+    """Return the output of ``inv train`` on a terminal of 100 x 30."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     process = start(

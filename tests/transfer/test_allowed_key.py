@@ -76,7 +76,7 @@ def answer(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """What it still says once its stdin has ended."""
+    """Return its last output, after its stdin has ended."""
     return process.communicate(timeout=20)
 
 

@@ -1,4 +1,4 @@
-"""What Fabric's users may expect of a Connection beside running commands."""
+"""A Connection behaves as in Fabric, beside running commands."""
 
 from __future__ import annotations
 

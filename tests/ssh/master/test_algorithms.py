@@ -1,4 +1,4 @@
-"""What a master prefers, unless ssh's settings speak of it."""
+"""Algorithms that a master prefers, unless ssh's settings choose some."""
 
 from __future__ import annotations
 

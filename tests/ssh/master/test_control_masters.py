@@ -363,7 +363,7 @@ def test_full_or_read_only_disk_does_not_prevent_commands(
 
 @pytest.fixture
 def small_disk(own_masters: None) -> Iterator[Path]:
-    """What control masters are kept on."""
+    """A disk of 64 KiB that holds the files of control masters."""
     folder = Path(os.environ["XDG_RUNTIME_DIR"])
     options = "mode=700,size=64k,nr_inodes=40"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
