@@ -11,7 +11,7 @@ import pytest
 from ringtasks.deploy.changes import changes_between
 from ringtasks.deploy.source import source_of
 from ringtasks.errors import UsageError
-from tests.support.deploys import Fleet
+from tests.support.deploys import FAILING_RESTART, Fleet
 from tests.support.fixtures import fleet_of_one
 
 fleet_size = fleet_of_one
@@ -58,7 +58,7 @@ def test_changed_file_gets_a_later_mtime_and_an_equal_file_keeps_its_mtime(
 
 
 def test_reverted_release_has_later_mtimes_than_the_failed_one(fleet: Fleet) -> None:
-    fleet.configure(check_timeout=1)
+    fleet.configure(restart=FAILING_RESTART)
     fleet.commit("v1")
     _deploy(fleet)
     fleet.commit("v2", bad_on="web1")

@@ -14,7 +14,11 @@ import yaml
 from tests.support.inv_program import Forked, InvProgram
 from tests.support.service import SERVE, Service
 
-__all__ = ["Fleet"]
+__all__ = ["FAILING_RESTART", "Fleet"]
+
+#: Restarts the service, and fails on the hosts that the release names in ``bad_on``. It fails at
+#: once, while a check that fails is repeated until its limit.
+FAILING_RESTART = "kill -HUP $(cat ../../shared/pid); ! grep -qs $RINGTASKS_HOST bad_on"
 
 _GIT = {
     f"GIT_{who}_{what}": "tests"
