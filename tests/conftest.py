@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import os
 import random
+import re
 import signal
 import sys
 import venv
@@ -37,6 +39,8 @@ for number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 
 IS_CI = bool(os.environ.get("CI"))
+#: Tests of what runs over any link and in any shell.
+_ABOVE_LINKS = re.compile("tests/(deploy|jobs|tasks|training|transfer)/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,23 +75,49 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the rarer cases of each test to the long run.
 
     Of a marked matrix that is all but some cases, the same ones each time. Of any other test with
-    several parameters it is what is not needed for each of their values to occur once.
+    several parameters it is what is not needed for each of their values to occur once. Above the
+    links and shells, half of a fixture's values occur, in each test of a module other ones.
     """
     tests: dict[str, list[pytest.Function]] = {}
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    had: collections.Counter[object] = collections.Counter()
     for name, cases in tests.items():
         random.Random(name).shuffle(cases)
         marker = cases[0].get_closest_marker("matrix")
-        for case in cases[marker.args[0] :] if marker else _with_known_values(cases):
+        rarer = _rarer_values(cases, had) if _ABOVE_LINKS.match(name) else set()
+        for case in cases[marker.args[0] :] if marker else _with_known_values(cases, rarer):
             case.add_marker(pytest.mark.long)
 
 
-def _with_known_values(cases: list[pytest.Function]) -> list[pytest.Function]:
-    """The cases that can be left out: the others have each value of each parameter."""
+def _rarer_values(
+    cases: list[pytest.Function], had: collections.Counter[object]
+) -> set[tuple[object, ...]]:
+    """The values of fixtures that a test does not need.
+
+    :param had: how many tests of each module had which value; this one's are added.
+    """
+    fixtures: dict[object, dict[tuple[object, ...], None]] = {}  # in the order of the cases
+    for case in cases:
+        for value in _values(case):
+            if isinstance(value[0], str):
+                fixtures.setdefault(value[0], {})[value] = None
+    rarer = set()
+    for values in fixtures.values():
+        order = sorted(values, key=lambda value: had[cases[0].path, value])
+        half = (len(order) + 1) // 2
+        had.update((cases[0].path, value) for value in order[:half])
+        rarer.update(order[half:])
+    return rarer
+
+
+def _with_known_values(
+    cases: list[pytest.Function], rarer: set[tuple[object, ...]]
+) -> list[pytest.Function]:
+    """The cases that can be left out: the others have each value of each parameter but those."""
     values = {case: _values(case) for case in cases}
-    missing, left = set().union(*values.values()), list(cases)
+    missing, left = set().union(*values.values()) - rarer, list(cases)
     while missing:
         chosen = max(left, key=lambda case: len(missing & values[case]))
         missing -= values[chosen]
