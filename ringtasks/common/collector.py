@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 
-__all__ = ["paused"]
+__all__ = ["loading", "paused"]
 
 
 @contextlib.contextmanager
@@ -22,3 +23,17 @@ def paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Make no garbage collections while the block imports modules.
+
+    If the program has frozen the modules that it had loaded before (`gc.freeze`), these are frozen,
+    too: the next collection would visit all of them.
+    """
+    known = len(sys.modules)
+    with paused():
+        yield
+        if gc.get_freeze_count() and len(sys.modules) > known:
+            gc.freeze()

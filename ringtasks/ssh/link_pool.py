@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ringtasks.common import fork, rehearsal
-from ringtasks.common.collector import paused
+from ringtasks.common.collector import loading
+from ringtasks.common.quick_versions import quick_versions
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import SSHConfig, changed, is_reached_alike
@@ -316,7 +317,7 @@ def _log_in(
 
 
 def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
-    with _importing.lock:
+    with _importing.lock, loading(), quick_versions():
         from .inprocess.connection import find_way
 
     return find_way(config, transport)
@@ -337,7 +338,7 @@ def _connect_in_process(
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
-    with _importing.lock, paused():
+    with _importing.lock, loading(), quick_versions():
         from .inprocess.link import InProcessLink
         from .inprocess.pooled import PooledConnection
     try:
