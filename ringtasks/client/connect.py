@@ -180,18 +180,13 @@ def _reached(
     try:
         return attempt, _dial(attempt, gateway, record)
     except UnreachableError:
-        if not _has_moved(config, started):
+        from ringtasks.inventory.relocation import relocate  # seldom needed, and each ssh waits
+
+        if not relocate(config, started):
             raise
     moved = with_ssh_settings(config, settings_of_ssh(config))
     again = HostAttempt(moved, flags.get("--transport"))
     return again, _dial(again, gateway, record)
-
-
-def _has_moved(config: SSHConfig, started: float) -> bool:
-    """Ask the host's inventory sources where it is now; True if that is another place."""
-    from ringtasks.inventory.relocation import relocate  # seldom needed, and each ssh waits for us
-
-    return relocate(config, started)
 
 
 def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dialled:

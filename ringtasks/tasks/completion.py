@@ -25,6 +25,10 @@ _KINDS = {
     "outdir": "file", "script": "file", "shell": "shell", "src": "file", "sync-up": "file",
     "transport": "route", "working-dir": "file",
 }  # fmt: skip
+#: The same where a task gives the name another meaning; Ray's jobs are known to Ray alone.
+_KINDS_OF_TASK = {
+    ("plot", "job"): "plot", ("ray.stop", "job"): "text", ("ray.submit", "attach"): "text",
+}  # fmt: skip
 
 
 @task(connects=False, positional=["shell"], help={"shell": "bash, zsh or fish"})
@@ -64,6 +68,5 @@ def _flags(task_name: str, argument: Argument) -> Iterator[str]:
 
 
 def _kind(task_name: str, argument: Argument) -> str:
-    if (task_name, argument.names[0]) == ("plot", "job"):
-        return "plot"
-    return _KINDS.get(argument.names[0], "text")
+    name = argument.names[0]
+    return _KINDS_OF_TASK.get((task_name, name)) or _KINDS.get(name, "text")

@@ -40,6 +40,7 @@ LINES = {
     "ringtasks logs ol": ["old"],
     "ringtasks logs pru": [],
     "ringtasks train --attach tr": ["train-20261123-191500"],
+    "ringtasks ray.submit --attach tr": [],
     "ringtasks plot train-": ["train-20261123-191500"],
     "ringtasks forward --transport cl": ["cloudflare"],
     "ringtasks run --rerun": ["--rerun-failed"],
