@@ -68,7 +68,7 @@ def inside(root: str, script: str, *, makes: bool = False) -> str:
     :param makes: create the folder and its parents.
     """
     made = f"mkdir -p {quoted_path(root)} && " if makes else ""
-    return f"{functions()}\n{made}cd {quoted_path(root)} || exit 1\n{script}"
+    return f"{functions()}\n{made}enter {quoted_path(root)} || exit 1\n{script}"
 
 
 def build(release: Release, shared: Sequence[str], commands: Sequence[str], *, is_old: bool) -> str:
@@ -137,10 +137,13 @@ def note(kind: EventKind, release: Release, why: str = "") -> str:
     return call("record", "\t".join(printable(value) for value in values))
 
 
-def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
-    """Return a script that prints one line for each obstacle to a deploy, then the state."""
+def probe(root: str, shared: Sequence[str], *, writes: bool, needs_url: bool) -> str:
+    """Return a script that prints one line for each obstacle to a deploy, then the state.
+
+    :param writes: False if the state is only read.
+    """
     files = call("", *(name for name in shared if not name.endswith("/")))
-    return f"{functions()}\nprobe {quoted_path(root)} {1 if needs_url else 0}{files}"
+    return f"{functions()}\nprobe {quoted_path(root)} {int(writes)} {int(needs_url)}{files}"
 
 
 def variables(release: Release, host: str) -> str:

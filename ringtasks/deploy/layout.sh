@@ -292,16 +292,53 @@ owner() {
   ls -ld "$1" 2>&1 | awk '{ print $3; exit }'
 }
 
-# probe ROOT NEEDS_URL NAME...: prints a line for each obstacle to a deploy, then the state. The
-# names are those of shared files that have to exist.
-probe() {
-  root=$1 place=$1 needs_url=$2
-  shift 2
+# Sets $place to the last part of a path that exists.
+find_place() {
+  place=$1
   while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do
     place=$(dirname "$place")
   done
-  { [ -d "$place" ] && [ -w "$place" ]; } ||
-    echo "problem path: $place: is not a writable folder of $(id -un), but of $(owner "$place")"
+}
+
+# Changes to the deploy path; if that is not possible, ends the script with the reason.
+enter() {
+  cd "$1" 2>/dev/null && return
+  find_place "$1"
+  if [ ! -d "$place" ]; then
+    echo "$place: is not a folder" >&2
+  elif [ "$place" != "$1" ] && [ -x "$place" ]; then
+    echo "$1: no such folder" >&2
+  else
+    echo "$place: cannot be entered by $(id -un), it belongs to $(owner "$place")" >&2
+  fi
+  exit 1
+}
+
+# unwritable PATH PLACE: prints the obstacle if no deploy can write to PATH, of which PLACE exists.
+unwritable() {
+  [ ! -w "$2" ] || return 0
+  user=$(id -un) whose=$(owner "$2") command="chown -R"
+  [ "$1" = "$2" ] || command="install -d -o"
+  if [ "$whose" = "$user" ]; then
+    echo "problem path: $2: is not writable, although it belongs to $user"
+  else
+    echo "problem path: $2: is not writable for $user, it belongs to $whose;" \
+      "as root: $command $user $1"
+  fi
+}
+
+# probe ROOT WRITES NEEDS_URL NAME...: prints a line for each obstacle to a deploy, then the state.
+#   WRITES  0: the state is only read, so that ROOT need not be writable
+#   NAME    shared files that have to exist
+probe() {
+  root=$1 writes=$2 needs_url=$3
+  shift 3
+  find_place "$root"
+  if [ ! -d "$place" ]; then
+    echo "problem path: $place: is not a folder"
+  elif [ "$writes" = 1 ]; then
+    unwritable "$root" "$place"
+  fi
   echo "disk $(df -Pk "$place" 2>/dev/null | tail -n 1)"
   for name; do
     [ -e "$root/shared/$name" ] || echo "lacks $name"
@@ -310,7 +347,10 @@ probe() {
     command -v python3 >/dev/null 2>&1 || echo "problem check_url: no curl, wget or python3 is there"
   # A path that cannot be entered is not one without releases.
   [ -d "$root" ] || { [ -d "$place" ] && [ ! -x "$place" ]; } || exit 0
-  cd "$root" || exit 1
+  enter "$root"
+  for name in .files .locks history releases source; do
+    [ "$writes" != 1 ] || [ ! -e "$name" ] || unwritable "$root/$name" "$root/$name"
+  done
   [ ! -e current ] || [ -L current ] || echo "problem current: is in the way, and no symbolic link"
   state
 }

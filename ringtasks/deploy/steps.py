@@ -53,7 +53,8 @@ class AppFolder(NamedTuple):
 class DeployPlan:
     """Values that all hosts of a rollout have in common.
 
-    ``source`` None: the release is on the hosts already.  ``wait``: seconds to wait for the lock
+    ``source`` None: the release is on the hosts already.  ``is_reading``: the hosts are only asked
+    for their state.  ``wait``: seconds to wait for the lock
     of another deploy that is running.  ``secrets`` are variables for the commands; ``conceal``
     removes their values from a text.
     """
@@ -63,6 +64,7 @@ class DeployPlan:
     token: str
     source: ReleaseSource | None = None
     wait: float = 0.0
+    is_reading: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     conceal: Callable[[str], str] = str
 
@@ -90,9 +92,11 @@ class HostStep(NamedTuple):
 
 
 def precheck(plan: DeployPlan, place: AppFolder) -> HostStep:
-    """Return the step that reports the state and the obstacles to a deploy."""
-    needs_url = place.url is not None
-    return HostStep("precheck", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
+    """Return the step that reports the state and, unless it is only read, the obstacles."""
+    shared = () if plan.is_reading else plan.settings.shared
+    needs_url = place.url is not None and not plan.is_reading
+    script = layout.probe(place.root, shared, writes=not plan.is_reading, needs_url=needs_url)
+    return HostStep("precheck", script)
 
 
 def lock(plan: DeployPlan, place: AppFolder, dead: str = "") -> HostStep:

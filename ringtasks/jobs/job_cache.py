@@ -71,13 +71,16 @@ def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
         return ()
 
 
-def had_job(host_id: str, job_id: str) -> bool:
-    """Return True if the host had the job at its last answer, by its id or its shown part."""
+def had_job(host_id: str, wanted: str) -> bool:
+    """Return True if the host had the job at its last answer: its id, its shown part or a name."""
     content = _read(_file(host_id)) or {}
     try:
         known = [*content.get("jobs", ()), *content.get("ended", ())]
-        return any(str(job["id"]).startswith(job_id) for job in known)
-    except (TypeError, KeyError):
+        return any(
+            str(job["id"]).startswith(wanted) or wanted in (job.get("name"), job.get("group"))
+            for job in known
+        )
+    except (TypeError, KeyError, AttributeError):
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.fanout import each
@@ -86,5 +87,6 @@ def unlock(
 def _found(
     settings: DeploySettings, hosts: Sequence[HostConfig]
 ) -> Sequence[tuple[Target, StepOutcome]]:
-    with targets_of(hosts, new_plan(settings, None, who=""), RolloutObserver()) as targets:
+    plan = replace(new_plan(settings, None, who=""), is_reading=True)
+    with targets_of(hosts, plan, RolloutObserver()) as targets:
         return looked_at(targets)

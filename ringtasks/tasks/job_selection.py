@@ -53,16 +53,19 @@ def selected_jobs(
     inventory: str | None,
     *,
     prefers_live: bool = False,
+    is_shown: bool = False,
 ) -> SelectedJobs:
     """Return the jobs on these hosts that ``wanted`` selects.
 
     :param prefers_live: jobs that have ended count only if no other one matches.
+    :param is_shown: they are only shown: if the hosts where a job of that name was seen last still
+        have one that has not ended, the others are not asked.
     :raises UsageError: no job matches, or a name matches several of one host.
     """
     from ringtasks import jobs
 
     clients = clients_of(c, host or "@all", inventory, only_looks=True)
-    known = _known(clients, wanted)
+    known = _known(clients, wanted, is_name_enough=is_shown)
     if wanted == ALL:
         every = jobs.each_once(job for own in known for job in own.jobs)
         chosen = [job for job in every if not job.is_ended and job.runs_on is None]
@@ -77,15 +80,20 @@ def selected_jobs(
     return SelectedJobs(handles, _missing(chosen, known), unreached)
 
 
-def _known(clients: Sequence[SSHClient], wanted: str | None) -> list[HostJobs]:
+def _known(
+    clients: Sequence[SSHClient], wanted: str | None, *, is_name_enough: bool
+) -> list[HostJobs]:
     """Return the jobs of the hosts that have the job of this id, else those of all hosts.
 
     Ids are unique: if a host has the job, an unreachable one need not be waited for.
+
+    :param is_name_enough: a job of this name that has not ended counts as well.
     """
     from ringtasks import jobs
     from ringtasks.jobs.job_cache import had_job
 
-    if not wanted or not re.fullmatch(_ID, wanted):
+    is_id = bool(wanted and re.fullmatch(_ID, wanted))
+    if not wanted or not (is_id or is_name_enough):
         return jobs.list(clients)
     first = [client for client in clients if had_job(client.config.id, wanted)]
     try:
@@ -93,10 +101,20 @@ def _known(clients: Sequence[SSHClient], wanted: str | None) -> list[HostJobs]:
     except UsageError:  # the only host cannot be used
         return jobs.list(clients)
     reached = [own for own in asked if own.error is None]
-    found = (job for own in reached for job in own.jobs if job.id.startswith(wanted))
-    if any(job.runs_on is None for job in found):
+    own_jobs = [job for own in reached for job in own.jobs if job.runs_on is None]
+    if is_id and any(job.id.startswith(wanted) for job in own_jobs):
+        return reached
+    named = [job for job in own_jobs if wanted in (job.name, job.group) and not job.is_ended]
+    if named and is_name_enough:
+        _say_who_was_asked(wanted, reached, clients)
         return reached
     return asked + jobs.list([client for client in clients if client not in first])
+
+
+def _say_who_was_asked(name: str, asked: Sequence[HostJobs], clients: Sequence[SSHClient]) -> None:
+    if len(asked) < len(clients):
+        names = ", ".join(own.host_id for own in asked)
+        display.say(f"{name}: on {names}; '--host @all' also asks the other hosts for that name")
 
 
 def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobStatus]:

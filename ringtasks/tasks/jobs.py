@@ -235,7 +235,7 @@ def logs(
         clients = clients_of(c, host or "@all", inventory, only_looks=True)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
-    found, missing, unreached = selected_jobs(c, job, host, inventory)
+    found, missing, unreached = selected_jobs(c, job, host, inventory, is_shown=host is None)
     asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
 
     async def show_one(status: JobStatus, own: Job) -> str | None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -379,6 +380,46 @@ def test_file_that_cannot_be_removed_is_reported_with_its_path(run: Run, tmp_pat
     assert left.startswith("left .trash-")
     assert left.endswith(f"{_OLD.id}: Device or resource busy")
     assert done.returncode == 0
+
+
+def test_folder_of_another_user_is_an_obstacle_to_a_deploy_and_is_still_read(
+    other_users: tuple[str, str],
+) -> None:
+    user = other_users[0]
+    with tempfile.TemporaryDirectory() as folder:  # other users cannot enter tmp_path
+        Path(folder).chmod(0o755)
+        app = Path(folder, "app")
+        _as_file(app / "releases" / _OLD.id / layout.MARK)
+        (app / "current").symlink_to(f"releases/{_OLD.id}")
+
+        def probed(*, writes: bool) -> list[str]:
+            script = layout.probe(str(app), (), writes=writes, needs_url=False)
+            done = subprocess.run(
+                ["sh", "-c", script], user=user, capture_output=True, text=True, check=True
+            )
+            return [line for line in done.stdout.splitlines() if not line.startswith("disk ")]
+
+        state = [f"current releases/{_OLD.id}", f"release {_OLD.id}"]
+        assert probed(writes=False) == state
+        *problems, current, release = probed(writes=True)
+
+    assert [current, release] == state
+    assert problems == [
+        f"problem path: {path}: is not writable for {user}, it belongs to root;"
+        f" as root: chown -R {user} {path}"
+        for path in (app, app / "releases")
+    ]
+
+
+def _as_file(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
+def test_missing_deploy_path_is_reported(run: Run, tmp_path: Path) -> None:
+    done = run("", makes=False)
+
+    assert (done.returncode, done.stderr) == (1, f"{tmp_path}/app: no such folder\n")
 
 
 #: The script of each step that decides by the target of "current".

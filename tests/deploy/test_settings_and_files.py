@@ -415,7 +415,7 @@ def test_deploy_check_reports_problems_in_advance(fleet: Fleet) -> None:
     assert told["web1"]["error"] is None
     assert told["web1"]["free_bytes"] > 0
     assert "current: is in the way" in told["web2"]["error"]
-    assert "is not a writable folder" in told["web3"]["error"]
+    assert "web3: is not a folder" in told["web3"]["error"]
 
 
 @two_hosts

@@ -118,7 +118,7 @@ def test_following_and_waiting_tasks_end_with_the_job(inv: Inv, box: Sshd, comma
         assert done.stdout == b"a\0\r1%\rbc\n"
 
 
-def test_job_is_found_by_its_id_without_asking_the_other_hosts(
+def test_known_job_is_found_without_asking_the_other_hosts(
     inv: Inv, server: Sshd, write_hosts: WriteHosts
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -131,6 +131,8 @@ def test_job_is_found_by_its_id_without_asking_the_other_hosts(
         for name in (job_id, job_id[:8]):
             done = inv("logs", name, "-f")
             assert (done.returncode, done.stdout) == (0, b"one\n"), done.stderr
+        inv("start", "--host", "box", "--name", "long", "--cmd", "echo two; exec sleep 50")
+        eventually(lambda: inv("logs", "long").stdout == b"two\n")
         with pytest.raises(BlockingIOError):
             other.accept()
 
