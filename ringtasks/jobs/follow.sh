@@ -35,6 +35,8 @@ cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || {
 # Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it. GNU ls counts
 # in the unit of BLOCK_SIZE, unless LS_BLOCK_SIZE is set.
 measure() {
+  size=0
+  [ -f log ] || return 0 # a FIFO or a device, as /dev/null
   # shellcheck disable=SC2012  # stat(1) is not in POSIX
   size=$(LS_BLOCK_SIZE=1 ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
   [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
@@ -51,13 +53,15 @@ elif [ "$tail" ]; then
   at=$((size - bytes))
   [ "$at" -lt "$size" ] || [ "$part" = 0 ] || [ "$tail" = 0 ] || exit 1
 elif [ "$since" ]; then
-  at=$(awk -v since="$since" '$1 < since { from = $2 } END { print from + 0 }' times 2>/dev/null ||
-    echo 0)
+  at=0
+  [ ! -f times ] ||
+    at=$(awk -v since="$since" '$1 < since { from = $2 } END { print from + 0 }' times 2>/dev/null ||
+      echo 0)
 else
   at=0
 fi
 # The bytes before log.first were discarded for the size limit.
-read -r first 2>/dev/null <log.first || first=0
+rt_read log.first && first=$rt_line || first=0
 [ "$at" -ge "$first" ] || at=$first
 echo "ringtasks-offset:$at"
 

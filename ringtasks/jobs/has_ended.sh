@@ -4,11 +4,10 @@ rt_has_ended() {
   [ ! -s "$1/exit_status" ] || return 0
   ! rt_is_elsewhere "$1" "" || return 1
   for rt_file in "$1/process" "$1/monitor"; do
-    [ -s "$rt_file" ] || continue
-    rt_rest=
-    read -r rt_rest 2>/dev/null <"$rt_file" || [ "$rt_rest" ] || return 1
+    [ -s "$rt_file" ] || [ -p "$rt_file" ] || continue
+    rt_read "$rt_file" || [ "$rt_line" ] || return 1
     # shellcheck disable=SC2086  # the fields of an identity
-    rt_is_alive $rt_rest && return 1
+    rt_is_alive $rt_line && return 1
   done
   return 0
 }

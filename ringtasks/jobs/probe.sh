@@ -44,8 +44,8 @@ for rt_job in $rt_wanted; do
   done
   [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
   rt_pid=
-  { read -r rt_pid <"$rt_job/pid" || read -r rt_pid _ <"$rt_job/process"; } 2>/dev/null &&
-    set -- "$@" "$rt_pid"
+  rt_read "$rt_job/pid" || rt_read "$rt_job/process" && rt_pid=${rt_line%% *} && set -- "$@" "$rt_pid"
+  [ -f "$rt_job/monitor" ] || continue
   read -r rt_monitor rt_old _ rt_lock rt_other 2>/dev/null <"$rt_job/monitor" || continue
   [ -e "/proc/${rt_pid:-none}" ] || set -- "$@" "$rt_monitor"
   # If the machine has other names, it is another one.
@@ -74,6 +74,12 @@ rt_print() {
 # All of a job's files but the log, its limits and its times. A command takes a limited number of
 # arguments (execve(2), ARG_MAX).
 for rt_job in $rt_wanted; do
+  for rt_file in "$rt_job"/[!lt]*; do
+    [ -f "$rt_file" ] || [ -d "$rt_file" ] || [ ! -e "$rt_file" ] || {
+      echo "$rt_job/unread:" # a FIFO or a device
+      continue 2
+    }
+  done
   set -- "$@" "$rt_job"/[!lt]*
   [ $# -lt 1000 ] || { rt_print "$@"; set --; }
 done

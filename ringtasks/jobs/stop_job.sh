@@ -21,9 +21,9 @@
 read_alive() {
   alive=
   # shellcheck disable=SC2086  # the fields of an identity
-  read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest || return
+  rt_read "$1" && rt_is_alive $rt_line || return
   case $rt_boot.$rt_start in unknown.* | *.unknown) return 1 ;; esac
-  alive=$pid
+  alive=${rt_line%% *}
 }
 
 # Prints "$1 PID NAME" for each line "PID:START NAME" of $2; runs no program, which could fail.
@@ -55,10 +55,11 @@ read_alive process
 group=$alive
 # shellcheck disable=SC2086  # the fields of an identity
 began=$(for file in process monitor; do
-  read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
+  [ -f $file ] && read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
 done)
 # The monitor is the first process of the job.
-read -r spared monitor_boot since rest 2>/dev/null <monitor || spared=
+spared=
+[ ! -f monitor ] || read -r spared monitor_boot since rest 2>/dev/null <monitor || spared=
 [ "$monitor_boot" = "$rt_boot" ] || since=
 read_alive monitor
 

@@ -54,12 +54,12 @@ rt_wait_for_job() {
 rt_come() {
   for rt_other in "$HOME"/.ringtasks/queue/*; do
     [ "$rt_other" = "$rt_ticket" ] && break
-    read -r rt_pid rt_rest 2>/dev/null <"$rt_other" || {
+    rt_read "$rt_other" || {
       [ ! -s "$rt_other" ] || return 1
       continue
     }
     # shellcheck disable=SC2086  # the fields of an identity
-    rt_is_alive "$rt_pid" $rt_rest && return 1
+    rt_is_alive $rt_line && return 1
     # The ticket of another machine that shares the home is left alone.
     rt_is_elsewhere "$HOME/.ringtasks/jobs/${rt_other##*/*.}" "" || rm -f "$rt_other"
   done

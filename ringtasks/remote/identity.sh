@@ -2,6 +2,14 @@
 # the same start (clock ticks since the boot, proc_pid_stat(5) field 22, which setting the clock
 # does not change). On Linux they run no program; on other systems ps(1) and sysctl(8).
 
+# Sets rt_line to the first line of the file $1; fails if it has none. Only a regular file is opened:
+# a FIFO would block, and a device may have no end.
+rt_read() {
+  rt_line=
+  # shellcheck disable=SC2034  # for the programs that include this
+  [ -f "$1" ] && read -r rt_line 2>/dev/null <"$1"
+}
+
 # Sets rt_start to the start of process $1; empty: there is none, or it is a zombie; "unknown": it
 # cannot be read, for example since no file can be opened. Only absence proves that a process ended.
 rt_start() {

@@ -44,18 +44,18 @@ rt_read_lock() {
 rt_is_elsewhere() {
   rt_place=$1
   rt_name=$2
-  read -r rt_rest 2>/dev/null <"$1/monitor" || return 1
+  rt_read "$1/monitor" || return 1
   rt_boot
   rt_machine
   # shellcheck disable=SC2086  # PID BOOT START LOCK NAMESPACE MACHINE HOSTNAME, and ours
-  set -- $rt_rest
+  set -- $rt_line
   # shellcheck disable=SC2086
   set -- "$2" "$rt_boot" "${4:--}" "${5:--}" "${6:--}" "${7:--}" $rt_machine
   [ "$1" != "$2" ] || rt_differ "$4" "$7" || return 1
   rt_read_lock "$rt_place" "$3"
   case $rt_lock:$1 in held:* | "-:$2") return 0 ;; esac
   rt_differ "$5" "$8" || rt_differ "$6" "$9" || {
-    [ "$rt_name" ] && grep -qs '"host": "' "$rt_place/about" &&
+    [ "$rt_name" ] && [ -f "$rt_place/about" ] && grep -qs '"host": "' "$rt_place/about" &&
       ! grep -qsF "$rt_name" "$rt_place/about"
   }
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,8 @@ from ringtasks import jobs
 from ringtasks.jobs import JobState
 from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import GOES_ON, NO_LOG, follow_script
-from ringtasks.jobs.probe import parse_probe, probe_script
+from ringtasks.jobs.probe import parse_probe, probe_script, wait_script
+from ringtasks.jobs.stop_job import stop_job_script
 from ringtasks.remote import launcher
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from ringtasks.remote.programs import Program
@@ -109,6 +112,25 @@ def test_job_whose_files_cannot_be_read_is_unknown(home: Home) -> None:
     # "test" of BusyBox does not ask the kernel what root may read.
     one = JobState.LOST if "busybox" in home.shell else JobState.UNKNOWN
     assert home.states() == {"one": one, "two": JobState.UNKNOWN}
+
+
+def test_fifo_in_the_place_of_a_file_of_a_job_is_not_read(home: Home) -> None:
+    decisive = {"about", "process", "pid", "monitor", "exit_status"}
+    jobs_of_files = {
+        file.replace(".", ""): file for file in (*decisive, "log", "log.first", "times")
+    }
+    for job, file in jobs_of_files.items():
+        shutil.copytree(home.jobs / "two", home.jobs / job)
+        (home.jobs / job / file).unlink(missing_ok=True)
+        os.mkfifo(home.jobs / job / file)
+
+    states = home.states()
+    for job in jobs_of_files:
+        home.run(wait_script(job, 0.1))
+        home.run(follow_script(job, since=1, follow=False))
+    home.run(stop_job_script("monitor", "me", 0))
+
+    assert {job for job, state in states.items() if state is JobState.UNKNOWN} == decisive
 
 
 def test_log_is_complete_whatever_unit_ls_counts_in(home: Home) -> None:
