@@ -71,7 +71,8 @@ def test_job_origin_is_derived_from_its_machine(
 @pytest.mark.parametrize("shell", SHELLS)
 def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: str) -> None:
     words = [word or "-" for word in HERE[1:4]]
-    text = Program(jobs.__file__, "has_ended.sh").text + Program(__file__, str(MACHINE)).text
+    programs = (MACHINE.with_name("identity.sh"), MACHINE, HAS_ENDED)
+    text = "".join(Program(__file__, str(program)).text for program in programs)
     text += f"rt_boot() {{ rt_boot={HERE.boot}; }}\n"
     text += f"rt_machine() {{ rt_machine={quote(' '.join(words))}; }}\n"
     name = quote('"host": "one"')
@@ -98,6 +99,7 @@ def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: s
 
 
 MACHINE = Path(jobs.__file__).parent.parent / "remote" / "machine.sh"
+HAS_ENDED = Path(jobs.__file__).with_name("has_ended.sh")
 
 #: Runs a command as on another machine: a boot and a hostname of its own, this home.
 _ELSEWHERE = """\
