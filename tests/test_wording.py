@@ -8,7 +8,7 @@ import io
 import re
 import sys
 import tokenize
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +49,8 @@ RETIRED = {
 }
 #: A file that the documentation names as an example.
 OF_A_USER = {"hosts/cloud.py"}
-#: A name between single backquotes, up to its first dot.
-REFERENCE = re.compile(r"(?<![`\w\"])`([A-Za-z_]\w*)(?:\.[\w.]+)?`(?![`_\w])")
+#: A name between single backquotes: its first two parts.
+REFERENCE = re.compile(r"(?<![`\w\"])`([A-Za-z_]\w*)(?:\.(\w+)[\w.]*)?`(?![`_\w])")
 DEFINITION = re.compile(
     r"\b(?:def|class|import) (\w+)|self\.(\w+)|(\w+)(?:: |=| =)|^    (\w+),$", re.MULTILINE
 )
@@ -147,15 +147,20 @@ def test_errors_in_docstrings_exist() -> None:
 def test_names_in_docstrings_and_comments_exist() -> None:
     known = {*dir(builtins), *sys.stdlib_module_names}
     texts = {file: file.read_text() for file in PACKAGE.rglob("*.py")}
+    #: The text of each module, and the names in each folder.
+    within: defaultdict[str, str] = defaultdict(str)
     for file, text in texts.items():
-        known |= {file.stem, file.parent.name}
         known.update(*DEFINITION.findall(text))
+        within[file.stem] += text
+        for folder in (file.parent, *file.parent.parents):
+            within[folder.name] += f" {file.stem} {file.parent.name} "
 
     unknown = [
-        f"{file.relative_to(PACKAGE)}: {name}"
+        f"{file.relative_to(PACKAGE)}: {name}.{part}"
         for file, text in texts.items()
-        for name in REFERENCE.findall(text)
-        if name not in known
+        for name, part in REFERENCE.findall(text)
+        if (name not in known and name not in within)
+        or (name in within and not re.search(rf"\b{part}\b", within[name]))
     ]
 
     assert unknown == []

@@ -69,7 +69,7 @@ class HostState:
     releases: tuple[str, ...] = ()
     """The whole releases, the oldest first."""
     content: str | None = None
-    """`source.Source.content` of the files that were sent last."""
+    """`source.ReleaseSource.content` of the files that were sent last."""
     history: tuple[Event, ...] = ()
     held: LockState | None = None
 
@@ -133,7 +133,7 @@ class Precheck:
 
 
 def parse_state(text: str) -> HostState:
-    """Parse the output of `layout.state`."""
+    """Parse the output of ``state`` in ``layout.sh``."""
     said: dict[str, list[str]] = {}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
