@@ -34,7 +34,7 @@ class HostJobs(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """Jobs whose folders were deleted on one host; ``error``: the reason if that failed."""
+    """Jobs whose folders were deleted on one host; ``error``: the reason if not all could be."""
 
     host_id: str
     jobs: tuple[JobStatus, ...] = ()
@@ -100,11 +100,14 @@ def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
     if not old:
         return Pruned(known.host_id)
     # If the log is elsewhere, its link is deleted and the log is kept.
-    why = why_failed((yield from answer_to(Ask(prune_script([job.id for job in old])))))
-    if why is not None:
-        return Pruned(known.host_id, error=why)
-    remember(known.host_id, [job for job in known.jobs if job not in old])
-    return Pruned(known.host_id, old)
+    answer = yield from answer_to(Ask(prune_script([job.id for job in old])))
+    gone = answer.stdout.split()
+    deleted = tuple(job for job in old if job.id in gone)
+    remember(known.host_id, [job for job in known.jobs if job not in deleted])
+    why = why_failed(answer)
+    if why is not None and answer.error is None:
+        why = f"{known.host_id}: {why}"
+    return Pruned(known.host_id, deleted, why)
 
 
 def _age(job: JobStatus) -> float:

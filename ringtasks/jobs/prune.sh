@@ -1,5 +1,5 @@
 # shellcheck disable=SC2154  # the parameters and included functions set variables
-# Deletes the folders of jobs.
+# Deletes the folders of jobs, and prints the ids of those that are gone.
 #
 # parameters: rt_folder rt_ids
 
@@ -15,4 +15,8 @@ for left in .[0-9a-f]*.*; do
     [ -s "$left/monitor" ] || [ "$(find "$left" -prune -mmin +59)" ] && rm -rf "$left"
   fi
 done
-for id in $rt_ids; do rm -rf "./$id"; done
+status=0
+for id in $rt_ids; do
+  if rm -rf "./$id"; then echo "$id"; else status=1; fi
+done
+exit $status

@@ -376,8 +376,10 @@ def prune(
     found = jobs.prune(clients, age)
     statuses = []
     for client, pruned in zip(clients, found, strict=True):
-        deleted = f"{pruned.host_id}: {counted(len(pruned.jobs), 'job')} deleted"
-        display.say(pruned.error or deleted)
+        if pruned.error:
+            display.say(pruned.error)
+        if pruned.jobs or not pruned.error:
+            display.say(f"{pruned.host_id}: {counted(len(pruned.jobs), 'job')} deleted")
         statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
 

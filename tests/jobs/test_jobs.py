@@ -483,6 +483,22 @@ def test_only_jobs_that_ended_long_ago_are_deleted(host: JobHost) -> None:
     assert left == {new.id, running.id, lost.id}
 
 
+def test_only_jobs_whose_folders_are_gone_are_reported_as_deleted(host: JobHost) -> None:
+    held, other = host.start("true"), host.start("true")
+    for job in (held, other):
+        job.wait(20)
+    busy = host.folder(held) / "busy"
+    busy.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", busy], check=True)
+
+    (pruned,) = jobs.prune([host.client], older_than=0)
+    subprocess.run(["umount", busy], check=True)
+
+    assert [job.id for job in pruned.jobs] == [other.id]
+    assert "box: rm: cannot remove" in str(pruned.error)
+    assert not host.folder(other).exists()
+
+
 def test_log_at_another_path_is_kept_when_the_job_is_deleted(host: JobHost) -> None:
     job = host.start("echo kept", log_file="~/logs/run.log")
     job.wait(20)
