@@ -101,7 +101,7 @@ ADVICE = {
     Reason.REFUSED: "check the port, and that sshd runs on the host",
     Reason.NO_ROUTE: "check this machine's network (is Tailscale up?)",
     Reason.TIMED_OUT: "check that the box is running and its firewall lets you in",
-    Reason.SILENT: "the port is open, but sshd sends nothing: is it overloaded, or starting?",
+    Reason.SILENT: "the port is open, but no banner comes: is sshd overloaded, or starting?",
     Reason.RESET: "sshd or a firewall dropped it: try again, look at the host's sshd log",
     Reason.NOT_SSH: "something else listens on this port: check ssh_port",
     Reason.OVERLOADED: "too many log-ins at the same time: try again with a smaller --fanout",

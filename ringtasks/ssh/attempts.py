@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["HostAttempt", "chosen_routes", "fallback_note", "ordered_routes", "outcome"]
 
 #: Reasons of a route that may still answer.
-_SILENT = (Reason.TIMED_OUT, Reason.SILENT)
+_SILENT = {Reason.TIMED_OUT, Reason.SILENT}
 
 
 class HostAttempt:

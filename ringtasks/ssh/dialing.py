@@ -289,7 +289,11 @@ class RouteAttempt:
                 return self._failure(Reason.PROXY_FAILED, words)
             return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
         if self._gateway is not None:
-            failed = self._failure(Reason.JUMP_FAILED, str(error))
+            found = classify(error)
+            known = (
+                found if found.reason is Reason.JUMP_FAILED else (Reason.JUMP_FAILED, str(error))
+            )
+            failed = self._failure(*known)
             failed.__cause__ = error
             return failed
         return self._failure(*classify(error))

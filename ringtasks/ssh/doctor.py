@@ -25,7 +25,8 @@ from ringtasks.inventory.sources.kinds import KINDS
 from ringtasks.inventory.sources.model import Source
 from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
-from .key_files import problem_of
+from .home_files import USUAL_KEYS
+from .key_files import ENCRYPTED, why_refused
 from .master.folder import check_sockets, control_folder
 from .routes import PROGRAMS
 
@@ -96,9 +97,15 @@ def _by_hand(source: Source) -> str:
 def _key_files(inventory: Inventory) -> Iterator[Finding]:
     named = {host.ssh_key for host in inventory.hosts.values() if host.ssh_key}
     for name in sorted(named):
-        problem = problem_of(expanded_home(os.path.expandvars(name)))
-        if problem is not None:
-            yield Finding("bad", "ssh_key", f"{name} {problem.what}", problem.fix)
+        yield from _key_file("ssh_key", name, expanded_home(os.path.expandvars(name)))
+
+
+def _key_file(subject: str, name: str, path: Path) -> Iterator[Finding]:
+    problem = why_refused(path)
+    if problem is not None:
+        # Not all log-ins need a key that has a passphrase.
+        verdict = "missing" if problem.what == ENCRYPTED else "bad"
+        yield Finding(verdict, subject, f"{name} {problem.what}", problem.fix)
 
 
 def _programs() -> Iterator[Finding]:
@@ -126,6 +133,9 @@ def _keys() -> Iterator[Finding]:
     own = [path.name for path in Path("~/.ssh").expanduser().glob("id_*") if path.suffix != ".pub"]
     if own:
         yield Finding("ok", "keys in ~/.ssh", ", ".join(sorted(own)))
+        for name in USUAL_KEYS:
+            if name in own:
+                yield from _key_file("keys in ~/.ssh", name, Path("~/.ssh", name).expanduser())
     elif not os.environ.get("SSH_AUTH_SOCK") and not text:
         yield Finding(
             "missing", "keys", "none in ~/.ssh, no agent", "ssh-keygen -t ed25519, or set ssh_key"

@@ -206,6 +206,20 @@ FAILURES: tuple[Failure, ...] = (
         observed=("ssh.proxies", "ssh.dialing", "ssh.master.stderr_errors", "ssh.master.start"),
     ),
     Failure(
+        "forbidden forwarding",
+        Reason.JUMP_FAILED,
+        paramiko=r"^ChannelException\(1,",  # RFC 4254 section 5.1
+        ssh=r"^channel \d+: open failed: administratively prohibited",
+        fix="allow it in the jump host's sshd_config: AllowTcpForwarding, PermitOpen",
+    ),
+    Failure(
+        "no connection behind the jump host",
+        Reason.JUMP_FAILED,
+        paramiko=r"^ChannelException\(2,",
+        ssh=r"^channel \d+: open failed: connect failed",
+        fix="check ssh_host and ssh_port, as the jump host sees them",
+    ),
+    Failure(
         "jump host failed",
         Reason.JUMP_FAILED,
         observed=("ssh.dialing", "ssh.master.stderr_errors"),
@@ -235,6 +249,7 @@ def classify(error: BaseException) -> Classified:
     """Return the reason for which a route failed, from an exception of Python or Paramiko."""
     row = next((row for row in FAILURES if _is_shown_by(row, error)), None)
     evidence = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    evidence = getattr(error, "text", evidence)  # of a ChannelException
     if isinstance(error, NotSSHError):
         evidence = f"it answered {evidence!r}"
     if row is not None:

@@ -22,10 +22,10 @@ from .evaluated_config import settings_of, tokens_of
 from .option_values import Tokens, expand_path, path_value, quoted
 from .settings_files import is_configured, passwd_home
 
-__all__ = ["home_arguments"]
+__all__ = ["USUAL_KEYS", "home_arguments"]
 
 #: readconf.c, fill_default_options.
-_USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _KEYWORDS = ("IdentityFile", "CertificateFile", "IdentityAgent", "ForwardAgent")
 _NO_PATHS = ("none", "SSH_AUTH_SOCK", "yes", "no")
 #: The name of a variable that holds the path (ssh_config(5), IdentityAgent).
@@ -43,7 +43,7 @@ def home_arguments(config: SSHConfig) -> tuple[str, ...]:
     own_home = Path(home) if home and home != passwd_home() else None
     named = [*_configured(config, own_home)]
     if own_home is not None and not config.key_path and not _has_key_files(config):
-        usual = (own_home / ".ssh" / name for name in _USUAL_KEYS)
+        usual = (own_home / ".ssh" / name for name in USUAL_KEYS)
         named += [("IdentityFile", path_value(path)) for path in usual if path.is_file()]
     return tuple(word for key, value in named for word in ("-o", f"{key}={quoted(value)}"))
 

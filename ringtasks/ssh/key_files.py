@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,22 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig, expand
 
-__all__ = ["PUBLIC", "KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
+__all__ = [
+    "ENCRYPTED",
+    "PUBLIC",
+    "KeyProblem",
+    "existing_key_file",
+    "keys_in_agent",
+    "no_file",
+    "problem_of",
+    "why_refused",
+]
 
 PUBLIC = "is a public key"  # a KeyProblem; with an agent it is none, but names a key of it
+ENCRYPTED = "is encrypted"
 _MAX_BYTES = 64 * 1024
 _PUBLIC = rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)"
-_BEGIN = rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----"
+_BEGIN = rb"(?m)^(?:\xef\xbb\xbf|[ \t])*-----BEGIN (?:\w+ )*PRIVATE KEY-----"
 _END = rb"-----END (?:\w+ )*PRIVATE KEY-----"
 _OPENSSH = rb"(?s)-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVATE KEY-----"
 _SPACES = rb"(?m)^[ \t]+\S|\S[ \t]+$"
@@ -34,6 +45,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key
 _PUBLIC_FIELD = 3  # of `_fields`
 _NEW_FILE = "set ssh_key to the file of a private key"
+_OTHER_KIND = "use a key of another kind: ssh-keygen -t ed25519"
+_AGENT_TIMEOUT = 5.0  # seconds; an agent that does not answer holds no key
 _COPY_AGAIN = "copy it again from where it was made, and compare: ssh-keygen -l -f {file}"
 
 
@@ -82,6 +95,8 @@ def problem_of(path: Path) -> KeyProblem | None:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             return KeyProblem("is a folder", _NEW_FILE)
+        if not stat.S_ISREG(mode):  # a FIFO would block
+            return KeyProblem("is not a regular file", _NEW_FILE)
         text = _text_of(path)
     except FileNotFoundError:
         return KeyProblem("does not exist", _NEW_FILE)
@@ -93,17 +108,51 @@ def problem_of(path: Path) -> KeyProblem | None:
 def why_refused(path: Path) -> KeyProblem | None:
     """Return the reason for which a log-in went on without the key; None if none is found.
 
-    Beside the faults of the file that is a passphrase, which ssh cannot ask for, or a certificate
-    or a public key beside the file.
+    Beside the faults of the file that is a passphrase, which ssh cannot ask for, the kind of the
+    key, or a certificate or a public key beside the file.
     """
     found = (
         problem_of(path)
         or _problem_of_certificate(Path(f"{path}-cert.pub"))
         or _problem_of_public_key(path)
     )
-    if found is None and _needs_passphrase(_text_of(path)):
-        return KeyProblem("is encrypted", f"ssh-add {shlex.quote(str(path))}")
-    return found
+    if found is not None:
+        return found
+    text = _text_of(path)
+    if b"BEGIN DSA PRIVATE KEY" in text or b"\0\0\0\x07ssh-dss" in (_blob_of(text) or b""):
+        return KeyProblem("is a DSA key, which ssh does not offer", _OTHER_KIND)
+    if _needs_passphrase(text) and not _is_in_agent(path, text):
+        return KeyProblem(ENCRYPTED, f"ssh-add {shlex.quote(str(path))}")
+    return None
+
+
+def keys_in_agent() -> list[bytes]:
+    """Return the public keys that the agent lists (``ssh-add -L``), in base64."""
+    try:
+        done = subprocess.run(
+            ["ssh-add", "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_AGENT_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return [line.split()[1] for line in lines if len(line.split()) > 1]
+
+
+def _is_in_agent(path: Path, text: bytes) -> bool:
+    """Return True if the agent holds the key: then the file's passphrase does not matter."""
+    fields = list(_fields(_blob_of(text) or b""))
+    if len(fields) > _PUBLIC_FIELD:
+        own = base64.b64encode(fields[_PUBLIC_FIELD])
+    else:  # the public part of another format is encrypted, too
+        try:
+            _, own, *_ = _text_of(Path(f"{path}.pub")).split()
+        except (OSError, ValueError):
+            return False
+    return own in keys_in_agent()
 
 
 def _problem_of_certificate(path: Path) -> KeyProblem | None:
@@ -143,13 +192,18 @@ def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
     if not text.strip():
         return KeyProblem("is empty", _COPY_AGAIN.format(file=quoted))
     if re.match(_PUBLIC, text):
-        private = str(path).removesuffix(".pub")
+        private = str(path).removesuffix(".pub").removesuffix("-cert")
         return KeyProblem(PUBLIC, f"set ssh_key to the private key, {private}")
     if text.startswith(b"PuTTY-User-Key-File"):
         fix = f"puttygen {quoted} -O private-openssh -o {quoted}.openssh"
         return KeyProblem("has PuTTY's format", fix)
+    if text.startswith(b"---- BEGIN SSH2 ENCRYPTED PRIVATE"):
+        return KeyProblem("has ssh.com's format", f"ssh-keygen -i -f {quoted} > {quoted}.openssh")
     if not re.search(_BEGIN, text):
         return KeyProblem("is not a private key", _NEW_FILE)
+    if b"\\n" in text and b"\n" not in text.strip():
+        fix = f"sed -i 's/\\\\n/\\n/g' {quoted}"
+        return KeyProblem("has '\\n' written out in place of line ends", fix)
     if b"\r" in text:
         return KeyProblem("has Windows line ends (CRLF)", f"sed -i 's/\\r$//' {quoted}")
     if problem := _problem_of_layout(text, quoted):

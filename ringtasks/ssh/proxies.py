@@ -50,7 +50,7 @@ class ProxyProcess:
             raise RouteRefusedError(
                 Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
             )
-        self._program = program
+        self._program = _name_of(proxy.argv)
         environment = proxy.environment(os.environ)
         self.sock, theirs = socket.socketpair()
         try:
@@ -135,6 +135,12 @@ def _lifeline() -> int:
     """Return the end of a pipe that is readable once this process, its only writer, has ended."""
     ours, _ = os.pipe()
     return ours
+
+
+def _name_of(argv: Sequence[str]) -> str:
+    """Return the program's name: of a shell's command, the first word, unless it may be a value."""
+    words = argv[2].removeprefix("exec ").split() if argv[1:2] == ("-c",) else []
+    return words[0] if words and "=" not in words[0] else argv[0]
 
 
 def _last_words(stderr: bytes) -> str:

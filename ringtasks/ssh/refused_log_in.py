@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,15 @@ from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, e
 if TYPE_CHECKING:
     from .key_files import KeyProblem
 
-__all__ = ["KEYS_ARE_OFF", "TOO_MANY", "explain"]
+__all__ = ["KEYS_ARE_OFF", "NO_KEY", "TOO_MANY", "explain"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
 KEYS_ARE_OFF = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
+NO_KEY = "there is no key: none in ~/.ssh, in an agent or as ssh_key"
+_MAKE_A_KEY = "set ssh_key, or make a key with ssh-keygen and put the public one on the host"
+#: Lines of ssh about a key that it could not use (sshconnect2.c, ssh-pkcs11-client.c).
+_OF_KEYS = r"(?m)^((?:Load key |sign_and_send_pubkey: |provider ).*?)\r?$"
 #: The methods with questions that a person answers (RFC 4252 section 8, RFC 4256).
 _ASKING = {"keyboard-interactive", "password"}
 _NO_KEYS_THERE = "allow publickey on the host (sshd_config: PubkeyAuthentication), or try 'ssh -v'"
@@ -52,27 +57,93 @@ def explain(
         error.advice = (
             f"set {PRIVATE_KEY_VARIABLE} to the text of the key: is the secret named rightly?"
         )
+    else:
+        _explain_by_keys(error, config, said)
+
+
+def _explain_by_keys(error: AuthenticationError, config: SSHConfig, said: str) -> None:
+    """Look for a reason in the keys that no setting names."""
+    if config.key_path or config.private_key or os.environ.get(PRIVATE_KEY_VARIABLE):
+        return
+    # In process a key is offered whatever ssh thinks of its file.
+    problem = (
+        _problem_of(_usual_files(config), config) if said or "no key" in error.evidence else None
+    )
+    if problem is not None:
+        error.evidence += f"; the key file {problem.what}"
+        error.advice = problem.fix
+    elif NO_KEY in error.evidence or (said and _has_no_key(config)):
+        error.evidence += "" if NO_KEY in error.evidence else f"; {NO_KEY}"
+        error.advice = _MAKE_A_KEY
+    elif own_words := "".join(f"; ssh: {words}" for words in re.findall(_OF_KEYS, said)):
+        error.evidence += own_words
 
 
 def _key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
-    from .evaluated_config import settings_of, tokens_of
-    from .key_files import PUBLIC, KeyProblem, why_refused
-    from .option_values import expand_path
+    from .key_files import why_refused
 
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
-    settings = settings_of(config)
-    if settings is None:
-        return None
-    agent = settings.get("identityagent") or os.environ.get("SSH_AUTH_SOCK", "none")
-    tokens = tokens_of(config, settings)
-    for name in settings.values.get("identityfile", ()):
-        path = Path(expand_path(name, tokens, "IdentityFile"))
+    return _problem_of(_named_files(config), config)
+
+
+def _problem_of(files: Iterable[tuple[str, Path]], config: SSHConfig) -> KeyProblem | None:
+    from .key_files import PUBLIC, KeyProblem, why_refused
+
+    for name, path in files:
         found = why_refused(path) if path.exists() else None  # ssh leaves a missing one out
-        if found is not None and not (found.what == PUBLIC and agent != "none"):
+        # A public key names one of the agent's.
+        if found is not None and not (found.what == PUBLIC and _agent(config) != "none"):
             return KeyProblem(f"{name} {found.what}", found.fix)
     return None
+
+
+def _named_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
+    """Yield the files that ssh's files name: each name, and its path."""
+    from .evaluated_config import settings_of, tokens_of
+    from .option_values import expand_path
+
+    settings = settings_of(config)
+    if settings is not None:
+        tokens = tokens_of(config, settings)
+        for name in settings.values.get("identityfile", ()):
+            yield name, Path(expand_path(name, tokens, "IdentityFile"))
+
+
+def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
+    """Yield the files in which ssh looks for keys if no setting names one."""
+    from .evaluated_config import settings_of
+    from .home_files import USUAL_KEYS
+
+    settings = settings_of(config)
+    if settings is None or "identityfile" not in settings.values:
+        for name in USUAL_KEYS:
+            yield f"~/.ssh/{name}", Path.home() / ".ssh" / name
+
+
+def _agent(config: SSHConfig) -> str:
+    """Return IdentityAgent, or the usual agent; ``none``: there is none."""
+    from .evaluated_config import settings_of
+
+    settings = settings_of(config)
+    own = settings.get("identityagent") if settings else None
+    return own or os.environ.get("SSH_AUTH_SOCK") or "none"
+
+
+def _has_no_key(config: SSHConfig) -> bool:
+    """Return True if no key can have been offered."""
+    from .evaluated_config import settings_of
+    from .key_files import keys_in_agent
+    from .keywords import methods_of_openssh
+
+    if any(path.exists() for _, path in (*_named_files(config), *_usual_files(config))):
+        return False
+    settings = settings_of(config)
+    if settings is not None and methods_of_openssh(settings.firsts()):
+        return False  # a token may hold one
+    agent = _agent(config)
+    return agent == "none" or (agent == os.environ.get("SSH_AUTH_SOCK") and not keys_in_agent())
 
 
 def _are_keys_off(config: SSHConfig) -> bool:

@@ -72,7 +72,8 @@ def lab(sshd: Sshd, make_sshd: MakeSshd, client_key: Path, tmp_path: Path) -> La
 
 
 def ssh_to(server: Any, *options: str) -> list[str]:
-    return ["-p", str(server.port), *options, "--", server.address, "true"]
+    command = [] if "-W" in options else ["true"]
+    return ["-p", str(server.port), *options, "--", server.address, *command]
 
 
 def in_front_of(server: Any, *options: str) -> list[str]:
@@ -108,7 +109,17 @@ SAID_BY_SSH: dict[str, Callable[[Lab], list[str]]] = {
     "no banner in time": lambda _: in_front_of(Silent()),
     "no answer in time": lambda _: in_front_of(Blackhole()),
     "broken connection": lambda _: in_front_of(Resetting()),
+    "forbidden forwarding": lambda lab: said_by_ssh(
+        ssh_to(lab.make_sshd(config=["AllowTcpForwarding no"]), *tunnel_of(lab, lab.sshd.port))
+    ),
+    "no connection behind the jump host": lambda lab: said_by_ssh(
+        ssh_to(lab.sshd, *tunnel_of(lab, 1))
+    ),
 }
+
+
+def tunnel_of(lab: Lab, port: int) -> tuple[str, ...]:
+    return "-i", str(lab.key), "-W", f"{lab.sshd.address}:{port}"
 
 
 @pytest.mark.parametrize("name", SAID_BY_SSH)
@@ -185,6 +196,15 @@ def jump_host_failed(lab: Lab, is_master: bool) -> RouteError:
         return failure_of(lab.config(lab.sshd, is_master, proxy_jump=jump))
 
 
+def behind_jump_host(line: str, **there: object) -> Callable[[Lab, bool], RouteError]:
+    def provoke(lab: Lab, is_master: bool) -> RouteError:
+        jump = lab.config(lab.make_sshd(config=[line]), False)
+        behind = lab.config(lab.sshd, is_master, proxy_jump="jump", jump_host=jump, **there)
+        return failure_of(behind)
+
+    return provoke
+
+
 def forced(command: str) -> Callable[[Lab, bool], RouteError]:
     return lambda lab, is_master: failure_of(
         lab.config(lab.make_sshd(config=[f"ForceCommand {command}"]), is_master)
@@ -207,6 +227,8 @@ AT_LOG_IN: dict[str, Callable[[Lab, bool], RouteError]] = {
     "no answer in time": waiting_log_in(),
     "broken connection": broken_connection,
     "jump host failed": jump_host_failed,
+    "forbidden forwarding": behind_jump_host("AllowTcpForwarding no"),
+    "no connection behind the jump host": behind_jump_host("", port=1),
     "link lost": forced("kill -9 $PPID"),
     "another program": forced("echo Welcome"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.ssh.inprocess.private_keys import key_of_file, key_of_text
 from ringtasks.ssh.key_files import problem_of, why_refused
+from tests.support.agents import Agent
+from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd, make_key
 
 
@@ -42,6 +45,18 @@ def damaged(path: Path, kind: str) -> Path:
         path.write_bytes(text.replace(b"\n", b"  \n"))
     elif kind == "blank lines":
         path.write_bytes(b"\n\n" + text)
+    elif kind == "written out":
+        path.write_bytes(text.replace(b"\n", b"\\n"))
+    elif kind == "JSON":
+        path.write_bytes(b'{"private_key": "%s"}' % text.replace(b"\n", b"\\n"))
+    elif kind == "ssh.com":
+        path.write_bytes(b"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/5\n")
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif kind == "certificate":
+        Path(f"{path}.pub").rename(f"{path}-cert.pub")
+        return Path(f"{path}-cert.pub")
     elif kind == "PuTTY":
         path.write_bytes(b"PuTTY-User-Key-File-3: ssh-ed25519\n")
     return path
@@ -60,6 +75,11 @@ KINDS = {
     "byte order mark": ("begins with a byte order mark", "sed -i"),
     "indented": ("spaces at the ends of its lines", "sed -i"),
     "spaces": ("spaces at the ends of its lines", "sed -i"),
+    "written out": ("has '\\n' written out", "sed -i"),
+    "JSON": ("is not a private key", "set ssh_key"),
+    "ssh.com": ("ssh.com's format", "ssh-keygen -i"),
+    "pipe": ("is not a regular file", "set ssh_key"),
+    "certificate": ("is a public key", "/key"),
     "blank lines": ("other lines before its BEGIN line", "sed -i"),
 }
 
@@ -71,6 +91,7 @@ def test_each_damaged_key_file_is_reported_with_its_fix(tmp_path: Path, kind: st
     assert problem is not None
     assert KINDS[kind][0] in problem.what
     assert KINDS[kind][1] in problem.fix
+    assert "-cert" not in problem.fix
 
 
 @pytest.mark.parametrize("kind", [kind for kind, (_, fix) in KINDS.items() if fix == "sed -i"])
@@ -158,6 +179,49 @@ def test_public_key_of_another_key_beside_the_file_is_named(
     if not passphrase:
         subprocess.run(problem.fix, shell=True, check=True)
         assert why_refused(key) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("too open", "id_ed25519 has mode 0644: too open, ssh ignores it; chmod 600"),
+        ("encrypted", "id_ed25519 is encrypted; ssh-add"),
+        ("encrypted, in the agent", ""),
+        ("absent", "there is no key: none in ~/.ssh, in an agent or as ssh_key; set ssh_key"),
+    ],
+)
+def test_usual_key_that_cannot_be_used_is_named(
+    kind: str,
+    named: str,
+    make_sshd: MakeSshd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
+) -> None:
+    if kind == "too open" and not use_control_master:
+        pytest.skip("Paramiko uses it")
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    make_key(folder / "id_ed25519", "-t", "ed25519", "-N", "")
+    server = make_sshd(None)
+    config = SSHConfig(server.address, server.port, server.user)
+    config.use_control_master = use_control_master
+
+    with Agent(tmp_path / "agent") as agent, SSHClient(config) as client:
+        if "agent" in kind:
+            monkeypatch.setenv("SSH_AUTH_SOCK", agent.path)
+            agent.add(folder / "id_ed25519")
+        if kind == "too open":
+            (folder / "id_ed25519").chmod(0o644)
+        elif kind == "absent":
+            (folder / "id_ed25519").unlink()
+        else:
+            encrypt = ["ssh-keygen", "-q", "-p", "-N", "secret", "-f", folder / "id_ed25519"]
+            subprocess.run(encrypt, check=True, stdout=subprocess.DEVNULL)
+        error = str(client.run("true").error)
+
+    assert named in error
+    assert ("the key file" in error) is ("id_ed25519" in named)
 
 
 @pytest.mark.parametrize("kind", ["a public key", "a folder"])

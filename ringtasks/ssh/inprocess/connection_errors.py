@@ -25,7 +25,7 @@ from ringtasks.errors import (
 )
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.failure_table import classify, classify_disconnect
-from ringtasks.ssh.refused_log_in import explain
+from ringtasks.ssh.refused_log_in import NO_KEY, explain
 from ringtasks.ssh.routes import Route
 
 from .log_in import Refusal, RefusedError
@@ -180,7 +180,7 @@ def _told(error: Exception, refusal: Refusal | None) -> str:
     if not refusal.key_count and faults:
         return f"no key was offered{faults}"
     if not refusal.key_count:
-        return f"there is no key: none in ~/.ssh, in an agent or as ssh_key{faults}"
+        return f"{NO_KEY}{faults}"
     return f"{offered}, none accepted{faults}"
 
 

@@ -92,6 +92,9 @@ def _of_carrier(said: str, lines: list[str], route: Route) -> Classified:
         return Classified(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
     reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
     words = _telling(said) or lines or ["it ended without output"]
+    known = by_ssh_lines(words)
+    if known is not None and known[0].reason is reason is Reason.JUMP_FAILED:
+        return Classified(reason, known[1], known[0].advice)
     return Classified(reason, error_of_cloudflared(words) or words[0], "")
 
 
