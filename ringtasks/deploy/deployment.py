@@ -58,6 +58,8 @@ class Deployment:
             reverts=settings.revert,
         )
         self._lease = Lease()
+        #: Printed if a signal ends the process at once; the hosts may all be reverted by then.
+        self.remains = f"exited at once: '{as_typed('deploy.status')}' shows the hosts"
 
     def run(self) -> DeployReport:
         """Deploy or roll back, and return the report.
@@ -95,7 +97,7 @@ class Deployment:
         return interruption.ending(
             math.inf,
             "interrupted: Ctrl-C again leaves everything as it is",
-            remains=f"left as it is: '{as_typed('deploy.status')}' shows the hosts",
+            remains=self.remains,
             reports=True,
         )
 

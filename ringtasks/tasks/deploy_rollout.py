@@ -139,11 +139,12 @@ def _roll_out(
         deployment.run()
     except KeyboardInterrupt:
         view.say(
-            "interrupted: everything stays as it is, and the locks expire by themselves; "
+            "interrupted again: a lock that was not released expires by itself; "
             f"next: '{as_typed('deploy.status')}', then '{as_typed('deploy')}' or "
             f"'{as_typed('deploy.rollback')}'"
         )
-    with interruption.ending(math.inf, ""):  # the hooks have limits of their own
+    # The hooks have limits of their own.
+    with interruption.ending(math.inf, "", remains=deployment.remains):
         return _told(deployment.report, plan, view, flags)
 
 

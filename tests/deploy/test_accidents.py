@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ringtasks.common.interruption import REPEAT_TIME
 from tests.support.deploys import Fleet
 from tests.support.faulty import Wire
 from tests.support.waiting import eventually
@@ -112,17 +114,27 @@ def _is_running(pid: int) -> bool:
 
 
 def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
+    host = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web2"]
     fleet.configure(build=["touch ../../shared/building; sleep 600"])
     fleet.commit("v1")
-    deploying = fleet.start("deploy")
-    eventually((fleet.root("web2") / "shared" / "building").exists)
+    locks = [fleet.root(host) / "lock" for host in fleet.hosts]
+    with Wire(host["ssh_host"], host["ssh_port"]) as wire:
+        own = {**host, "ssh_host": wire.address, "ssh_port": wire.port, "use_control_master": False}
+        fleet.reach("web2", own)
+        deploying = fleet.start("deploy")
+        eventually((fleet.root("web2") / "shared" / "building").exists)
 
-    deploying.send_signal(signal.SIGTERM)
-    deploying.communicate(timeout=30)
+        deploying.send_signal(signal.SIGTERM)
+        eventually(lambda: not any(lock.is_symlink() for lock in locks))
+        wire.freeze()
+        time.sleep(REPEAT_TIME)  # else the second signal counts as the first
+        deploying.send_signal(signal.SIGTERM)  # all is done, but not reported
+        _, told = deploying.communicate(timeout=30)
 
     assert deploying.returncode == 143
-    for host in fleet.hosts:
-        assert not (fleet.root(host) / "lock").is_symlink()
+    assert "deploy.status" in told
+    assert "left as it is" not in told
+    assert "stays as it is" not in told
 
 
 @pytest.mark.parametrize("moments", [3, pytest.param(12, marks=pytest.mark.long)])
