@@ -46,8 +46,8 @@ def each(
     """Yield each item with the result of ``work`` for it, in the order of completion.
 
     An exception of ``work`` is raised here.  If this machine allows no threads, the items are done
-    one after another.  If the caller stops iterating, no more items are
-    started, and those under way are waited for.
+    one after another.  If the caller stops iterating, no more items are started, and those under
+    way are waited for.
 
     :param on_interrupt: called before that wait if an exception was raised, Ctrl-C included; it may
         tell the items under way to end.

@@ -1,10 +1,9 @@
 """Detect the CI and the user who deploys.  Pure, except the user's name from the system.
 
-Each CI sets variables of its own:
-GitHub (docs.github.com, "Variables reference"), GitLab ("Predefined CI/CD variables reference"),
-Jenkins ("Using a Jenkinsfile"; the user is from the plugin "build user vars"), Buildkite
-("Environment variables"), CircleCI ("Project values and variables"), Azure Pipelines ("Predefined
-variables").  Nearly all of them also set ``CI=true``.
+Each CI sets variables of its own: GitHub (docs.github.com, "Variables reference"), GitLab
+("Predefined CI/CD variables reference"), Jenkins ("Using a Jenkinsfile"; the user is from the
+plugin "build user vars"), Buildkite ("Environment variables"), CircleCI ("Project values and
+variables"), Azure Pipelines ("Predefined variables").  Nearly all of them also set ``CI=true``.
 """
 
 from __future__ import annotations

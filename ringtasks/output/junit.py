@@ -3,9 +3,9 @@
 JUnit XML has no standard; this file has the parts that those three read.  It is one test suite,
 named for the action alone (or for its rehearsal), with one test case for each step on each host.
 The readers match tests of different runs by suite, class and name, so these contain neither the
-release nor the time.
-GitLab shows the text of a ``failure`` but neither its ``message`` nor any ``system-out``
-(``lib/gitlab/ci/parsers/test/junit.rb``), so that text contains the output of a failed command.
+release nor the time.  GitLab shows the text of a ``failure`` but neither its ``message`` nor any
+``system-out`` (``lib/gitlab/ci/parsers/test/junit.rb``), so that text contains the output of a
+failed command.
 """
 
 from __future__ import annotations

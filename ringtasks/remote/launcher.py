@@ -1,8 +1,8 @@
 """Start a command that outlives the connection, exactly once: text for the host's shell.
 
 The caller makes the job's id, so it can repeat a start whose answer was lost: the repeated start
-finds the job.  Three shells work together on the host
-(``start.sh``, ``monitor.sh``, ``leader.sh``):
+finds the job.  Three shells work together on the host (``start.sh``, ``monitor.sh``,
+``leader.sh``):
 
 * the starter, within the connection, prepares the job's folder under a temporary name, starts the
   monitor, and waits for one line: the job's process id, "queued", or an error;

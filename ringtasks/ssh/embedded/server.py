@@ -1,10 +1,10 @@
 """Embedded hosts: real SSH servers on loopback, in this process, for trying ringtasks.
 
 Each host has a home in the folder of the state files, which it keeps from process to process, and
-runs commands as OpenSSH's sshd would
-(session.c, ``do_exec_no_pty``, ``do_exec_pty`` and ``do_child``): through the login shell, in a
-session of their own, with nothing of this process's environment.  Only a key that is made here
-and never leaves the process may log in.  The servers end with the process, the jobs do not.
+runs commands as OpenSSH's sshd would (session.c, ``do_exec_no_pty``, ``do_exec_pty`` and
+``do_child``): through the login shell, in a session of their own, with nothing of this process's
+environment.  Only a key that is made here and never leaves the process may log in.  The servers end
+with the process, the jobs do not.
 
 Known difference: the exit status is sent once the output has ended, as the last thing before the
 channel closes; sshd sends it when the shell exits, even while something else holds the output.
