@@ -54,16 +54,17 @@ class LockState(NamedTuple):
 _NOTE = ("token", "who", "host", "revision", "link")
 
 
-def acquire(holder: LockState, seconds: float, dead: str = "") -> str:
+def acquire(holder: LockState, seconds: float, dead: str = "", name: str = "") -> str:
     """Return a script that takes the lock, or prints the state if another deploy has it.
 
     An expired lock is replaced.
 
     :param seconds: time until the lock expires if it is not renewed.
     :param dead: a token whose deploy is known to have ended; its lock is replaced too.
+    :param name: the host's name in the inventory.
     """
     lines = [f"{name}={printable(getattr(holder, name))}" for name in _NOTE]
-    return call("acquire", holder.token, round(seconds), dead, *lines)
+    return call("acquire", holder.token, round(seconds), dead, printable(name), *lines)
 
 
 def parse_held(output: str) -> LockState | None:

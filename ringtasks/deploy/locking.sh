@@ -51,19 +51,25 @@ held() {
   echo "held now=$(now)"
 }
 
-# acquire TOKEN SECONDS DEAD LINE...: takes the lock, or prints the state and ends the script.
-# The lines are those of the note. An expired lock, and that of the token DEAD, is replaced.
+# acquire TOKEN SECONDS DEAD NAME LINE...: takes the lock, or prints the state and ends the script.
+# NAME is that of the host, the lines are those of the note. An expired lock, and that of the token
+# DEAD, is replaced. Two hosts of one deploy may have one folder, in a home that they share.
 acquire() {
-  token=$1 seconds=$2 dead=$3
-  shift 3
+  token=$1 seconds=$2 dead=$3 name=$4
+  shift 4
   mkdir -p .locks || exit 1
   there=$(holder)
   if [ "$there" != "$token" ]; then
     [ -z "$there" ] || { [ "$there" != "$dead" ] && ! expired "$there"; } || drop "$there"
     set_until "$seconds"
-    printf '%s\n' "$@" "since=$(now)" "until=$until" > ".locks/$token" || exit 1
+    printf '%s\n' "$@" "for=$name" "since=$(now)" "until=$until" > ".locks/$token" || exit 1
     ln -s ".locks/$token" lock 2>/dev/null
   fi
+  other=$(told "$token" for)
+  [ -z "$other" ] || [ "$other" = "$name" ] || {
+    echo "lock: $other and $name have one folder there: deploy to one of the two" >&2
+    exit 1
+  }
   [ "$(holder)" = "$token" ] && return 0
   rm -f ".locks/$token"
   [ -L lock ] || echo "lock: is in the way, and no lock of ringtasks" >&2

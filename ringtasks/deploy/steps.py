@@ -101,7 +101,7 @@ def precheck(plan: DeployPlan, place: AppFolder) -> HostStep:
 
 def lock(plan: DeployPlan, place: AppFolder, dead: str = "") -> HostStep:
     """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
-    script = locking.acquire(plan.holder, LEASE, dead) + call("state")
+    script = locking.acquire(plan.holder, LEASE, dead, place.host) + call("state")
     return HostStep("lock", layout.inside(place.root, script, makes=True))
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.deploy.lease import Lease
@@ -39,6 +40,21 @@ def test_hanging_check_ends_at_check_timeout(fleet: Fleet) -> None:
     assert check["error"] == "has not succeeded in 2 s"
     assert check["elapsed_ms"] < 8000
     assert told["returncode"] == 124
+
+
+def test_two_hosts_that_share_the_folder_are_named_and_unchanged(fleet: Fleet) -> None:
+    own = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web1"]
+    fleet.write("hosts/hosts.yaml", yaml.safe_dump({"hosts": {"web1": own, "web2": own}}))
+    fleet.configure(path=str(fleet.root("web1")))
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 1
+    assert "web2: unchanged; no current release: lock: " in done.stderr
+    assert "web1 and web2 have one folder there: deploy to one of the two" in done.stderr
+    assert not (fleet.root("web1") / "releases").exists()
+    assert not (fleet.root("web1") / "lock").is_symlink()
 
 
 def test_refused_lock_is_reported_with_the_current_release(fleet: Fleet) -> None:
