@@ -9,6 +9,7 @@ __all__ = [
     "bounded",
     "counted",
     "first_names",
+    "joined_lines",
     "near_names",
     "printable",
     "size",
@@ -23,7 +24,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in folded)
 
 
-def one_line(text: str) -> str:
+def joined_lines(text: str) -> str:
     """Return foreign text of several lines as `printable` does, with a mark between the lines."""
     told = ""
     for line in filter(None, map(printable, text.splitlines())):

@@ -14,7 +14,7 @@ from ringtasks.common.git_environment import (
     environment_of_one_repository,
     environment_of_other_repositories,
 )
-from ringtasks.common.text import one_line, printable
+from ringtasks.common.text import joined_lines, printable
 from ringtasks.errors import UsageError
 
 __all__ = ["TIMEOUT", "Repository", "Submodule", "current_repository", "run", "way_to_fetch"]
@@ -210,6 +210,6 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"deploy: {command[0]} took more than {TIMEOUT:g} s") from error
     if done.returncode:
-        said = one_line(done.stderr.decode("utf-8", "replace")).removeprefix("fatal: ")
+        said = joined_lines(done.stderr.decode("utf-8", "replace")).removeprefix("fatal: ")
         raise UsageError(f"deploy: {command[0]}: {said or f'exit status {done.returncode}'}")
     return done.stdout or b""

@@ -16,7 +16,7 @@ from ringtasks.client.retries import LinkRetries
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
-from ringtasks.common.text import bounded, printable
+from ringtasks.common.text import bounded, joined_lines, printable
 from ringtasks.errors import RingtasksError, UsageError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
 from ringtasks.remote.paths import joined
@@ -329,7 +329,7 @@ class Target:
             return self._without_lock(held)
         if result.error is not None:
             own = result.error.removeprefix(f"{self.report.host}: ")
-            return StepOutcome(self.plan.conceal(printable(own)), result.returncode)
+            return StepOutcome(self.plan.conceal(joined_lines(own)), result.returncode)
         said = [line for line in result.stderr.splitlines() if line.strip()]
         why = f": {printable(said[-1][:_LINE_CHARACTERS])}" if said else ""
         return StepOutcome(f"exit status {result.returncode}{why}", 1)
@@ -379,7 +379,7 @@ class Target:
         try:
             outcome = do()
         except (RingtasksError, OSError) as error:
-            told = printable(str(error)).removeprefix(f"{report.host}: ")
+            told = joined_lines(str(error)).removeprefix(f"{report.host}: ")
             status = USAGE if isinstance(error, UsageError) else getattr(error, "returncode", 1)
             outcome = StepOutcome(told, status)
         elapsed_ms = round((time.monotonic() - began) * 1000, 3)

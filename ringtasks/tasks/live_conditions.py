@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ringtasks.common.text import bounded
+from ringtasks.common.text import bounded, joined_lines
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -35,7 +35,7 @@ def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping
             if each.error is None:
                 found[each.host_id] = measurements(each)
             else:
-                display.say(f"left out, not asked: {bounded(each.error)}")
+                display.say(f"left out, not asked: {bounded(joined_lines(each.error))}")
         return found
 
     return ask

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.client.ask import Ask
-from ringtasks.common.text import one_line, printable
+from ringtasks.common.text import joined_lines, printable
 from ringtasks.remote.gpus import Gpu, parse_tool
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.resources import lines_by_name, parse_resources
@@ -70,7 +70,7 @@ def probe_host(
     answered_at = time.time()
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        return HostProbe(error=one_line(why.removeprefix(f"{client.config.id}: ")))
+        return HostProbe(error=joined_lines(why.removeprefix(f"{client.config.id}: ")))
     found = parse(result.stdout)
     return replace(found, clock_skew=_skew(found.clock_skew, asked_at, answered_at))
 

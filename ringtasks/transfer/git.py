@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.git_environment import environment_of_other_repositories
-from ringtasks.common.text import one_line
+from ringtasks.common.text import joined_lines
 from ringtasks.errors import UsageError
 
 __all__ = ["ignored_paths", "matched_paths", "revision_of"]
@@ -66,7 +66,7 @@ def _listed(answer: subprocess.CompletedProcess[bytes], place: str) -> list[str]
     :raises UsageError: it failed.
     """
     if answer.returncode:
-        said = one_line(answer.stderr.decode("utf-8", "replace"))
+        said = joined_lines(answer.stderr.decode("utf-8", "replace"))
         raise UsageError(f"{place}: git: {said}")
     return [os.fsdecode(path) for path in answer.stdout.split(b"\0") if path]
 

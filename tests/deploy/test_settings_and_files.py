@@ -136,8 +136,9 @@ def test_missing_shared_file_is_reported_before_any_change(fleet: Fleet) -> None
 def test_unreachable_host_stops_the_deploy_before_any_change(
     fleet: Fleet, make_sshd: Callable[..., object]
 ) -> None:
-    hosts = (fleet.folder / "hosts" / "hosts.yaml").read_text()
-    fleet.write("hosts/hosts.yaml", hosts.replace("127.0.0.3", "127.0.0.77"))
+    hosts = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]
+    down = {"ssh_host": "127.0.0.77", "tailscale_ip": "127.0.0.77", "tailscale_port": 9}
+    fleet.reach("web3", {**hosts["web3"], **down})
     fleet.commit("v1")
 
     done, status = fleet.inv("deploy", "--json"), fleet.inv("deploy.status")
@@ -146,7 +147,8 @@ def test_unreachable_host_stops_the_deploy_before_any_change(
     assert "\N{REPLACEMENT CHARACTER}" not in done.stderr + status.stdout + status.stderr
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert {line["end_state"] for line in told.values()} == {"unchanged"}
-    assert "refused" in told["web3"]["error"]
+    assert "no route worked: tailscale (127.0.0.77:9): refused" in told["web3"]["error"]
+    assert "; direct (127.0.0.77:" in told["web3"]["error"]
     assert not (fleet.root("web1") / "releases").exists()
 
 

@@ -16,7 +16,7 @@ from ringtasks.client.result import SSHResult, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.program_name import as_typed
-from ringtasks.common.text import printable
+from ringtasks.common.text import joined_lines
 from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.jobs import JobStatus
 from ringtasks.remote.answers import whole
@@ -209,7 +209,7 @@ def _look(client: SSHClient, name: str) -> _Look:
 
 def _why(client: SSHClient, error: str) -> str:
     """Return why a host could not be asked, on one line, without its name, which precedes it."""
-    return printable(" ".join(error.split())).removeprefix(f"{client.config.id}: ")
+    return joined_lines(error).removeprefix(f"{client.config.id}: ")
 
 
 def _leaves_something(member: Member, looks: dict[str, _Look]) -> bool:
