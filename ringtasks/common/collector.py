@@ -7,7 +7,11 @@ import gc
 import sys
 from collections.abc import Iterator
 
-__all__ = ["loading", "paused"]
+__all__ = ["loading", "paused", "seldom"]
+
+_SELDOM = 20_000  # new objects; Python's 700 are one host's of a run on many
+#: The thresholds before each block of `seldom` that is under way. A list's methods are atomic.
+_before: list[tuple[int, int, int]] = []
 
 
 @contextlib.contextmanager
@@ -37,3 +41,22 @@ def loading() -> Iterator[None]:
         yield
         if gc.get_freeze_count() and len(sys.modules) > known:
             gc.freeze()
+
+
+@contextlib.contextmanager
+def seldom() -> Iterator[None]:
+    """Make few garbage collections while the block runs, in all threads of this process.
+
+    A threshold that the program has set higher, or 0 (none), stays.
+    """
+    first, *others = before = gc.get_threshold()
+    _before.append(before)
+    if first:
+        gc.set_threshold(max(first, _SELDOM), *others)
+    try:
+        yield
+    finally:
+        usual = _before[0]
+        _before.pop()
+        if not _before:
+            gc.set_threshold(*usual)

@@ -25,7 +25,7 @@ class _SharedAnswers:
     """The answers of one look, by function and arguments."""
 
     def __init__(self) -> None:
-        self.runs = 0
+        self.runs: list[None] = []  # one each; a list's methods are atomic
         self.seconds = _KEPT_SECONDS
         self.ends_at = 0.0
         self.answers: dict[Any, Any] = {}
@@ -38,11 +38,11 @@ _look = _SharedAnswers()
 def shared(seconds: float = _KEPT_SECONDS) -> Iterator[None]:
     """Keep answers, each for some seconds, while the block runs, in all threads of this process."""
     _look.seconds, _look.ends_at = seconds, 0.0
-    _look.runs += 1
+    _look.runs.append(None)
     try:
         yield
     finally:
-        _look.runs -= 1
+        _look.runs.pop()
 
 
 def kept(function: _Function) -> _Function:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from ringtasks.client.targets import Hosts, id_of, targets_of
-from ringtasks.common import one_look
+from ringtasks.common import collector, one_look
 from ringtasks.common.fanout import affordable
 from ringtasks.health.store import HealthStore
 from ringtasks.remote.script import Script
@@ -82,7 +82,7 @@ class FleetRun:
             run.on_output = self.on_output
             run.keeps_output = self.keeps_output
             run.starts_masters = may_start(len(self._runs))
-        with one_look.shared():
+        with one_look.shared(), collector.seldom():
             self._workers.start()
             try:
                 while self._left:

@@ -237,9 +237,7 @@ def _files_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[tup
     known hosts are accepted: a rented box's address of today is another box's tomorrow.
     """
     paths = settings.files
-    for path in _paths_of_user(os.environ.get("HOME")) if paths is None else paths:
-        with contextlib.suppress(OSError):  # like ssh, skip a file that cannot be read
-            yield path, _marked(path)
+    yield from _marked(_paths_of_user(os.environ.get("HOME")) if paths is None else paths)
     if settings.command is not None:
         yield settings.command, Entries(settings.printed(config))
 
@@ -283,8 +281,15 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
 
 
 @one_look.kept
-def _marked(path: str) -> Entries:
-    return _known(path, only_marked=True).entries
+def _marked(paths: tuple[str, ...]) -> Sequence[tuple[str, Entries]]:
+    """Return the marked lines of the files that have any, by file."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # like ssh, skip a file that cannot be read
+            entries = _known(path, only_marked=True).entries
+            if entries.has_marked:
+                found.append((path, entries))
+    return found
 
 
 class _FileVersion(NamedTuple):
