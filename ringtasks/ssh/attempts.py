@@ -186,7 +186,9 @@ class HostAttempt:
             if IMPOSTOR in error.evidence and error.advice == ADVICE[error.reason]:
                 from .refused_host_key import advice_to_update
 
-                error.advice = advice_to_update(self.config)  # a rehearsal does not know the file
+                error.advice = advice_to_update(
+                    self.config, error.evidence
+                )  # a rehearsal does not know the file
         self.failures += errors
         gone = {error.route for error in errors}
         self._routes = [route for route in self._routes if route.name not in gone]

@@ -16,6 +16,7 @@ from ringtasks.common.light_typing import NamedTuple
 
 __all__ = [
     "IMPOSTOR",
+    "IS_REVOKED",
     "UNKNOWN",
     "Certified",
     "HostKey",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
+#: The refusal of a revoked key.
+IS_REVOKED = "which is REVOKED"
 #: The refusal of a host that is not known yet.
 UNKNOWN = "no key of the host is known, and StrictHostKeyChecking is yes"
 
@@ -135,7 +138,7 @@ def judge(
     A key of another type than the pinned one is a changed key: an impostor can choose its type.
     """
     if {offered, certified and certified.authority} & {*pins.revoked}:
-        return KeyVerdict(is_trusted=False, refusal_reason="which is REVOKED")
+        return KeyVerdict(is_trusted=False, refusal_reason=IS_REVOKED)
     if offered in pins.keys:
         return KeyVerdict(is_trusted=True)
     if certified is not None and certified.authority in pins.authorities:

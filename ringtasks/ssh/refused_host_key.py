@@ -6,7 +6,7 @@ from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import known_hosts_file
 
-from .host_keys import IMPOSTOR, UNKNOWN, HostKey
+from .host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, HostKey
 
 __all__ = ["advice_to_learn", "advice_to_update", "changed_key", "refused_key"]
 
@@ -23,11 +23,13 @@ def changed_key(config: SSHConfig, offered: HostKey, reason: str) -> HostKeyErro
     if reason == UNKNOWN:
         return refused_key(config, f"{UNKNOWN}: it showed {offered}", advice_to_learn(config))
     evidence = f"host key changed: got {offered}, {reason}: {IMPOSTOR}"
-    return refused_key(config, evidence, advice_to_update(config))
+    return refused_key(config, evidence, advice_to_update(config, evidence))
 
 
-def advice_to_update(config: SSHConfig) -> str:
+def advice_to_update(config: SSHConfig, evidence: str) -> str:
     """Return the advice for a box that was rebuilt: the place of its pin."""
+    if IS_REVOKED in evidence:
+        return "the box needs a new key; if this one was revoked by mistake, remove the revocation"
     place = f"{known_hosts_file()} (remove the line of {config.id!r})"
     if config.ssh_host_key:
         place = "ssh_host_key in the hosts file"

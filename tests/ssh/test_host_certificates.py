@@ -289,6 +289,8 @@ def test_key_revoked_by_the_user_is_refused(
     result = authority.run(server, use_control_master=use_control_master)
 
     assert "REVOKED" in str(result.error)
+    assert "remove the revocation" in str(result.error)
+    assert "rebuilt" not in str(result.error)
     assert HostKey.parse(server.host_public_key).fingerprint in str(result.error)
 
 

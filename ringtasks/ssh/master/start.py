@@ -291,7 +291,7 @@ class _Attempt:
         if self._proxy_command is not None and error.reason is Reason.TIMED_OUT:
             return self._too_late(errors, carrier_log)
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
-            error.advice = advice_to_update(self._config)
+            error.advice = advice_to_update(self._config, error.evidence)
         elif UNKNOWN in error.evidence:
             error.advice = advice_to_learn(self._config)
         elif isinstance(error, AuthenticationError):

@@ -10,7 +10,7 @@ import re
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.ssh.failure_table import Classified, by_ssh_lines
-from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN, Pins
+from ringtasks.ssh.host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, Pins
 from ringtasks.ssh.proxies import error_of_cloudflared
 from ringtasks.ssh.routes import Route
 
@@ -110,7 +110,7 @@ def _of_host_key(said: str, pins: Pins) -> str:
     if is_unknown and not re.search(_OTHER_KEY, said) and not bad:
         return f"{UNKNOWN}: it showed {found[1]}" if found else UNKNOWN
     if "REVOKED" in said:
-        why = "which is REVOKED"
+        why = IS_REVOKED
     elif bad:
         why = f"with a bad certificate: {bad[1].strip()}"
     elif is_unknown:
