@@ -6,10 +6,14 @@ then the defaults.  Fabric's own configuration is left out, since it exists for 
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ringtasks.errors import Reason, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .dialing import Gateway
@@ -21,9 +25,11 @@ from .routes import ProcessProxy, hop_route
 from .settings_files import is_configured
 from .ssh_command import ssh_command
 
-__all__ = ["gateway_of", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
+__all__ = ["gateway_of", "or_by_openssh", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
+_LEAST_TIMEOUT = 0.05  # seconds; 0 would not wait at all
+_OF_PARAMIKO = {Reason.KEY_EXCHANGE, Reason.AUTHENTICATION}
 _NO_SETTINGS = HostSettings({}, is_alias=False)
 
 
@@ -96,15 +102,43 @@ def gateway_of(config: SSHConfig, settings: HostSettings) -> Gateway | None:
     return start
 
 
+def or_by_openssh(gateway: Gateway, config: SSHConfig) -> Gateway:
+    """Return a gateway that goes through the host's jump host by ``ssh`` if ``gateway`` cannot.
+
+    Paramiko lacks algorithms and kinds of keys that a jump host may ask for.
+    """
+    by_ssh = gateway_of(config, _NO_SETTINGS) if config.proxy_jump else None
+    if by_ssh is None:
+        return gateway
+
+    def start(host: str, port: int, timeout: float) -> Any:
+        deadline = time.monotonic() + timeout
+        try:
+            return gateway(host, port, timeout)
+        except (UnreachableError, UsageError) as error:
+            failures = getattr(error, "failures", ())
+            if failures and not any(failure.reason in _OF_PARAMIKO for failure in failures):
+                raise
+            process = by_ssh(host, port, timeout)
+            process.sock.settimeout(max(_LEAST_TIMEOUT, deadline - time.monotonic()))
+            with contextlib.suppress(OSError):
+                if process.sock.recv(1, socket.MSG_PEEK):
+                    process.sock.settimeout(None)
+                    return process
+            process.close()
+            raise
+
+    return start
+
+
 def _words_to(
     config: SSHConfig, settings: HostSettings
 ) -> Callable[[str, int], Sequence[str]] | None:
     if config.proxy_jump:
         jump = jump_config(config)
         assert jump is not None  # noqa: S101  # for the type checker: proxy_jump names one
-        through = hop_route(jump)
         return lambda host, port: ssh_command(
-            jump, through, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
+            jump, hop_route(jump), "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
         )
     if hops := _hops(config, settings):
         *before, last = hops

@@ -7,6 +7,7 @@ never among its arguments.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ __all__ = [
     "RouteRefusedError",
     "SocksProxy",
     "hop_route",
+    "is_hop_known",
     "only",
     "routes_of",
     "tcp_routes",
@@ -139,9 +141,35 @@ def tcp_routes(config: SSHConfig) -> tuple[Route, ...]:
 
 
 def hop_route(jump: SSHConfig) -> Route:
-    """Return the only route used to a jump host: an ``ssh`` cannot race several."""
+    """Return the only route used to a jump host: an ``ssh`` cannot race several.
+
+    It is one that has worked, else the direct one.
+    """
+    return _best_hop(jump)[1]
+
+
+def is_hop_known(jump: SSHConfig) -> bool:
+    """Return False if several routes lead to a jump host, and none of them has worked lately."""
+    return _best_hop(jump)[0] == 0
+
+
+def _best_hop(jump: SSHConfig) -> tuple[int, Route]:
+    """Return the best route to a jump host and its rank: 0 if it is the only one, or has worked."""
     routes = tcp_routes(jump) or (Route("direct", jump.host, jump.port),)
-    return next((route for route in routes if route.name == "direct"), routes[0])
+    if len(routes) == 1:
+        return 0, routes[0]
+    from ringtasks.health.store import HealthStore  # few jump hosts have several routes
+
+    known, now = HealthStore().get(jump.id).transports, time.time()
+
+    def rank(name: str) -> int:
+        health = known.get(name)
+        if health is None or health.route_state_at(now) == "half_open":
+            return 1
+        return 0 if health.route_state_at(now) == "closed" and health.last_success else 2
+
+    best = min(routes, key=lambda route: (rank(route.name), route.name != "direct"))
+    return rank(best.name), best
 
 
 def only(routes: tuple[Route, ...], name: str, host: str) -> tuple[Route, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ringtasks import SSHClient, SSHConfig, SSHResult
 from ringtasks.client.refused_channel import NoChannelError
 from ringtasks.client.shell import interact
 from ringtasks.ssh.link import Terminal
+from tests.support.faulty import Blackhole
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd
@@ -164,6 +166,37 @@ def test_new_connection_through_a_jump_host_logs_in_there_once(
 
     assert (result.stdout, result.error) == ("in\n", None)
     assert (bastion.accepted_logins(), server.accepted_logins()) == (1, 1)
+
+
+def test_jump_host_is_reached_over_its_route_that_works(
+    sshd: Sshd, make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    bastion = make_sshd()
+    jump = SSHConfig(bastion.address, 9, bastion.user, str(client_key), name="bastion")
+    jump.tailscale_ip = "127.0.0.1"
+    jump = replace(jump, tailscale_port=bastion.port)
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.proxy_jump, config.jump_host = "bastion", jump
+    config.use_control_master = use_control_master
+
+    results = [run_on(config), run_on(config)]
+
+    assert [(result.stdout, result.error) for result in results] == [("in\n", None)] * 2
+
+
+def test_silent_route_does_not_keep_a_jump_host_from_openssh(
+    sshd: Sshd, make_sshd: MakeSshd, client_key: Path
+) -> None:
+    bastion = make_sshd(config=["Ciphers chacha20-poly1305@openssh.com"])  # Paramiko lacks it
+    jump = SSHConfig(bastion.address, bastion.port, bastion.user, str(client_key), name="bastion")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.proxy_jump, config.jump_host, config.connect_timeout = "bastion", jump, 5
+
+    with Blackhole() as silent:
+        config.tailscale_ip = silent.address
+        result = run_on(replace(config, tailscale_port=silent.port))
+
+    assert (result.stdout, result.error, result.transport_used) == ("in\n", None, "direct")
 
 
 def test_proxy_command_runs_once_for_a_new_connection(

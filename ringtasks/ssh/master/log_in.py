@@ -29,16 +29,16 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import FindWay, KnownWay
 from ringtasks.ssh.key_files import existing_key_file
-from ringtasks.ssh.merged_settings import with_jump_host
+from ringtasks.ssh.merged_settings import or_by_openssh, with_jump_host
 from ringtasks.ssh.openssh import is_usable, why_no_master
 from ringtasks.ssh.patience import Patience
-from ringtasks.ssh.routes import Route
+from ringtasks.ssh.routes import Route, is_hop_known
 from ringtasks.ssh.settings_files import is_configured
 
 from . import locks, records
 from .client_links import drop_link, keep_link
 from .folder import check_sockets, control_folder
-from .identity import control_name
+from .identity import MAX_HOPS, control_name, jump_config
 from .link import MuxLink
 from .lookup import find
 from .records import Master
@@ -156,15 +156,16 @@ def _way(config: SSHConfig, transport: str | None, find_way: FindWay) -> KnownWa
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
     known = with_jump_host(config)
-    dialled = None
-    if known is not None and way.gateway is not None:
+    dialled, gateway = None, way.gateway
+    if known is not None and gateway is not None:
+        gateway = or_by_openssh(gateway, known)
         dialled = attempt.dial_ahead_of("direct")
         if dialled is None and (only := attempt.only_route):
             master = _started_by_ssh_alone(known, only, attempt, name)
             if master is not None:
                 return master
     while known is not None:
-        dialled = dialled or attempt.dial_next(way.gateway)
+        dialled = dialled or attempt.dial_next(gateway)
         is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
             if not can_master(known, dialled.route, is_carried=is_carried):
@@ -188,7 +189,7 @@ def _started_by_ssh_alone(
     ssh logs in to the jump host, or starts the ProxyCommand, itself, so that happens once.  If that
     fails, the dialling has the reasons: ssh may end a program before it has told them.
     """
-    is_plain = route.name == "direct" and rehearsal.current() is None
+    is_plain = route.name == "direct" and rehearsal.current() is None and _is_way_known(known)
     if not is_plain or not can_master(known, route, is_carried=True):
         return None
     patience = Patience(known, attempt.remaining() / (2 if attempt.has_others else 1))
@@ -201,6 +202,12 @@ def _started_by_ssh_alone(
         if error.reason is Reason.TIMED_OUT:  # there is no time left
             attempt.refused(error)
     return None
+
+
+def _is_way_known(config: SSHConfig, most: int = MAX_HOPS) -> bool:
+    """Return False if the routes to a jump host have to race first."""
+    jump = jump_config(config)
+    return jump is None or not most or (is_hop_known(jump) and _is_way_known(jump, most - 1))
 
 
 def _note_failure(name: Path, failures: Sequence[RouteError]) -> None:

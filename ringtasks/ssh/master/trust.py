@@ -106,9 +106,10 @@ class KnownHostsFiles:
         jump = jump_config(config)
         if jump is None or len(self._known) > MAX_HOPS:
             return None
-        terms = KeyPolicy(jump, hop_route(jump))
+        route = hop_route(jump)
+        terms = KeyPolicy(jump, route)
         terms.take_first_contact()
-        route, trust = hop_route(jump), self.of(terms)
+        trust = self.of(terms)
         return Hop(jump, route, trust, self.hop(jump), home_arguments(jump))
 
     def first_contacts(self) -> Iterator[FirstContact]:
