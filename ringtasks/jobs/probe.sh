@@ -33,8 +33,8 @@ cd "$HOME/$rt_folder" 2>/dev/null && [ -r . ] || {
 }
 
 # The processes come first: a job that ends meanwhile has then written its exit status to its files,
-# and one that begins meanwhile has a process that was not asked about. The monitor matters only if
-# the process is gone.
+# and one that begins meanwhile has a process that was not asked about. While the monitor runs, a job
+# whose process is gone has an end that is about to be recorded.
 set --
 for rt_job in $rt_wanted; do
   [ -f "$rt_job/exit_status" ] && [ -s "$rt_job/exit_status" ] && [ -r "$rt_job/exit_status" ] &&
@@ -43,11 +43,10 @@ for rt_job in $rt_wanted; do
     [ -r "$rt_job$rt_file" ] || [ ! -e "$rt_job$rt_file" ] || echo "$rt_job/unread:"
   done
   [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
-  rt_pid=
-  rt_read "$rt_job/pid" || rt_read "$rt_job/process" && rt_pid=${rt_line%% *} && set -- "$@" "$rt_pid"
+  rt_read "$rt_job/pid" || rt_read "$rt_job/process" && set -- "$@" "${rt_line%% *}"
   [ -f "$rt_job/monitor" ] || continue
   read -r rt_monitor rt_old _ rt_lock rt_other 2>/dev/null <"$rt_job/monitor" || continue
-  [ -e "/proc/${rt_pid:-none}" ] || set -- "$@" "$rt_monitor"
+  set -- "$@" "$rt_monitor"
   # If the machine has other names, it is another one.
   if [ "$rt_old $rt_other" != "$rt_boot $rt_machine" ] &&
     [ "${rt_other#* }" = "${rt_machine#* }" ]; then

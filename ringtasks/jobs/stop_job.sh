@@ -71,6 +71,8 @@ fi
 
 end_processes "$grace_cs"
 
+# A monitor that was stopped (SIGSTOP) records nothing.
+[ -z "$alive" ] || kill -s CONT "$alive" 2>/dev/null
 now
 end=$((now + 500))
 while read_alive monitor && [ "$now" -lt "$end" ]; do

@@ -30,7 +30,7 @@ rt_read_lock() {
   rt_lock=-
   [ "$2" != - ] || return 0
   if timeout 5 flock -sn "$1/monitor" true 2>/dev/null && {
-    [ -h "$1/log" ] || [ ! -e "$1/log" ] || timeout 5 flock -n "$1/log" true 2>/dev/null
+    [ -h "$1/log" ] || [ ! -f "$1/log" ] || timeout 5 flock -n "$1/log" true 2>/dev/null
   }; then
     [ "$2" != "$(stat -c %d "$1/monitor" 2>/dev/null)" ] || rt_lock=free
   elif [ $? = 1 ]; then

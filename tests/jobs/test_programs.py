@@ -162,17 +162,20 @@ _RESERVE = "".join(
 
 def test_process_that_cannot_be_read_has_not_ended(home: Home) -> None:
     (home.jobs / "three").mkdir()
+    (home.jobs / "nameless").mkdir()
+    (home.jobs / "nameless" / "log").touch()
     gone = "999999999 $rt_boot $rt_start"
     script = f"""{_HAS_ENDED}
         cd {home.jobs}; rt_identity - >three/monitor; set -- $rt_boot $rt_start
         ulimit -n 3
         rt_has_ended three && echo three; rt_has_ended two && echo two
+        rt_has_ended ./nameless && echo nameless; rt_has_ended ./deleted && echo deleted
         rt_is_alive $$ $1 $2 && echo alive; rt_is_alive {gone} && echo absent
         true"""
 
     found = home.run(script)
 
-    assert found.stdout == b"alive\n", found
+    assert found.stdout == b"deleted\nalive\n", found
 
 
 def test_job_that_could_not_be_followed_is_not_started(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -180,6 +181,19 @@ def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     seconds = used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime
     print(f"\none look: {seconds:.3f} s of CPU")
     assert seconds < 0.1
+
+
+def test_job_whose_end_is_not_recorded_yet_is_not_lost(host: JobHost) -> None:
+    job = host.start("sleep 60")
+    os.kill(host.pid(job, "monitor"), signal.SIGSTOP)
+    os.kill(host.pid(job), signal.SIGKILL)
+    eventually(lambda: not is_alive(host.pid(job)))
+
+    unrecorded = job.status().state
+    job.stop(0.1)  # the monitor goes on
+
+    assert unrecorded is JobState.RUNNING
+    assert job.status().describe() == "killed (SIGKILL)"
 
 
 def test_process_that_ends_while_it_is_read_does_not_prevent_the_confirmation() -> None:
