@@ -86,13 +86,20 @@ def sources_at(located: Located) -> list[Source]:
 
 
 def _sources(located: Located, contents: Iterable[Content]) -> list[Source]:
-    """Return the sources of the files, and the programs in their folder."""
+    """Return the sources of the files, and the programs in their folder that none of them runs."""
     sources = [source for content in contents for source in content.sources]
-    for program in located.programs:
+    if located.programs:
         from .sources.model import Source  # few inventories have any
 
-        command = (str(program.absolute()), "--list")  # as Ansible calls them
-        sources.append(Source("command", command, file=str(program)))
+        run = {
+            (Path(source.file).parent / source.command[0]).absolute()
+            for source in sources
+            if source.command and "/" in source.command[0]
+        }
+        for program in located.programs:
+            if program.absolute() not in run:
+                command = (str(program.absolute()), "--list")  # as Ansible calls them
+                sources.append(Source("command", command, file=str(program)))
     return sources
 
 
