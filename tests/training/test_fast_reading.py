@@ -284,6 +284,21 @@ def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
     assert reader.read_alone < 100
 
 
+def test_lines_that_differ_in_the_widths_of_numbers_are_parsed_in_bulk() -> None:
+    chance = random.Random(1)
+    lines = [
+        f"{{'loss': {chance.random()}, 'lr': {chance.random() / n}, 'epoch': {n / 97}}}\n"
+        f"step {n} loss: {chance.random() * 10 ** (n % 5):.{1 + n % 6}f}, took {n * n} s\n"
+        for n in range(1, 2500)
+    ]
+    log = "".join(lines).encode()
+    reader = LogReader(History())
+    reader.feed(log)
+
+    assert reader.read_alone < 150
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+
+
 @given(
     st.from_regex(r"[-+]?(\d{1,20}(\.\d{0,20})?|\.\d{1,18})([eE][-+]?\d{1,2})?", fullmatch=True)
     | st.floats(0, 1e9).map(repr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from ringtasks.training.logs.line_parser import parse_line
@@ -41,3 +43,41 @@ def test_line_of_a_known_template_is_not_parsed_again() -> None:
         remembering(f"2026-01-01T10:{n % 60:02}:00,{n} INFO step {n} mAP50-95: 0.{n}")
 
     assert len(read) == 3  # twice, and once with other digits
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "step {a} loss: {x} lr={y}",
+        "{{'loss': {x}, 'grad_norm': {y}, 'epoch': {x}}}",
+        "Epoch {a}/{b} | loss {x} (avg {y}) | {a}% | acc@{b} {x}",
+        "10:0{b}:{a} 2026-{b}-{a} [{a}/{b}] loss={x},{y} v{a}.{b}",
+        "iter {a},{b} tokens: {a}_000 loss: -{x} 1e-{b}",
+        "rank{a}: top {b} error {x}; step {a} of {b}, loss {y}",
+        "[{a}]\tloss: {x} [{y}, {x}] f{b}: {a}",
+    ],
+)
+def test_template_of_a_known_shape_gives_the_same_result_as_parsing(line: str) -> None:
+    chance = random.Random(1)
+    remembering = TemplateCache(parse_line, Parsed.moved)
+
+    for _ in range(400):
+        a, b = chance.randrange(10 ** chance.randrange(1, 6)), chance.randrange(1, 200)
+        x, y = (chance.random() * 10 ** chance.randrange(-6, 5) for _ in "xy")
+        text = line.format(a=a, b=b, x=x, y=f"{y:.{chance.randrange(1, 9)}f}")
+        assert remembering(text) == parse_line(text)
+
+
+def test_line_of_a_known_shape_is_not_parsed() -> None:
+    read: list[str] = []
+
+    def reader(text: str) -> Parsed:
+        read.append(text)
+        return parse_line(text)
+
+    remembering = TemplateCache(reader, Parsed.moved)
+    for width in range(1, 50):
+        for _ in range(2):
+            remembering(f"step {'9' * width} loss: 0.5")
+
+    assert len(read) < 12

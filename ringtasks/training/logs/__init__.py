@@ -5,7 +5,7 @@ Layers, each pure and importing only those before it:
 - ``lines``: bytes to lines; ``numbers`` and ``words``: numbers, and the meaning of names
 - ``logger_prefix``, ``text_lines`` and ``positions``, ``dicts`` and ``dict_lines``,
   ``line_parser``: the content of one line, of any trainer
-- ``template_cache``: what was found in a line, for lines that differ in digits alone
+- ``shapes``, ``template_cache``: what was found in a line, for lines that differ in digits alone
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before
 - ``whole_lines``, ``detection``: lines of one trainer, and results of object detection
@@ -16,10 +16,10 @@ Layers, each pure and importing only those before it:
 - ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at
   their positions
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
-- ``patterns``, ``template_ids``, ``number_columns``, ``columns``, ``pattern_rows``,
-  ``bulk_reader``: the same for many lines of known templates, with NumPy; for bars: ``bar_rows``,
-  ``bar_steps``, ``bar_columns``; for Keras: ``keras_columns``; ``segments``, ``bulk_history``: the
-  points of such lines
+- ``patterns``, ``known_patterns``, ``template_ids``, ``number_columns``, ``columns``,
+  ``pattern_rows``, ``bulk_reader``: the same for many lines of known templates, with NumPy; for
+  bars: ``bar_rows``, ``bar_steps``, ``bar_columns``; for Keras: ``keras_columns``; ``segments``,
+  ``bulk_history``: the points of such lines
 - ``reader``: a stream of output to a history
 
 A wrong value is worse than none: what cannot be read for certain is left out.

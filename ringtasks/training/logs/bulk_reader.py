@@ -18,10 +18,10 @@ import numpy as np
 from .bulk_history import add_columns
 from .columns import ColumnBuffer
 from .history import History
+from .known_patterns import KnownPatterns
 from .line_reader import LineReader, Mode
 from .number_columns import TextBlock
 from .pattern_rows import STRIDE, PatternRows
-from .patterns import find_pattern
 from .records import Record
 from .template_cache import MAX_TEMPLATES
 from .template_ids import IRREGULAR, TemplateIds
@@ -70,6 +70,7 @@ class BulkReader:
         self._buffer = ColumnBuffer()
         self._rows = PatternRows(reader, self._buffer, self._add_in_trial)
         reader.bars.read_before = reader.keras.read_before = self._collect
+        self._patterns = KnownPatterns()
         self._forget()
         self._times: Sequence[float | None] | None = None
         #: The number of lines that had no pattern.
@@ -97,26 +98,29 @@ class BulkReader:
         self._templates: list[int] = self._ids.of(self._block).tolist()
         self._nodes: list[_TemplateNode] = []
         self._collected = 0
+        mode = self._reader.mode
         while len(self._nodes) < len(self._templates):
-            self._read_on()
+            mode = self._read_on(mode)
         self._collect()
         self._flush()
         if times:
             self._history.set_time(times[-1])
 
-    def _read_on(self) -> None:
-        """Recognize patterns, then read the lines without one until the reader has a mode."""
-        before = self._reader.mode
+    def _read_on(self, before: Mode | None) -> Mode | None:
+        """Recognize patterns, then read the lines without one until the reader has a mode.
+
+        Return the mode after them.
+        """
         start, root = len(self._nodes), None
         if before is not None:
             root = self._follow(self._root(before))
             start = len(self._nodes)
-            if start == len(self._templates):
-                return
-        end = self._read_alone(start)
-        after = self._reader.mode
+            if start == len(self._templates) or self._takes(root, start):
+                return root.mode
+        end, after = self._read_alone(start)
         if root is not None and after is not None:
             self._learn(root, after, start, end)
+        return after
 
     def _follow(self, root: _TemplateNode) -> _TemplateNode:
         """Add the nodes of lines with patterns; return the root of the mode behind them."""
@@ -137,17 +141,18 @@ class BulkReader:
             self._reader.go_to(root.mode)
         return root
 
-    def _read_alone(self, start: int) -> int:
-        """Read lines until none is incomplete; return the end of them."""
-        end = start
+    def _read_alone(self, start: int) -> tuple[int, Mode | None]:
+        """Read lines until none is incomplete; return the end of them, and the mode there."""
+        end, mode = start, None
         while end < len(self._templates):
             self._add(self._reader.read(self._block.line(end)), (end + 1) * STRIDE)
             end += 1
             self.read_alone += 1
-            if self._reader.mode is not None:
+            mode = self._reader.mode
+            if mode is not None:
                 break
         self._nodes += [_READ_ALONE] * (end - start)
-        return end
+        return end, mode
 
     def _learn(self, root: _TemplateNode, after: Mode, start: int, end: int) -> None:
         """Note the lines that were read, and their pattern when they come again."""
@@ -162,12 +167,27 @@ class BulkReader:
         if root.mode is None or not _MIN_TIMES <= node.times <= _MAX_TIMES:
             return
         lines = [self._block.line(n) for n in range(start, end)]
-        pattern = find_pattern(root.mode, lines)
+        pattern = self._patterns.find(root.mode, lines)
         if pattern is not None and pattern.after == after:
             number = self._rows.add(pattern, lines)
             if number is not None:
                 node.clear()
                 node.number, node.after = number, self._root(after)
+
+    def _takes(self, root: _TemplateNode, start: int) -> bool:
+        """Return whether a line of a new template has the pattern of its shape, and note it."""
+        template = self._templates[start]
+        if template == IRREGULAR or dict.__contains__(root, template) or root.mode is None:
+            return False
+        line = self._block.line(start)
+        pattern = self._patterns.certain(root.mode, line)
+        number = self._rows.add(pattern, [line]) if pattern else None
+        if pattern is None or number is None:
+            return False
+        self._size += 1
+        node = root[template] = _TemplateNode()
+        node.number, node.after = number, self._root(pattern.after)
+        return True
 
     def _root(self, mode: Mode) -> _TemplateNode:
         root = self._roots.get(mode)

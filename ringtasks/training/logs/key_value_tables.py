@@ -51,7 +51,6 @@ _LOADERS_ROW = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%-]*(?: [\w/.@%-]+)*)(?P<values>(?:\s{{2,}}{NUMBER})+)\s*\Z",
     re.ASCII,
 )
-_KINDS = {"": None, "result": _RESULT_ROW, "box": _BOX_ROW, "loaders": _LOADERS_ROW}
 
 
 class _Row(NamedTuple):
@@ -90,7 +89,7 @@ class KeyValueReader:
     """Reads boxes and results; each is one record."""
 
     def __init__(self) -> None:
-        self._row: re.Pattern[str] | None = None  # matches a row of the open box
+        self._kind = ""  # of the open box or result
         self._rows = 0
         self._group = ""
         self._trial = ""
@@ -98,18 +97,18 @@ class KeyValueReader:
 
     @property
     def is_open(self) -> bool:
-        return self._row is not None
+        return self._kind != ""
 
     @property
     def layout(self) -> tuple[str, str] | None:
         """The kind of the open table, and its trial; None if some of its rows were read."""
         if self._values or self._rows:
             return None
-        return next(kind for kind, row in _KINDS.items() if row is self._row), self._trial
+        return self._kind, self._trial
 
     def go_to(self, layout: tuple[str, str]) -> None:
         """Take over the layout after lines that were recognized by their templates."""
-        self._row, self._trial = _KINDS[layout[0]], layout[1]
+        self._kind, self._trial = layout
         self._values, self._rows, self._group = {}, 0, ""
 
     def read(self, text: str) -> Record | None:
@@ -118,14 +117,14 @@ class KeyValueReader:
             return self._edge()
         if found := _RESULT.match(text):
             record = self._close()
-            self._row, self._trial = _RESULT_ROW, found["trial"]
+            self._kind, self._trial = "result", found["trial"]
             return record or Record({})
-        if self._row is None:
+        if not self._kind:
             return None
-        if self._row is _RESULT_ROW:
+        if self._kind == "result":
             return self._result(text)
         plain = VERTICAL.sub("  |", text)
-        if self._row is _LOADERS_ROW or _LOADERS.match(plain.replace("|", " ")):
+        if self._kind == "loaders" or _LOADERS.match(plain.replace("|", " ")):
             return self._of_loaders(plain.replace("|", "  "))
         if found := _TRIAL.match(plain):
             self._trial = found["trial"]
@@ -144,7 +143,7 @@ class KeyValueReader:
 
     def _of_loaders(self, text: str) -> Record | None:
         if _LOADERS.match(text):
-            self._row = _LOADERS_ROW
+            self._kind = "loaders"
             return Record({})
         row = _LOADERS_ROW.match(text)
         self._rows += 1
@@ -159,11 +158,11 @@ class KeyValueReader:
 
     def _edge(self) -> Record | None:
         """Return the record of the box that a line of dashes ends; another may begin there."""
-        if self._row is _LOADERS_ROW and not self._values:
+        if self._kind == "loaders" and not self._values:
             return Record({})  # below the heading
         trial = "" if self._values else self._trial  # named above the line in a box
         record = self._close()
-        self._row, self._trial = _BOX_ROW, trial
+        self._kind, self._trial = "box", trial
         return record
 
     def _result(self, text: str) -> Record | None:
@@ -176,12 +175,12 @@ class KeyValueReader:
 
     def end(self) -> list[Record]:
         """Return the record of the last result."""
-        record = self._close() if self._row is _RESULT_ROW else None
+        record = self._close() if self._kind == "result" else None
         return [record] if record else []
 
     def _close(self) -> Record | None:
         texts, trial = self._values, self._trial
-        self._values, self._group, self._rows, self._trial, self._row = {}, "", 0, "", None
+        self._values, self._group, self._rows, self._trial, self._kind = {}, "", 0, "", ""
         plain = ((name, as_float(text.rstrip(" %"))) for name, text in texts.items())
         numbers = {name: number for name, number in plain if number is not None}
         content = _content_of(tuple(numbers), trial)

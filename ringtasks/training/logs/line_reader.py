@@ -16,7 +16,7 @@ from .keras import KerasReader, is_of_keras
 from .key_value_tables import KeyValueReader, begins_table
 from .line_parser import MAX_TEXT_CHARS, parse_line
 from .multiline import MultilineReader, SettingsDump, opens_multiline
-from .parsed import Parsed
+from .parsed import Move, Parsed
 from .rank_prefixes import RankPrefixes
 from .records import Record, record_of
 from .rich_bars import RichBarLines, read_rich_bar
@@ -76,7 +76,12 @@ def _decoded(name: str) -> str:
     return name.encode("latin-1").decode("utf-8", "replace")
 
 
-_line_of = TemplateCache(_look_at)
+def _moved(line: _Line, move: Move) -> _Line | None:
+    parsed = line.parsed.moved(move)
+    return None if parsed is None else line._replace(parsed=parsed)
+
+
+_line_of = TemplateCache(_look_at, _moved)
 
 
 class Mode(NamedTuple):

@@ -60,7 +60,7 @@ class Table:
 
     def __init__(self, columns: tuple[Column, ...]) -> None:
         self.columns = columns
-        self.rows = TemplateCache(functools.partial(_parse_row, columns))
+        self.rows = TemplateCache(functools.partial(_parse_row, columns), Parsed.moved)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self.columns == other.columns

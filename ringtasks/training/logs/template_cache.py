@@ -4,6 +4,9 @@ A run prints the same few lines over and over.  The template of a line is its te
 masked: ``step 12 loss 0.5`` and ``step 13 loss 0.4`` share ``step 00 loss 0.0``.  The spans and
 names that a pure parser finds in a text seldom depend on its digits, so a result is remembered for
 the template, but only if the parser finds the same after every digit was changed.
+
+Templates that differ in the widths of numbers alone have one shape (``shapes``).  If the results
+for several of them were the same, the next one is not parsed.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ import enum
 import re
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from .parsed import Move
+from .shapes import Shape, shape_of
 
 __all__ = [
     "IN_NAME",
@@ -23,6 +29,8 @@ __all__ = [
 ]
 
 _Found = TypeVar("_Found")
+#: After so many templates with the same result, those of their shape are not parsed.
+_MIN_ALIKE = 4
 
 MAX_TEMPLATES = 8192
 MAX_CHARS = 4000
@@ -61,12 +69,30 @@ def leading_digits(template: bytes) -> list[int]:
     ]
 
 
-class TemplateCache(Generic[_Found]):
-    """A pure parser of texts that remembers; ``parse`` must give values that can be compared."""
+class _OfShape(Generic[_Found]):
+    """The result for one template, and the number of templates of its shape that it fits."""
 
-    def __init__(self, parse: Callable[[str], _Found]) -> None:
-        self._parse = parse
+    __slots__ = ("alike", "found", "shape")
+
+    def __init__(self, shape: Shape, found: _Found) -> None:
+        self.shape, self.found = shape, found
+        self.alike = 1
+
+
+class TemplateCache(Generic[_Found]):
+    """A pure parser of texts that remembers; ``parse`` must give values that can be compared.
+
+    :param moved: returns the result for a text of the same shape; None if it cannot tell.
+    """
+
+    def __init__(
+        self,
+        parse: Callable[[str], _Found],
+        moved: Callable[[_Found, Move], _Found | None] | None = None,
+    ) -> None:
+        self._parse, self._moved = parse, moved
         self._known: dict[_Key, _Found | _Unknown] = {}
+        self._shapes: dict[_Key, _OfShape[_Found] | None] = {}
 
     def __call__(self, text: str) -> _Found:
         """Return the result of ``parse_line(text)``. ``text``: bytes, decoded as Latin-1."""
@@ -79,17 +105,52 @@ class TemplateCache(Generic[_Found]):
         return known if _has_leading_digits(text, key[0]) else self._parse(text)
 
     def _learn(self, key: _Key, known: _Unknown | None, text: str) -> _Found:
+        if known is None:
+            return self._learn_new(key, text)
+        found = self._parse(text)
+        if known is _Unknown.ONCE and _has_leading_digits(text, key[0]):
+            same = self._parse(_with_other_digits(text, key[0])) == found
+            self._known[key] = found if same else _Unknown.VARIES
+            if self._moved is not None and not leading_digits(key[0]):
+                shape = shape_of(key[0])
+                self._shapes.setdefault((shape.text, key[1]), _OfShape(shape, found))
+                if not same:
+                    self._shapes[shape.text, key[1]] = None
+        return found
+
+    def _learn_new(self, key: _Key, text: str) -> _Found:
+        """Return the result for a template that was not seen before."""
+        if len(self._known) >= MAX_TEMPLATES:
+            self._known.clear()
+        if len(self._shapes) >= MAX_TEMPLATES:
+            self._shapes.clear()
+        moved, of_shape = self._by_shape(key)
+        if moved is not None and of_shape is not None and of_shape.alike >= _MIN_ALIKE:
+            self._known[key] = moved
+            return moved
         found = self._parse(text)
         if not _has_leading_digits(text, key[0]):
             return found
-        if known is None:
-            if len(self._known) >= MAX_TEMPLATES:
-                self._known.clear()
-            self._known[key] = _Unknown.ONCE
-        elif known is _Unknown.ONCE:
-            same = self._parse(_with_other_digits(text, key[0])) == found
-            self._known[key] = found if same else _Unknown.VARIES
+        self._known[key] = _Unknown.ONCE
+        if of_shape is not None:
+            if found == moved:
+                of_shape.alike += 1
+                self._known[key] = found
+            else:
+                self._shapes[shape_of(key[0]).text, key[1]] = None  # the widths count
         return found
+
+    def _by_shape(self, key: _Key) -> tuple[_Found | None, _OfShape[_Found] | None]:
+        """Return the result of a template by its shape, and what is known of that."""
+        if self._moved is None or not self._shapes or leading_digits(key[0]):
+            return None, None
+        shape = shape_of(key[0])
+        known = self._shapes.get((shape.text, key[1]))
+        return (
+            (None, None)
+            if known is None
+            else (self._moved(known.found, known.shape.to(shape)), known)
+        )
 
 
 def _key(text: str) -> _Key:
