@@ -25,8 +25,24 @@ _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, 
 
 def prepare() -> None:
     """Prepare the program's end, also for what Invoke itself prints (``inv --list | head``)."""
+    _occupy()
     sys.excepthook = _told
     atexit.register(_flush)
+
+
+def _occupy() -> None:
+    """Open the null device in the place of a standard stream that is closed.
+
+    OpenSSH does the same. Else a file or a connection gets its number, and programs that are
+    started write to it; and a message for a stderr of None is printed on stdout.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # for good
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,25 @@ def test_text_that_stdout_cannot_encode_is_escaped(
         assert done.returncode == 0, done.stderr
         assert done.stdout.isascii()
     assert rb"caf\u00e9" in done.stdout
+
+
+def test_closed_stderr_is_replaced_by_the_null_device(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(box={"work_dir": str(tmp_path)})
+    (tmp_path / "a").write_text("content")
+    inv("hosts")  # puts tasks.py there
+
+    def run(*task: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "invoke", *task, "--host", "box"]
+        return subprocess.run(
+            ["sh", "-c", 'exec "$@" 2>&-', "sh", *command],
+            cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
+    put = run("put", "a", "b")
+    started = run("start", "--cmd", "true")
+
+    assert put.returncode == 0
+    assert (tmp_path / "b").read_text() == "content"
+    assert re.fullmatch(r"[0-9a-f]{16}\n", started.stdout)
