@@ -12,10 +12,10 @@ runner reads stdout and stderr separately; and it would stop the commands of rin
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common import rehearsal
@@ -103,10 +103,15 @@ def write_summary(report: DeployReport, environ: Mapping[str, str]) -> bool:
     name = environ.get("GITHUB_STEP_SUMMARY")
     if not name:
         return True
-    with Path(name).open("a", encoding="utf-8") as file:
+    with open(name, "a", encoding="utf-8", opener=_without_waiting) as file:
         text = summary(report, _MAX_SUMMARY_BYTES - file.tell())
         file.write(text)
         return bool(text)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that has no reader is an error (ENXIO), not a wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _error(message: str, title: str = "Deploy failed") -> str:

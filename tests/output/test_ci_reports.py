@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import socket
 import stat
@@ -341,6 +342,12 @@ class TestGithubReport:
 
         assert not is_added
         assert path.stat().st_size == MEBIBYTE - left
+
+    def test_pipe_in_the_place_of_the_summary_file_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "summary")
+
+        with pytest.raises(OSError, match="No such device"):
+            github.write_summary(report(), {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary")})
 
     def test_summary_is_not_written_without_a_step_summary_file(self) -> None:
         github.write_summary(report(), {"GITHUB_ACTIONS": "true"})
