@@ -82,6 +82,8 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
 
 def main() -> None:
     """Run the program; does not return."""
+    if sys.stdout is None:  # each task fails then; Invoke would print a list or a help text nowhere
+        sys.exit("ringtasks: stdout is closed")
     program = _InvokeProgram(
         name="ringtasks", namespace=namespace, version=__version__, config_class=_Config
     )

@@ -33,6 +33,17 @@ def test_unwritable_stdout_is_reported_in_one_line(
         assert done.returncode in (1, 141)
 
 
+@pytest.mark.parametrize("flag", ["--list", "--help"])
+def test_closed_stdout_is_reported_by_the_program_itself(flag: str) -> None:
+    program = "from ringtasks.common.console_script import main; main()"
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", program, flag],
+        stderr=subprocess.PIPE, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (1, b"ringtasks: stdout is closed\n")
+
+
 def test_text_that_stdout_cannot_encode_is_escaped(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
