@@ -18,6 +18,7 @@ from .settings import DeploySettings
 from .source import ReleaseSource
 
 __all__ = [
+    "ENDED",
     "LEASE",
     "AppFolder",
     "DeployPlan",
@@ -37,6 +38,8 @@ __all__ = [
 LEASE = 60.0
 #: Seconds for a script without users' commands; it may have to look at many files.
 OWN_TIMEOUT = 120.0
+#: The last line that a script with users' commands prints: all of them have succeeded.
+ENDED = "ended"
 #: Seconds beyond ``check_timeout`` in which a check that fails, and does not hang, tells why.
 _CHECK_MARGIN = 1.5
 
@@ -196,7 +199,7 @@ def _confirmation(plan: DeployPlan, place: AppFolder) -> list[HostStep]:
 
 
 def _users(name: str, plan: DeployPlan, place: AppFolder, script: str, timeout: float) -> HostStep:
-    text = layout.variables(plan.release, place.host) + script
+    text = f"{layout.variables(plan.release, place.host)}{script}echo {ENDED}\n"
     return HostStep(name, _held(plan, place, text), timeout, is_users=True)
 
 

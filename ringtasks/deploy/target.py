@@ -48,6 +48,10 @@ HELD_STATUS = 75
 _MOST_LOSSES = 5
 _LOCK_INTERVAL = 1.0
 _LAST_QUESTION_TIMEOUT = 20.0
+_HELD_OUTPUT = (
+    "the commands have ended, but until the time limit of {:g} s a process that they left running "
+    "held their output; redirect it: './daemon >daemon.log 2>&1 &'"
+)
 _OUTPUT_BYTES = 64 * 1024
 _OUTPUT_LINES, _LINE_CHARACTERS = 30, 500
 
@@ -267,6 +271,8 @@ class Target:
         result, output = self._users(step)
         if step.limit is not None and (result.timed_out or result.returncode == 1):
             outcome = _without_success(step.limit, output)
+        elif result.timed_out and steps.ENDED in result.stdout.splitlines():
+            outcome = StepOutcome(_HELD_OUTPUT.format(step.timeout), TIMED_OUT)
         else:
             held = self._holder_that_ended(result)
             outcome = self._told(result) if held is None else self._without_lock(held)

@@ -57,6 +57,17 @@ def test_two_hosts_that_share_the_folder_are_named_and_unchanged(fleet: Fleet) -
     assert not (fleet.root("web1") / "lock").is_symlink()
 
 
+def test_process_that_holds_the_output_of_a_build_is_named_as_the_cause(fleet: Fleet) -> None:
+    fleet.configure(build=["sleep 100 &"], build_timeout=1, revert=False)
+    fleet.commit("v1")
+
+    (told,) = map(json.loads, fleet.inv("deploy", "--json").stdout.splitlines())
+
+    assert "the commands have ended" in told["error"]
+    assert "redirect it: './daemon >daemon.log 2>&1 &'" in told["error"]
+    assert told["returncode"] == 124
+
+
 def test_refused_lock_is_reported_with_the_current_release(fleet: Fleet) -> None:
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
