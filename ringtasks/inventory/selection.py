@@ -90,6 +90,9 @@ def select(
         if asked and chosen:
             found = measure([inventory.hosts[name] for name in chosen])
             chosen = _chosen(items, expression, *_measured(inventory, found))
+            if not chosen:
+                look = as_typed("status")
+                raise UsageError(f"no host matches {expression!r} now; '{look}' shows their state")
     if not chosen:
         raise UsageError(f"no host matches {expression!r}{_advice(inventory)}")
     return chosen

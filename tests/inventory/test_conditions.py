@@ -109,7 +109,7 @@ def test_numbers_of_facts_are_compared_without_asking(expression: str, expected:
         ("free_gpus>=two", "expected a number, found 'two'"),
         ("free_gpus>=", "expected a number, found ''"),
         ("idle>soon", "expected a duration"),
-        ("free_gpus>99", "no host matches 'free_gpus>99'"),
+        ("free_gpus>99", "no host matches 'free_gpus>99' now; 'inv status' shows their state"),
         ("@nosuch&free_gpus>1", "unknown group '@nosuch'"),
         ("cheap,!disc_gb<5", "no host has a value 'disc_gb'; did you mean disk_gb"),
         ("price>1", "no host has a value 'price'"),
