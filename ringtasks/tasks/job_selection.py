@@ -73,7 +73,8 @@ def selected_jobs(
         names = (wanted or "").split(",")
         chosen = [job for name in names for job in _among(known, name, prefers_live=prefers_live)]
     if not chosen:
-        raise UsageError("no job is running on these hosts")
+        shows = f"'{as_typed('jobs --all')}' shows those that have ended"
+        raise UsageError(f"no job is running on these hosts; {shows}")
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     unreached = {own.host_id: own.error for own in known if own.error is not None}

@@ -360,7 +360,10 @@ def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: Wri
         (["start", "--host", "box", "--cmd", "true", "--gpus", "x"], "--gpus: expected"),
         (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "means several jobs"),
         (["start", "--host", "box", "--cmd", "true", "--after", "nope"], "nope: no such job"),
-        (["logs", "all", "--host", "box"], "no job is running"),
+        (
+            ["logs", "all", "--host", "box"],
+            "no job is running on these hosts; 'inv jobs --all' shows",
+        ),
         (["logs", "x", "--number", "-1"], "--number: expected"),
         (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
         (["stop", "all"], "needs --host"),
