@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Sessions"]
 
+_paramikos: Any = paramiko.channel  # its stubs lack a class, and know no other channel
 _CONNECT_FAILED = 2  # RFC 4254 section 5.1: sshd's answer beyond MaxSessions
 #: Unread bytes of one stream at which reading stops, so that the program blocks.
 _LIMIT_BYTES = 4 * 1024 * 1024
@@ -145,9 +146,21 @@ class Channel:
     def recv_stderr(self, byte_count: int) -> bytes:
         return self._read(STDERR, byte_count)
 
+    def recv_ready(self) -> bool:
+        return self._is_ready(STDOUT)
+
     def recv_stderr_ready(self) -> bool:
-        buffer: Any = self._buffers[STDERR]
-        return bool(buffer.read_ready())
+        return self._is_ready(STDERR)
+
+    def makefile(self, *mode_and_size: Any) -> Any:
+        """Return the program's stdout and stdin as a file."""
+        return _paramikos.ChannelFile(self, *mode_and_size)
+
+    def makefile_stderr(self, *mode_and_size: Any) -> Any:
+        return _paramikos.ChannelStderrFile(self, *mode_and_size)
+
+    def makefile_stdin(self, *mode_and_size: Any) -> Any:
+        return _paramikos.ChannelStdinFile(self, *mode_and_size)
 
     def send(self, text: str | bytes) -> int:
         self.sendall(text)
@@ -164,6 +177,16 @@ class Channel:
 
     def settimeout(self, timeout: float | None) -> None:
         self._read_timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        return self._read_timeout
+
+    def setblocking(self, blocking: bool) -> None:
+        self.settimeout(None if blocking else 0.0)
+
+    @property
+    def closed(self) -> bool:
+        return self._is_closed
 
     def exit_status_ready(self) -> bool:
         return self._has_ended.is_set()
@@ -185,6 +208,10 @@ class Channel:
         if self._session is not None:
             self._session.close()
         self._end()
+
+    def _is_ready(self, stream: int) -> bool:
+        buffer: Any = self._buffers[stream]
+        return bool(buffer.read_ready())
 
     def _start(self, command: str | None) -> None:
         with _in_paramikos_words():

@@ -335,3 +335,19 @@ def test_time_limit_begins_when_the_connection_is_opened(sshd: Sshd, client_key:
 
         with connection:
             assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+
+def test_session_has_the_files_of_a_paramiko_channel(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        session = connection.create_session()
+        session.settimeout(50)
+        session.exec_command("read line; echo got $line; echo error >&2; exit 3")
+        with session.makefile_stdin("wb") as stdin:
+            stdin.write(b"text\n")
+
+        output = [file.read() for file in (session.makefile(), session.makefile_stderr())]
+
+        assert output == [b"got text\n", b"error\n"]
+        assert session.recv_exit_status() == 3
+        assert session.gettimeout() == 50
+        assert not session.recv_ready()
