@@ -184,7 +184,7 @@ def _fault(link: Link, config: SSHConfig) -> Classified | None:
     if ending.unproven is not None:
         other = OtherProgramError("", bounded(ending.unproven), ending.status)
         advise_on_gateway(other, has_terminal=False)
-        return Classified(Reason.OTHER_PROGRAM, other.evidence, other.advice)
+        return Classified(Reason.OTHER_PROGRAM, other.what, other.advice)
     if ending.lost is not None:
         return Classified(Reason.LINK_LOST, ending.lost)
     if ending.timed_out:

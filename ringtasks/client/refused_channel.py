@@ -28,6 +28,8 @@ _REQUESTS = {
     "shell": ("shell", f"'{as_typed('run')}' may work"),
     "pty-req": ("terminal", "run it without --pty, or set 'PermitTTY yes' in its sshd_config"),
 }
+#: sshd (session.c) and pam_unix, to a user without a terminal.
+_HAS_EXPIRED = re.compile(r"password has expired|required to change your password", re.IGNORECASE)
 _WANTS_TERMINAL = re.compile(r"\b(PTY|TTY|terminal)\b", re.IGNORECASE)
 
 
@@ -45,7 +47,9 @@ class NoChannelError(OtherProgramError):
 
 def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
     """Name the next step if a gateway may have answered in place of a command's shell."""
-    if has_terminal and error.status is None:
+    if _HAS_EXPIRED.search(error.evidence):
+        error.advice = f"change the password at a terminal, with '{as_typed('shell')}'"
+    elif has_terminal and error.status is None:
         error.advice = f"if it started a shell of its own, '{as_typed('shell')}' works; {_OWN_SSHD}"
     elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):
         error.advice = f"if it wants a terminal, try --pty or '{as_typed('shell')}'; {_OWN_SSHD}"

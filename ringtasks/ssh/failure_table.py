@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable
 
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason
+from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason, RouteError
 
 from .stream import NotSSHError
 
@@ -23,6 +23,7 @@ __all__ = [
     "LONGER_KEY",
     "Classified",
     "Failure",
+    "add_banner",
     "by_disconnect",
     "by_ssh_lines",
     "classify",
@@ -278,6 +279,16 @@ def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
         if row is not None:
             return row, line
     return None
+
+
+def add_banner(error: RouteError, banner: str) -> None:
+    """Add a server's banner, the only reason it gives if it closes the connection after that.
+
+    PAM's modules do so for an account that has expired, or while the host shuts down.
+    """
+    if error.reason is Reason.RESET and banner:
+        error.evidence += f"; the host said: {banner}"
+        error.advice = "see the host's words; its sshd log may tell more"
 
 
 def by_disconnect(code_and_text: str) -> Failure | None:

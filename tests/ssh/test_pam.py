@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ringtasks import SSHClient, SSHConfig
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.pam import PamSshd
 from tests.support.terminal import at_terminal
@@ -64,3 +66,46 @@ def test_wrong_code_is_a_refused_log_in(box: PamSshd, inv: Inv, tmp_path: Path) 
 
     assert status == 255, shown
     assert b"authentication refused" in shown
+
+
+def test_words_of_a_host_that_ends_the_log_in_are_shown(
+    tmp_path: Path, client_key: Path, use_control_master: bool
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can add a PAM service")
+    account = ["requisite pam_echo.so This account has expired", "requisite pam_deny.so"]
+    with PamSshd(tmp_path, client_key, "publickey", account) as server:
+        config = SSHConfig("127.0.0.1", server.sshd.port, server.sshd.user, str(client_key))
+        config.use_control_master = use_control_master
+        with SSHClient(config) as client:
+            error = str(client.run("true").error)
+
+    assert "reset: " in error
+    assert "the host said: This account has expired; see the host's words" in error
+
+
+def test_expired_password_can_be_changed_in_a_shell(
+    tmp_path: Path,
+    client_key: Path,
+    write_hosts: WriteHosts,
+    inv: Inv,
+    other_users: tuple[str, str],
+    use_control_master: bool,
+) -> None:
+    user = other_users[0]
+    subprocess.run(["chage", "-d", "0", user], check=True)
+    try:
+        with PamSshd(tmp_path, client_key, "publickey", ["required pam_unix.so"]) as server:
+            fields = {"ssh_port": server.sshd.port, "ssh_user": user}
+            write_hosts(box={**fields, "use_control_master": use_control_master})
+
+            done = inv("run", "--host", "box", "--cmd", "true")
+            typed = {b"Current password:": b"not this one\n"}
+            _, shown = at_terminal(["shell", "--host", "box"], typed, tmp_path)
+    finally:
+        subprocess.run(["chage", "-d", "1", user], check=True)
+
+    assert done.returncode == 255
+    assert b"Your password has expired" in done.stderr
+    assert b"change the password at a terminal, with 'inv shell'" in done.stderr
+    assert b"change your password" in shown

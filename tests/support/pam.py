@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.sshd import Sshd
@@ -17,12 +18,20 @@ class PamSshd:
 
     sshd names its PAM service after its program (auth-pam.c, sshpam_init), so it is started under
     another name; the service's file is removed with it.
+
+    :param account: the lines of PAM that decide whether a user who has logged in may go on.
     """
 
     code = "314159"
     question = b"Password:"
 
-    def __init__(self, folder: Path, authorized: Path, methods: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        authorized: Path,
+        methods: str,
+        account: Sequence[str] = ("required pam_permit.so",),
+    ) -> None:
         name = f"rt-sshd-{os.getpid()}"
         check = folder / "check"
         check.write_text(f'#!/bin/sh\ncode=$(tr -d "\\0")\n[ "$code" = {self.code} ]\n')
@@ -30,7 +39,9 @@ class PamSshd:
         self._service = Path("/etc/pam.d") / name
         self._service.write_text(
             f"auth requisite pam_exec.so expose_authtok quiet {shlex.quote(str(check))}\n"
-            + "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account", "session"))
+            + "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "session"))
+            + "password required pam_unix.so\n"
+            + "".join(f"account {line}\n" for line in account)
         )
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         assert program

@@ -112,10 +112,14 @@ class DialledConnection(PublicConnection):
             dialled.stream.close()
             if is_mistake or isinstance(error, UsageError | StateFileError):
                 raise
-            from .connection_errors import route_error  # with the reasons of failures
+            from ringtasks.ssh.failure_table import add_banner  # with the reasons of failures
+
+            from .connection_errors import route_error
 
             elapsed = time.monotonic() - started
-            raise route_error(error, self.ssh, dialled.route, elapsed, transport) from error
+            failure = route_error(error, self.ssh, dialled.route, elapsed, transport)
+            add_banner(failure, patience.banner)
+            raise failure from error
         return result
 
     def _watch(self) -> None:

@@ -33,6 +33,7 @@ from ringtasks.ssh.evaluated_config import (
     watched_files,
     with_keepalive,
 )
+from ringtasks.ssh.failure_table import add_banner
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
 from ringtasks.ssh.openssh import is_usable, why_no_master
@@ -52,7 +53,7 @@ from .control import Control, DeniedError, MasterGoneError
 from .folder import control_folder
 from .identity import MAX_HOPS, jump_config
 from .records import Master
-from .stderr_errors import error_of, refused_methods, telling, told
+from .stderr_errors import banner_in, error_of, refused_methods, telling, told
 from .trust import KeyPolicy, KnownHostsFiles, new_file
 
 __all__ = ["can_master", "start"]
@@ -290,6 +291,7 @@ class _Attempt:
         error = error_of(self._config.id, route, said, carrier_said, elapsed, pins)
         if self._proxy_command is not None and error.reason is Reason.TIMED_OUT:
             return self._too_late(errors, carrier_log)
+        add_banner(error, banner_in(said))
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
             error.advice = advice_to_update(self._config, error.evidence)
         elif UNKNOWN in error.evidence:

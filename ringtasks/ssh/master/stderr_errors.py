@@ -14,7 +14,7 @@ from ringtasks.ssh.host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, Pins
 from ringtasks.ssh.proxies import error_of_cloudflared
 from ringtasks.ssh.routes import Route
 
-__all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
+__all__ = ["BAD_CERTIFICATE", "banner_in", "error_of", "refused_methods", "telling", "told"]
 
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
 #: Evidence that ssh's last line lacks.
@@ -65,6 +65,11 @@ def told(said: str) -> str:
 def telling(said: str) -> str:
     """Return the lines of a banner or of ssh that explain something, as they are."""
     return "\n".join(_telling(said))
+
+
+def banner_in(said: str) -> str:
+    """Return the lines that are not ssh's own words about the failure, made printable."""
+    return bounded("\n".join(line for line in _telling(said) if by_ssh_lines([line]) is None))
 
 
 def refused_methods(said: str) -> tuple[str, ...]:
