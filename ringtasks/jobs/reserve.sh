@@ -61,11 +61,13 @@ rt_in_use() {
       index_of[++count] = substr(cell[1], 5); uuid[count] = cell[2]
       used = cell[n - 1]; total = cell[n - 2]
       limit = total ~ /^[0-9.]+$/ && total * percent / 100 > least ? total * percent / 100 : least
+      if (percent != "" && used ~ /^\[/ && used !~ /^\[(N\/A|Not Supported)\]/) fault[count] = used
       if (percent != "" && used ~ /^[0-9.]+$/ && used > limit) hidden[count] = used
     }
     END {
       for (i = 1; i <= count; i++) {
         why = ""
+        if (i in fault) why = "its memory in use is " fault[i]
         if (i in hidden) why = hidden[i] " MiB in use by no visible process"
         if (uuid[i] in on) why = on[uuid[i]]
         print index_of[i], uuid[i], why

@@ -40,6 +40,8 @@ class Gpu:
     """The id of the job that has reserved it."""
     are_pids_known: bool = True
     """False: the driver did not show its processes, so it may be in use."""
+    fault: str = ""
+    """The driver's words in place of the memory in use, such as ``[GPU requires reset]``."""
 
     @property
     def is_free(self) -> bool:
@@ -60,6 +62,8 @@ class Gpu:
         """The reason why it is not free; empty: it is."""
         if self.holder:
             return self.holder
+        if self.fault:
+            return f"its memory in use is {self.fault}"
         used, total = self.memory_used_mib or 0, self.memory_total_mib or 0
         if used > max(HIDDEN_MIB, total * HIDDEN_PERCENT / 100):
             return f"{used} MiB in use by no visible process"
@@ -110,6 +114,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[str, str] | None = None)
         if (index := or_none(whole, text, at_most=_MAX_INDEX)) is not None:
             # A name may contain a comma: count the numbers from the end.
             total, used, utilization = map(_number, rest[-3:])
+            fault = rest[-2] if _is_fault(rest[-2]) else ""
             gpu = Gpu(
                 index=index,
                 uuid=uuid,
@@ -120,6 +125,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[str, str] | None = None)
                 pids=tuple(pids.get(uuid, ())),
                 job=(jobs or {}).get(uuid),
                 are_pids_known=are_pids_known,
+                fault=printable(fault),
             )
             found.append(gpu)
     return tuple(sorted(found, key=lambda gpu: gpu.index))
@@ -130,6 +136,10 @@ def _rows(printed: str, least: int) -> Iterable[list[str]]:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) >= least:
             yield cells
+
+
+def _is_fault(used: str) -> bool:
+    return used.startswith("[") and used not in ("[N/A]", "[Not Supported]")
 
 
 def _number(text: str) -> int | None:

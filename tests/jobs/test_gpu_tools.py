@@ -117,6 +117,20 @@ def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gp
     assert job.status().gpus == (0, 1)
 
 
+def test_gpu_whose_memory_the_driver_cannot_read_is_not_free(host: JobHost, gpus: Gpus) -> None:
+    gpus.set(0, memory_used="[GPU requires reset]")
+    gpus.set(1, memory_used="[N/A]")  # has no memory of its own
+
+    (status,) = jobs.overview([host.client])
+    job = host.start("true", gpus=1)
+    with pytest.raises(JobNotStartedError, match=r"GPU 0: its memory in use is \[GPU requires"):
+        host.start("true", gpus=2)
+    job.wait(20)
+
+    assert [gpu.is_free for gpu in status.gpus] == [False, True]
+    assert job.status().gpus == (1,)
+
+
 def test_flag_allows_gpus_with_memory_in_use(
     inv: Inv, server: Sshd, gpus: Gpus, write_hosts: WriteHosts
 ) -> None:
