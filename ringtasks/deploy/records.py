@@ -113,6 +113,8 @@ class HostState:
             return f"current is a link to {self.stands_on}, which is not a release"
         if self.current and self.current not in self.releases:
             return f"current is a link to {self.current}, which is missing or incomplete"
+        if switched and not self.link and self.verdict(switched[-1]) == EventKind.FAILED:
+            return f"{switched[-1]} failed, and no release is current"
         if switched and self.current != switched[-1]:
             return f"the last switch was to {switched[-1]}, but current is {self.current or 'gone'}"
         return None

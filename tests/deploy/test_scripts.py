@@ -137,7 +137,9 @@ def test_failed_first_release_leaves_no_current_release(run: Run, tmp_path: Path
 
     assert run(layout.revert(_NEW, None, "no")).returncode == 0
 
-    assert _state(run).current is None
+    state = _state(run)
+    assert state.current is None
+    assert state.drift == f"{_NEW.id} failed, and no release is current"
     assert not (tmp_path / "app" / "current").is_symlink()
 
 
