@@ -190,6 +190,14 @@ LAYOUTS = [
     pytest.param(QUICKSTART.format(1) + QUICKSTART.format(2), "loss",
                  [(2.5, {"epoch": 1, "sample": 64, "total_samples": 60000}),
                   (2.5, {"epoch": 2, "sample": 64})], id="PyTorch's quickstart"),
+    pytest.param("INFO - Epoch 7: Train Loss: 3.5, MAP: {'test_map@20': 0.25}, k: {'a': 1}\n",
+                 "train_loss", [(3.5, {"epoch": 7})], id="dicts in a line"),
+    pytest.param("[fold_0] 001/200:  25%|## | 1/4 [00:14<00:42, 1.14s/it, loss=3.5]\n"
+                 "[fold_0] 002/200:  25%|## | 1/4 [00:14<00:42, 1.14s/it, loss=2.5]\n",
+                 "fold_0/loss", [(3.5, {"epoch": 1, "total_epochs": 200, "step": 1}),
+                                 (2.5, {"epoch": 2, "step": 1})], id="epochs before a bar"),
+    pytest.param("Total number of steps: 20\nstep 10 loss 0.5\n", "loss",
+                 [(0.5, {"step": 10, "total_steps": 20})], id="number of steps"),
     pytest.param("Epoch 1/9 - Train Loss: 4.5, Val Loss: 3.5\n  saved (val_loss=3.5)\n"
                  "Epoch 2/9 - Train Loss: 4.0, Val Loss: 3.0\n  saved (val_loss=3.0)\n", "val_loss",
                  [(3.5, {"epoch": 1}), (3.0, {"epoch": 2})], id="a value printed again"),

@@ -31,6 +31,7 @@ LOSS = "step 1 loss 3\n"
         "mAP@0.50:0.95\nval mAP_0.5:0.95\n",
         "[1/3] c++ -MMD -DUSE_LOSS=0 -D_GLIBCXX_USE_ABI=0 -c x.cpp -o x.o\n[2/3] nvcc -DERROR=1\n",
         "accuracy: 100% 313/313 [11:14<00:00,  3.02s/it]\n",
+        "Step 2: Loading the data\n**Step 3: Calculate the total distance**\n",
         "  name = crf_loss/transition:0, shape = (17, 17), *INIT_FROM_CKPT*\n",
         "        val_loss = 0\n        for _ in range(val_steps):\n",
         "[step=1] Preserving the checkpoint (on keep_period=5000)\n",

@@ -62,8 +62,11 @@ _UNIT_OF_RATE = {
 _TUNE_HEAD = re.compile(r"\s*(?P<epoch>\d+)\|(?P<step>\d+)\|(?P<metrics>[^|]*)$", re.ASCII)
 _EPOCHS = re.compile(r"\W*(?:training\W+)?epochs?\W*$", re.IGNORECASE | re.ASCII)
 _EPOCH_IN_HEAD = re.compile(
-    r"\bepoch\s*[:#\[(]?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE | re.ASCII
+    r"\bepoch\s*[:#\[(]?\s*(?P<epoch>\d+)(?:\s*(?:/|of)\s*(?P<epochs>\d+))?",
+    re.IGNORECASE | re.ASCII,
 )
+# "[fold_0] 001/200:   25%|##        | 1/4"
+_COUNT_IN_HEAD = re.compile(r"(?:\A|[\]):|-])\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s?:\s*\Z", re.ASCII)
 #: Bars of work before and beside the training.
 _OTHER_WORK = re.compile(
     r"sanity|download|loading|map\b|tokeniz|generat|filter|extract|preprocess|fetch|shard|upload"
@@ -241,10 +244,10 @@ def _read_head(head: str) -> _BarHead:
         spans = {"epoch": found.span("epoch"), "step": found.span("step")}
         return _BarHead("tune", spans, _shown(head, *found.span("metrics")))
     spans = {}
-    if found := _EPOCH_IN_HEAD.search(head):
-        spans["epoch"] = found.span(1)
-        if found[2]:
-            spans["epochs"] = found.span(2)
+    if found := _EPOCH_IN_HEAD.search(head) or _COUNT_IN_HEAD.search(head):
+        spans["epoch"] = found.span("epoch")
+        if found["epochs"]:
+            spans["epochs"] = found.span("epochs")
     key = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", head).strip()
     return _BarHead(key, spans, _shown(head, 0, len(head)))
 

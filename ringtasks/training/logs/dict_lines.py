@@ -70,6 +70,8 @@ def _with_surroundings(around: str, groups: list[tuple[str, list[Item]]], text: 
         )
         values += [each for each in parsed.values if each.name not in {v.name for v in values}]
         own += parsed.positions
+    names = {each.name for each in values}
+    values += [each for each in parse_text(around).values if each.name not in names]
     units = {position.unit for position in positions}
     positions += [position for position in own if position.unit not in units]
     return Parsed(tuple(positions), tuple(values), (), rank_in(around), is_dict=True)

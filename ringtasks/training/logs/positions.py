@@ -54,7 +54,10 @@ _AT_START = re.compile(
 # PyTorch's quickstart: "loss: 2.303  [   64/60000]".
 _AT_END = re.compile(r"\d\s\s\[\s*(?P<done>\d+)/\s*(?P<total>\d+)\]\s*\Z", re.ASCII)
 # "[2/6] Loading the model": a stage of the program, unless metrics follow.
-_STAGE = re.compile(r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]", re.ASCII)
+# "Step 2: Loading the data", "**Step 2: Find x = 3**" in a text that a model wrote.
+_STAGE = re.compile(
+    r"\s*\[\s*\d+\s*/\s*\d+\s*\][\t ]+[A-Za-z]|\W*Step \d+(?:\.\d+)?\s?[:.)-]\W*[A-Za-z]", re.ASCII
+)
 # Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
 _TWO = re.compile(
     rf"(?:(?<![\w./-])(?:{SPLITS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
@@ -82,7 +85,7 @@ _LOGGABLE = re.compile(
 )
 _CATBOOST = re.compile(r"(?P<done>\d+)(?P<total>):\t(?=learn: |test: )", re.ASCII)
 _TOTALS = re.compile(
-    r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-]"
+    r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-](?:number of )?"
     r"(?:(?:train|training|optimi[sz]ation|optimizer|update|global)[ _-])?"
     r"(?:epoch|step|iter|iteration|update|round)s?)[`'\"]?"
     rf"\s{{0,4}}[:=]\s{{0,4}}(?P<total>{WHOLE})(?![\w.])",

@@ -129,7 +129,7 @@ _POSITION_OF = {
     name: (unit, n) for unit, names in _POSITIONS.items() for n, name in enumerate(names)
 }
 _TOTAL = re.compile(
-    r"(?:(?:num|max|total|scheduled|n)_)?(?:(?:train|training|optimization|optimizer|update|global)"
+    r"(?:(?:num|max|total|scheduled|n)_(?:number_of_)?)?(?:(?:train|training|optimization|optimizer|update|global)"
     r"_)?(epoch|step|iter|iteration|update|round|batch)(?:s|es)\Z"
     r"|max_(epoch|step|iter|iteration|update|round)\Z"
 )
