@@ -41,7 +41,7 @@ class SelectedJobs(NamedTuple):
 
     jobs: list[tuple[JobStatus, Job]]
     missing: str = ""
-    """The reason if further jobs of the selected names may exist on hosts that were not reached."""
+    """The reason if further jobs of the selection may exist on hosts that were not reached."""
     unreached: Mapping[str, str] = {}
     """The reason for each host that was not reached."""
 
@@ -73,12 +73,11 @@ def selected_jobs(
         names = (wanted or "").split(",")
         chosen = [job for name in names for job in _among(known, name, prefers_live=prefers_live)]
     if not chosen:
-        shows = f"'{as_typed('jobs --all')}' shows those that have ended"
-        raise UsageError(f"no job is running on these hosts; {shows}")
+        raise _none_running(known)
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     unreached = {own.host_id: own.error for own in known if own.error is not None}
-    return SelectedJobs(handles, _missing(chosen, known), unreached)
+    return SelectedJobs(handles, _missing(wanted, chosen, known), unreached)
 
 
 def _known(
@@ -176,8 +175,22 @@ def _known_here(name: str, known: list[HostJobs]) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
+def _none_running(known: list[HostJobs]) -> Exception:
+    """Return the error if `ALL` selects none."""
+    unreached = ", ".join(own.host_id for own in known if own.error is not None)
+    if unreached:
+        told = f"no job is running on the hosts that answered; not reached: {unreached}"
+        said = message(told + _known_here(ALL, known))
+        return Exit(f"ringtasks: {said}", code=UNREACHABLE)
+    shows = f"'{as_typed('jobs --all')}' shows those that have ended"
+    return UsageError(f"no job is running on these hosts; {shows}")
+
+
+def _missing(wanted: str | None, chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
     unasked = [own.host_id for own in known if own.error is not None]
+    if unasked and wanted == ALL:
+        hosts = ", ".join(unasked)
+        return f"not reached, so unknown: the jobs of {hosts}; try: {as_typed('check')}"
     for batch in {job.batch for job in chosen if job.batch is not None}:
         members = [job for job in chosen if job.batch == batch]
         size = members[0].batch_size or 0

@@ -266,6 +266,21 @@ def test_stop_task_shows_evidence_that_the_job_ended(inv: Inv, box: Sshd) -> Non
     assert inv("wait", "n").returncode == 143
 
 
+def test_all_jobs_of_hosts_that_were_not_reached_are_unknown(
+    inv: Inv, box: Sshd, write_hosts: WriteHosts
+) -> None:
+    known = {"ssh_host": box.address, "ssh_port": box.port}
+    write_hosts(box=known, down={**known, "ssh_port": 9})
+    inv("start", "--host", "box", "--cmd", "sleep 60")
+
+    stopped, none_left = inv("stop", "all", "--host", "@all"), inv("wait", "all")
+
+    assert (stopped.returncode, none_left.returncode) == (255, 255)
+    assert "terminated (verified)" in said(stopped)
+    assert "not reached, so unknown: the jobs of down" in said(stopped)
+    assert "on the hosts that answered; not reached: down" in said(none_left)
+
+
 def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "ended", "--cmd", "true")
     inv("wait", "ended")
