@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common import fork, rehearsal
 from ringtasks.common.collector import loading
-from ringtasks.common.quick_versions import quick_versions
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import SSHConfig, changed, is_reached_alike
@@ -316,8 +315,16 @@ def _log_in(
     return log_in(config, transport, note, recorder, _find_way)
 
 
-def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
+@contextlib.contextmanager
+def _importing_paramiko() -> Iterator[None]:
+    from ringtasks.common.quick_versions import quick_versions  # not over a running master
+
     with _importing.lock, loading(), quick_versions():
+        yield
+
+
+def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
+    with _importing_paramiko():
         from .inprocess.connection import find_way
 
     return find_way(config, transport)
@@ -338,7 +345,7 @@ def _connect_in_process(
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
-    with _importing.lock, loading(), quick_versions():
+    with _importing_paramiko():
         from .inprocess.link import InProcessLink
         from .inprocess.pooled import PooledConnection
     try:
