@@ -39,9 +39,9 @@ from .options import (
 from .run_flags import OutputFlags, RunFlags
 
 if TYPE_CHECKING:
+    from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
     from ringtasks.client.retries import Attempts
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.host_settings import SSHConfig
@@ -224,6 +224,8 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
 
     reporter = display.JsonReporter() if output.json else display.RawReporter(output.hidden)
     if request.pty:
+        from .run_terminal import at_terminal
+
         config = replace(config, batch_mode=False)
     with SSHClient(
         config,
@@ -235,20 +237,29 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
         while True:
             try:
                 with interruption.said_as(None):
-                    result, is_last = _attempt(client, request, reporter)
+                    ask, is_last = _asked(request, reporter), False
+                    if request.pty:
+                        result, is_last = at_terminal(client, ask, request.has_stdin)
+                    else:
+                        result = client.ask(ask)
             except KeyboardInterrupt as interrupt:
-                if not interrupt.args:
-                    display.say(f"{config.id}: interrupted before the command was sent")
-                    raise
-                result = interrupt.args[0]
-                break
-            if attempts.is_last(result) or is_last:
+                result, is_last = _interrupted(config.id, interrupt), True
+            if is_last or attempts.is_last(result):
                 break
             _pause(attempts, result)
     result = result.for_command(request.label)
     reporter.finish(result)
     if not output.json:
         _advise_on_settings([(config, result)], request)
+    return result
+
+
+def _interrupted(host: str, interrupt: KeyboardInterrupt) -> SSHResult:
+    """Return the result of an interrupted command; without one, nothing was sent."""
+    if not interrupt.args:
+        display.say(f"{host}: interrupted before the command was sent")
+        raise interrupt
+    result: SSHResult = interrupt.args[0]
     return result
 
 
@@ -260,13 +271,10 @@ def _pause(attempts: Attempts, failed: SSHResult) -> None:
     time.sleep(RETRY_DELAY)
 
 
-def _attempt(
-    client: SSHClient, request: RunFlags, reporter: display.Reporter
-) -> tuple[SSHResult, bool]:
-    """Return the result, and whether the user has left the terminal."""
+def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:
     from ringtasks.client.ask import Ask
 
-    ask = Ask(
+    return Ask(
         request.command,
         request.timeout,
         request.cwd,
@@ -277,11 +285,6 @@ def _attempt(
         on_output=reporter.on_output,
         keeps_output=True,
     )
-    if request.pty:
-        from .run_terminal import at_terminal
-
-        return at_terminal(client, ask, request.has_stdin)
-    return client.ask(ask), False
 
 
 def _tell_fallback(outcome: HostOutcome) -> None:
