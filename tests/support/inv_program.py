@@ -48,6 +48,7 @@ _STATUS: list[int] = []
 _LEFT_OUT = ("ringtasks.testing", "ringtasks.output.plots")
 #: Modules of libraries that functions import.
 _IMPORTED_LATE = (
+    "ClusterShell.NodeSet",
     "encodings.idna",
     "invoke.main",
     "fabric",
@@ -55,6 +56,7 @@ _IMPORTED_LATE = (
     "paramiko",
     "rich.progress",
     "rich.table",
+    "ringtasks.output.plots.selection",
     "yaml",
 )
 
