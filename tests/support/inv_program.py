@@ -296,14 +296,17 @@ def _serve(main: socket.socket) -> None:
             if not descriptors:
                 return
             connection = socket.socket(fileno=descriptors[0])
-            connections[_fork(connection)] = connection
+            pid = _fork(connection, [main, *connections.values()])
+            connections[pid] = connection
 
 
-def _fork(connection: socket.socket) -> int:
+def _fork(connection: socket.socket, others: list[socket.socket]) -> int:
     """Fork the process of one request; return its id."""
     packet, streams, _, _ = socket.recv_fds(connection, _MAX_PACKET, 3)
     pid = os.fork()
     if pid == 0:
+        for each in (connection, *others):
+            each.detach()  # or its end would close a descriptor that has its number by then
         _run(json.loads(packet), streams)
     for stream in streams:
         os.close(stream)
