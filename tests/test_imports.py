@@ -8,23 +8,24 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-FILES = sorted(TESTS.rglob("*.py"))
+FOLDERS = sorted({file.parent for file in TESTS.rglob("*.py")})
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
-def test_no_test_module_imports_another_one_or_a_private_name(file: Path) -> None:
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(TESTS)))
+def test_no_test_module_imports_another_one_or_a_private_name(folder: Path) -> None:
     imported = [
-        (node.module, alias.name)
+        (file.name, str(node.module), alias.name)
+        for file in folder.glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module != "__future__"
         for alias in node.names
     ]
 
     others = [
-        f"{module}: {name}"
-        for module, name in imported
+        f"{file}: {module}: {name}"
+        for file, module, name in imported
         if name.startswith("_")
-        or any(part.startswith(("_", "conftest", "test_")) for part in str(module).split("."))
+        or any(part.startswith(("_", "conftest", "test_")) for part in module.split("."))
     ]
 
     assert others == []

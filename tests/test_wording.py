@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import io
 import re
 import sys
@@ -11,6 +12,7 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -62,17 +64,29 @@ def files_of(part: str) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
-def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and text of each docstring, those of attributes included."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        for statement in body if isinstance(body, list) else ():
-            if (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and isinstance(statement.value.value, str)
-            ):
-                yield statement.lineno, statement.value.value.strip()
+class Texts(NamedTuple):
+    """Strings of a file, each with its line, and names of classes, imports and attributes."""
+
+    docstrings: list[tuple[int, str]]
+    others: list[tuple[int, str]]
+    names: set[str]
+
+
+@functools.cache
+def texts_of(file: Path) -> Texts:
+    """The texts of a file; the docstrings of attributes are some."""
+    found = Texts([], [], set())
+    documented = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text)) as constant):
+                documented.add(constant)
+                found.docstrings.append((node.lineno, text.strip()))
+            case ast.Constant(value=str(text)) if node not in documented:
+                found.others.append((node.lineno, text))
+            case ast.ClassDef(name=name) | ast.alias(name=name) | ast.Attribute(attr=name):
+                found.names.add(name)
+    return found
 
 
 def words(source: str) -> Iterator[tuple[int, str]]:
@@ -88,16 +102,7 @@ def words(source: str) -> Iterator[tuple[int, str]]:
 def test_messages_name_the_program_that_was_typed(part: str) -> None:
     # A text that tells a command gets the program from `ringtasks.common.program_name.as_typed`.
     for file in files_of(part):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        documented = {line for line, _ in docstrings(tree)}
-        fixed = [
-            (node.lineno, node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.lineno not in documented
-            and re.search(r"(?<![\w/.-])inv ", node.value)
-        ]
+        fixed = [text for text in texts_of(file).others if re.search(r"(?<![\w/.-])inv ", text[1])]
 
         assert fixed == [], f"{file}: {fixed}"
 
@@ -107,7 +112,7 @@ def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     found = [
         f"{file.relative_to(PACKAGE)}:{line}: {text.splitlines()[0]}"
         for file in files_of(part)
-        for line, text in docstrings(ast.parse(file.read_text()))
+        for line, text in texts_of(file).docstrings
         if QUESTION.match(text)
     ]
 
@@ -129,12 +134,9 @@ def test_errors_in_docstrings_exist() -> None:
     known = {*dir(builtins), "or", "and"}
     raised: dict[str, str] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(source := file.read_text())
-        for node in ast.walk(tree):
-            match node:
-                case ast.ClassDef(name=name) | ast.alias(name=name) | ast.Attribute(attr=name):
-                    known.add(name)
-        for line, text in docstrings(tree) if ":raises" in source else ():
+        texts = texts_of(file)
+        known |= texts.names
+        for line, text in texts.docstrings:
             for names in re.findall(r":raises ([^:]+):", text):
                 place = f"{file.relative_to(PACKAGE)}:{line}: "
                 raised |= {place + name: name for name in re.findall(r"[\w.]+", names)}
@@ -181,7 +183,8 @@ def test_no_retired_term_is_used(part: str) -> None:
     found = [
         f"{file.relative_to(PACKAGE)}:{line}: {match.group()}"
         for file in files_of(part)
-        for line, text in words(file.read_text())
+        if PATTERN.search(source := file.read_text())
+        for line, text in words(source)
         for match in PATTERN.finditer(text)
     ]
 
