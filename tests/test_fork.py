@@ -118,6 +118,7 @@ def test_forked_child_opens_its_own_connection_and_the_parent_keeps_its_own(
 
 
 @pytest.mark.parametrize("module", ["paramiko", "paramiko.message", "invoke"])
+@pytest.mark.matrix(1)
 def test_child_forked_while_a_thread_imports_modules_and_connects_does_not_wait_for_it(
     config: SSHConfig, module: str
 ) -> None:

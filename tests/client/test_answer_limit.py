@@ -34,6 +34,7 @@ def test_endless_answer_is_cut_off_and_reported(client: SSHClient) -> None:
     assert len(answer.stdout_bytes) <= 16777216
 
 
+@pytest.mark.matrix(1)
 def test_endless_answer_to_a_stop_is_cut_off(client: SSHClient) -> None:
     began = time.monotonic()
 

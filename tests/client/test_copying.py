@@ -235,6 +235,7 @@ def test_a_partial_file_never_has_the_final_name(config: SSHConfig, near: Path, 
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
+@pytest.mark.matrix(1)
 def test_timeout_ends_a_copy(sshd: Sshd, client_key: Path, near: Path, far: Path, way: str) -> None:
     for place in (near, far):
         (place / "large").write_bytes(os.urandom(60_000_000))

@@ -294,7 +294,7 @@ def test_login_file_output_is_not_part_of_the_command_output(noisy: SSHClient) -
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
-@pytest.mark.matrix(4)
+@pytest.mark.matrix(2)
 def test_file_copy_works_despite_login_file_output(
     noisy: SSHClient, tmp_path: Path, size: int
 ) -> None:

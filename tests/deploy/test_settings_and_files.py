@@ -245,6 +245,7 @@ def test_deploy_commands_run_in_order_with_the_release_in_the_environment(fleet:
 
 
 @pytest.mark.parametrize("step", ["restart", "check"])
+@pytest.mark.matrix(1)
 def test_daemon_left_by_the_restart_or_check_command_does_not_block_the_deploy(
     fleet: Fleet, step: str
 ) -> None:

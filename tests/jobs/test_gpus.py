@@ -93,6 +93,7 @@ def test_missing_nvidia_smi_is_reported(host: JobHost, gpus: Gpus) -> None:
 
 
 @pytest.mark.parametrize("end", ["exit 3", "kill -9 $$", "kill -TERM 0; sleep 9"])
+@pytest.mark.matrix(2)
 def test_gpus_are_released_however_the_job_ends(host: JobHost, end: str) -> None:
     host.start(end, gpus=8).wait(20)
 
@@ -353,7 +354,7 @@ def test_repeated_start_finds_the_waiting_job(host: JobHost) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 60, 5))
-@pytest.mark.matrix(5)
+@pytest.mark.matrix(2)
 def test_start_killed_midway_does_not_leave_gpus_reserved(
     tmp_path: Path, gpus: Gpus, milliseconds: int
 ) -> None:

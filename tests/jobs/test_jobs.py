@@ -324,7 +324,7 @@ def test_unreachable_host_starts_no_job() -> None:
 
 
 @pytest.mark.parametrize("byte_count", [1, 60, 200, 500, 1000, 2000, 4000, 8000, 12000, 16000])
-@pytest.mark.matrix(4)
+@pytest.mark.matrix(2)
 def test_connection_cut_at_any_point_starts_one_job(
     server: Sshd, config: SSHConfig, byte_count: int
 ) -> None:
@@ -344,6 +344,7 @@ def test_connection_cut_at_any_point_starts_one_job(
 
 
 @pytest.mark.parametrize("byte_count", [1, 500, 2000, 4000, 8000, 12000, 16000])
+@pytest.mark.matrix(3)
 def test_permanent_cut_at_any_point_is_reported_with_the_known_job_state(
     server: Sshd, config: SSHConfig, byte_count: int
 ) -> None:
@@ -634,7 +635,7 @@ SHELLS = ["bash --posix", "bash", "busybox ash", "zsh --emulate sh"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.matrix(2)
+@pytest.mark.matrix(1)
 def test_jobs_run_under_any_posix_shell(
     config: SSHConfig, server: Sshd, require: Require, shell: str
 ) -> None:

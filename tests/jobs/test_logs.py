@@ -71,6 +71,7 @@ def test_followed_lines_arrive_as_they_are_written(host: JobHost) -> None:
     ("tail", "shown"),
     [(0, b""), (1, b"c"), (2, b"b\nc"), (3, b"a\nb\nc"), (99, b"a\nb\nc")],
 )
+@pytest.mark.matrix(3)
 def test_only_the_last_lines_are_shown_on_request(host: JobHost, tail: int, shown: bytes) -> None:
     job = host.start("printf 'a\\nb\\nc'")
     job.wait(20)

@@ -54,6 +54,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     return Home(request.param, tmp_path)
 
 
+@pytest.mark.matrix(1)
 def test_thousands_of_jobs_are_read(home: Home) -> None:
     for number in range(700):
         folder = home.jobs / f"{number:080}"

@@ -471,7 +471,7 @@ def test_possible_start_is_reported_even_if_the_host_became_unreachable(
 
 @pytest.mark.parametrize("env", [{}, {"V": "x"}], ids=["in the request", "on stdin"])
 @pytest.mark.parametrize("byte_count", [1, 90, 180, 400, 3000, 6000, 9000])
-@pytest.mark.matrix(5)
+@pytest.mark.matrix(3)
 def test_connection_cut_at_any_point_runs_the_job_once(
     server: Sshd, config: SSHConfig, byte_count: int, env: dict[str, str]
 ) -> None:
@@ -533,6 +533,7 @@ def test_concurrent_starts_of_the_same_job_start_it_once(home: Path, shell: str)
 
 
 @pytest.mark.parametrize("milliseconds", range(12))
+@pytest.mark.matrix(4)
 def test_start_does_not_wait_for_a_dead_starter(home: Path, milliseconds: int) -> None:
     script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60")
     dying = subprocess.Popen(

@@ -66,8 +66,8 @@ def mixed(tmp_path: Path, own_server: Sshd, client_key: Path) -> Iterator[Sshd]:
     end_jobs(own_server.home)
 
 
-@pytest.mark.matrix(6)
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.matrix(3)
 def test_each_bad_host_is_reported_with_its_line_and_good_hosts_are_used(
     inv: Inv, mixed: Sshd, tmp_path: Path, task: str
 ) -> None:

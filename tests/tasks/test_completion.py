@@ -125,7 +125,7 @@ KEYS = {
 
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-@pytest.mark.matrix(4)
+@pytest.mark.matrix(2)
 def test_tab_key_completes_in_a_terminal(
     folder: Path, script: Callable[[str], Path], shell: str, keys: str
 ) -> None:

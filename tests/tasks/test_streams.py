@@ -15,7 +15,7 @@ from tests.support.fixtures import Inv, WriteHosts
 
 @pytest.mark.parametrize("task", [["--list"], ["hosts"], ["hosts", "--json"]], ids=" ".join)
 @pytest.mark.parametrize("stdout", ["full", "closed", "pipe"])
-@pytest.mark.matrix(4)
+@pytest.mark.matrix(2)
 def test_unwritable_stdout_is_reported_in_one_line(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, task: list[str], stdout: str
 ) -> None:

@@ -248,6 +248,7 @@ RESUMES = (
 
 
 @pytest.mark.parametrize("where", ["a", "b"])
+@pytest.mark.matrix(1)
 def test_run_never_resumes_from_a_checkpoint_of_another_run(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, where: str
 ) -> None:

@@ -122,7 +122,7 @@ ESCAPES = {
 
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("way", ["sync", "get", "scp_from"])
-@pytest.mark.matrix(8)
+@pytest.mark.matrix(4)
 def test_a_hostile_tree_changes_nothing_outside_the_target(
     client: SSHClient, tree: HostileTree, far: Path, watched: Watched, name: str, way: str
 ) -> None:

@@ -965,10 +965,9 @@ def test_damaged_part_is_detected_by_checksum_and_sent_again(
     assert leftovers(near, far) == []
 
 
-@pytest.mark.matrix(2)
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder", "linked folder"])
 @pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
-@pytest.mark.matrix(6)
+@pytest.mark.matrix(3)
 def test_file_of_another_user_in_place_of_a_part_is_not_written_to(
     client: SSHClient,
     near: Path,

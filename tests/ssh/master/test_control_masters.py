@@ -219,7 +219,7 @@ def test_control_socket_removed_during_a_command_does_not_affect_it(client: SSHC
 
 @pytest.mark.parametrize("accident", ["killed", "stopped"])
 @pytest.mark.parametrize("way", ["put", "get"])
-@pytest.mark.matrix(2)
+@pytest.mark.matrix(1)
 def test_master_failure_during_a_transfer_leaves_no_partial_file(
     config: SSHConfig, tmp_path: Path, server: Sshd, way: str, accident: str
 ) -> None:

@@ -208,6 +208,7 @@ def test_two_clusters_on_the_same_hosts_share_no_port_token_or_session_folder(
 
 
 @pytest.mark.parametrize("flag", ["--port", "--dashboard-port"])
+@pytest.mark.matrix(1)
 def test_requested_port_in_use_is_detected_before_anything_is_sent(
     inv: Inv, cluster: RayHosts, flag: str
 ) -> None:
