@@ -202,14 +202,21 @@ def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
 
 
 def is_waiting(process: Process) -> bool:
-    """Whether it has a socket, and uses no processor time."""
+    """Whether it has a socket, and all its threads sleep; one that waits for a processor does not.
 
-    def used() -> list[str]:
-        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    Their numbers of switches tell that none was awake meanwhile.
+    """
 
-    before = used()
+    def switches() -> list[str]:
+        threads = [file.read_text() for file in Path(f"/proc/{process.pid}/task").glob("*/status")]
+        assert threads
+        if not all("\nState:\tS" in thread for thread in threads):
+            return []
+        return [line for text in threads for line in text.splitlines() if "ctxt_switches" in line]
+
+    before = switches()
     time.sleep(0.1)
-    return is_asking(process) and used() == before
+    return is_asking(process) and before != [] and switches() == before
 
 
 @pytest.mark.parametrize(
