@@ -78,20 +78,23 @@ def is_waited_for(home: Path) -> bool:
     return False
 
 
-def marked(job_id: str) -> list[int]:
-    """The processes that bear a job's mark."""
+def marked(*job_ids: str) -> list[int]:
+    """The processes that bear the mark of one of these jobs."""
+    marks = [f"RINGTASKS_RUN_ID={job_id}".encode() for job_id in job_ids]
     found = []
     for file in proc_files("environ"):
         with contextlib.suppress(OSError):
-            if f"RINGTASKS_RUN_ID={job_id}".encode() in file.read_bytes():
+            environ = file.read_bytes()
+            if any(mark in environ for mark in marks):
                 found.append(int(file.parent.name))
     return found
 
 
 def end_jobs(home: Path) -> None:
     """Kill what was started, and see that nothing is left of it."""
-    for folder in home.glob(f"{JOBS_FOLDER}/*"):
-        eventually(lambda: _kill(marked(folder.name)))  # noqa: B023  # it is called right here
+    ids = [folder.name for folder in home.glob(f"{JOBS_FOLDER}/*")]
+    if ids:
+        eventually(lambda: _kill(marked(*ids)))
 
 
 def _kill(pids: list[int]) -> bool:

@@ -650,7 +650,7 @@ def test_stop_all_returns_quickly_with_a_connected_client(log_in: Clients) -> No
     started = time.monotonic()
     server.stop_all()
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4  # not its limit of 5 s
 
 
 def test_stop_all_can_be_repeated_and_a_host_restarted(log_in: Clients) -> None:

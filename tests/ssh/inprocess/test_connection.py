@@ -267,7 +267,7 @@ def test_silent_jump_host_is_named_within_the_time_limit_of_the_host(
         with pytest.raises(UnreachableError) as caught:
             Connection(config, gateway=jump, connect_timeout=0.9, transport="direct").open()
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # not the usual 10 s
     (failure,) = caught.value.failures
     assert (failure.route, failure.reason) == ("direct", Reason.JUMP_FAILED)
     assert silent.address in failure.evidence
