@@ -151,7 +151,8 @@ def _listen(port: int, local_port: int | None) -> list[socket.socket]:
             if first is not None:
                 first.close()
             if local_port:
-                raise UsageError(f"--local-port {local_port}: {error.strerror}") from error
+                told = f"{error.strerror}; without it, a free port is used"
+                raise UsageError(f"--local-port {local_port}: {told}") from error
             wanted = 0
     raise UsageError("--local-port: no port is free on both 127.0.0.1 and ::1: name one")
 

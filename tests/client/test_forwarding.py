@@ -240,7 +240,7 @@ def test_port_used_by_another_program_on_ipv6_is_not_shared() -> None:
             assert forwarding.local_port != taken
             for address in ("127.0.0.1", "::1"):
                 socket.create_connection((address, forwarding.local_port), TIMEOUT).close()
-        with pytest.raises(UsageError, match=f"--local-port {taken}: .*in use"):
+        with pytest.raises(UsageError, match=f"--local-port {taken}: .*in use; without it"):
             Forwarding(SSHClient(SSHConfig("box")), 6006, taken)
         with socket.socket() as free:
             free.bind(("127.0.0.1", taken))  # nothing of the attempts is left
