@@ -29,6 +29,7 @@ __all__ = [
     "handle_channel_request",
     "request_sftp",
     "rules_of",
+    "speed_up_host_keys",
 ]
 
 #: The private names, by the class that has them; a test checks that they are there.
@@ -71,6 +72,7 @@ NAMES: dict[type, set[str]] = {
     paramiko.SFTPFile: {"_async_response", "_close", "_read", "_write"},
     paramiko.file.BufferedFile: {"_closed", "_pos", "_rbuffer", "_realpos"},
     paramiko.SFTPAttributes: {"_from_msg"},
+    paramiko.SSHClient: {"_host_keys", "_system_host_keys"},
     paramiko.SSHConfig: {"_config"},
 }
 
@@ -174,6 +176,19 @@ class PublicSFTPFile(PublicNames, paramiko.SFTPFile):
         file: Any = self
         file._realpos += size
         file._pos += size
+
+
+class _HostKeys(paramiko.HostKeys):
+    """Paramiko's table, whose look-up makes a class each time, although the table is empty."""
+
+    def lookup(self, hostname: str) -> Any:
+        return super().lookup(hostname) if len(self) else None
+
+
+def speed_up_host_keys(client: paramiko.SSHClient) -> None:
+    """Replace the tables of a new client by others that are as empty."""
+    private: Any = client
+    private._system_host_keys, private._host_keys = _HostKeys(), _HostKeys()
 
 
 def channel_handlers() -> dict[int, Any]:

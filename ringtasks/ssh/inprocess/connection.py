@@ -43,7 +43,7 @@ from .connection_values import (
 from .dialled import DialledConnection
 from .fabric_settings import fabric_config, shared_settings
 from .gateways import configured_gateway
-from .host_key_policy import PinPolicy
+from .host_key_policy import check_pins
 
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Link
@@ -122,7 +122,7 @@ class Connection(DialledConnection):
             gateway.keep_in_process()
         self._transport_name = transport
         self._opening = threading.RLock()
-        self.client.set_missing_host_key_policy(PinPolicy(self))
+        check_pins(self.client, self)
         if not connect_kwargs and self._is_told_by_settings():
             self._for_master = settled.for_master
         self._settled = self._values()

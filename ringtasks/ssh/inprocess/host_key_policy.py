@@ -11,11 +11,12 @@ import paramiko
 from ringtasks.common.light_typing import Protocol
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.host_keys import Certified, HostKey, KeyVerdict, judge
+from ringtasks.ssh.paramiko_private import speed_up_host_keys
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 
 from .algorithms import may_sign
 
-__all__ = ["PinPolicy"]
+__all__ = ["check_pins"]
 
 
 class Configured(Protocol):
@@ -23,6 +24,12 @@ class Configured(Protocol):
 
     ssh: SSHConfig
     ssh_config: Mapping[str, Any]
+
+
+def check_pins(client: paramiko.SSHClient, connection: Configured) -> None:
+    """Let a new client check the host's key against the pins."""
+    speed_up_host_keys(client)
+    client.set_missing_host_key_policy(PinPolicy(connection))
 
 
 class PinPolicy(paramiko.MissingHostKeyPolicy):

@@ -351,3 +351,20 @@ def test_session_has_the_files_of_a_paramiko_channel(config: SSHConfig) -> None:
         assert session.recv_exit_status() == 3
         assert session.gettimeout() == 50
         assert not session.recv_ready()
+
+
+def test_host_keys_that_the_caller_adds_to_the_client_count(
+    config: SSHConfig, sshd: Sshd, tmp_path: Path
+) -> None:
+    known_hosts = tmp_path / "other_hosts"
+    with Connection(config) as connection:
+        connection.keep_in_process()
+        name = f"[{sshd.address}]:{sshd.port}"
+        other = Path(f"{make_key(tmp_path / 'other')}.pub").read_text()
+        known_hosts.write_text(f"{name} {other}")
+        connection.client.load_host_keys(str(known_hosts))
+
+        assert list(connection.client.get_host_keys().lookup(name)) == ["ssh-ed25519"]
+        assert connection.client.get_host_keys().lookup("another") is None
+        with pytest.raises(UnreachableError, match="does not match"):
+            connection.open()
