@@ -49,7 +49,7 @@ def plot(
     json: bool = False,
     out: str | None = None,
     log: bool = False,
-    smooth: float = 0.0,
+    smooth: str | float = "0",
     axis: str | None = None,
     theme: str | None = None,
     host: str = "@all",
@@ -61,7 +61,7 @@ def plot(
     if json and out is not None:
         raise UsageError("--json prints points and --out draws them: give one of the two")
     style = _style(log, smooth, theme)
-    wanted = [_source(c, each.strip()) for each in (job or "").split(",")]
+    wanted = _sources(c, [each.strip() for each in (job or "").split(",")])
     if is_dry(c):
         for source in wanted:
             _plan(c, source, host, inventory)
@@ -84,14 +84,18 @@ def plot(
     return chosen
 
 
-def _style(log: bool, smooth: float, theme: str | None) -> Style:
+def _style(log: bool, smooth: str | float, theme: str | None) -> Style:
     from ringtasks.output.plots.chart import Style
 
-    if not 0 <= smooth < 1:
-        raise UsageError(f"--smooth {smooth:g}: expected a weight from 0 to below 1, such as 0.9")
+    try:
+        weight = float(smooth)
+    except ValueError:
+        weight = -1
+    if not 0 <= weight < 1:
+        raise UsageError(f"--smooth {smooth}: expected a weight from 0 to below 1, such as 0.9")
     if theme not in (None, "light", "dark"):
         raise UsageError(f"--theme {theme}: expected light or dark")
-    return Style(log, smooth, theme)
+    return Style(log, weight, theme)
 
 
 def _labelled(chosen: dict[str, Curve], run: str | None) -> dict[str, Curve]:
@@ -108,6 +112,16 @@ class _PlotSource(NamedTuple):
     inventory: str | None = None
 
 
+def _sources(c: Context, wanted: Sequence[str]) -> list[_PlotSource]:
+    """Return the sources, each once; files of the same name are labelled with their paths."""
+    found = {name: _source(c, name) for name in wanted}
+    labels = [source.label for source in found.values()]
+    return [
+        source._replace(label=name) if labels.count(source.label) > 1 else source
+        for name, source in found.items()
+    ]
+
+
 def _source(c: Context, wanted: str) -> _PlotSource:
     from ringtasks.training.records import LAST, find_run
 
@@ -118,6 +132,9 @@ def _source(c: Context, wanted: str) -> _PlotSource:
     if run is None:
         if wanted == LAST:
             raise UsageError(f"no run in {root}/ yet: '{as_typed('train')}' makes one")
+        if os.sep in wanted or wanted.endswith(".log"):
+            what = "is a folder, not a log" if Path(wanted).is_dir() else "no such file"
+            raise UsageError(f"{wanted}: {what}")
         return _PlotSource(wanted, wanted)
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job

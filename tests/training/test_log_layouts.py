@@ -196,6 +196,8 @@ LAYOUTS = [
                  "[fold_0] 002/200:  25%|## | 1/4 [00:14<00:42, 1.14s/it, loss=2.5]\n",
                  "fold_0/loss", [(3.5, {"epoch": 1, "total_epochs": 200, "step": 1}),
                                  (2.5, {"epoch": 2, "step": 1})], id="epochs before a bar"),
+    pytest.param("Step 2: Loading the data\n**Step 3: Find the total**\nloss: 0.5\n", "loss",
+                 [(0.5, {})], id="steps of a plan"),
     pytest.param("Total number of steps: 20\nstep 10 loss 0.5\n", "loss",
                  [(0.5, {"step": 10, "total_steps": 20})], id="number of steps"),
     pytest.param("Epoch 1/9 - Train Loss: 4.5, Val Loss: 3.5\n  saved (val_loss=3.5)\n"

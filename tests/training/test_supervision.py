@@ -725,6 +725,36 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
     assert both.returncode == 2
 
 
+def test_logs_of_one_name_are_told_apart_by_their_paths(inv: Inv, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.log").write_text(f"step 1 loss={ord(name)}\n")
+
+    both = inv("plot", "a/train.log,b/train.log,a/train.log", "--json")
+
+    points = [json.loads(line) for line in both.stdout.splitlines()]
+    assert [(point["run"], point["value"]) for point in points] == [
+        ("a/train.log", ord("a")),
+        ("b/train.log", ord("b")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("a/old.log", b"a/old.log: no such file"),
+        ("old.log", b"old.log: no such file"),
+        ("/", b"/: is a folder, not a log"),
+        ("/ --smooth x", b"--smooth x: expected a weight from 0 to below 1"),
+    ],
+)
+def test_plot_names_the_argument_that_is_wrong(inv: Inv, arguments: str, said: bytes) -> None:
+    wrong = inv("plot", *arguments.split())
+
+    assert wrong.returncode == 2
+    assert said in wrong.stderr
+
+
 @pytest.fixture
 def gpu_hosts(
     make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path
