@@ -92,7 +92,7 @@ class Target:
         self.precheck = Precheck()
         self.state = HostState()
         self.stop = Cancellation()
-        self._has_switched = False
+        self._has_switched = self._has_locked = False
         """True if the switch was made or may have been made."""
         self._watcher = watcher
 
@@ -102,7 +102,9 @@ class Target:
 
     def lock(self) -> StepOutcome:
         """Take the lock; replace that of a deploy that has ended."""
-        return self._step("lock", self._lock)
+        outcome = self._step("lock", self._lock)
+        self._has_locked = bool(outcome)
+        return outcome
 
     def renew(self, cancellation: Cancellation) -> LockState | None:
         """Renew the lock, as `lease.Renew` describes; callable from any thread."""
@@ -170,7 +172,10 @@ class Target:
         removed = self.superfluous() if self.report.end_state is EndState.DEPLOYED else ()
         is_unchanged = self.report.end_state is EndState.UNCHANGED
         failed = self.report.error if is_unchanged and self.plan.source else None
-        outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
+        step = steps.finish(self.plan, self.place, removed, failed)
+        if not self._has_locked:  # the answer was lost; there is nothing to remove
+            step = step._replace(timeout=_LAST_QUESTION_TIMEOUT)
+        outcome = self._run(step)
         if outcome:
             lines = outcome.said.splitlines()
             left = [line[5:] for line in lines if line.startswith("left ")]

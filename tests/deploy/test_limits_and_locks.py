@@ -15,7 +15,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.deploy.lease import Lease
 from ringtasks.deploy.locking import LockState
 from tests.support.deploys import Fleet
-from tests.support.fixtures import fleet_of_one
+from tests.support.fixtures import MakeSshd, fleet_of_one
 from tests.support.waiting import eventually
 
 fleet_size = fleet_of_one
@@ -40,6 +40,29 @@ def test_hanging_check_ends_at_check_timeout(fleet: Fleet) -> None:
     assert check["error"] == "has not succeeded in 2 s"
     assert check["elapsed_ms"] < 8000
     assert told["returncode"] == 124
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_host_whose_lock_is_not_confirmed_is_asked_for_20_seconds_to_release_it(
+    fleet: Fleet, make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    program, count = tmp_path / "program", tmp_path / "count"
+    program.write_text(
+        f"#!/bin/sh\necho >>{count}\n"
+        f'[ "$(wc -l <{count})" -gt 1 ] || exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
+        "printf ringtasks:\nexec sleep 300\n"
+    )
+    server = make_sshd(config=[f"ForceCommand sh {program}"])
+    own = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web1"]
+    fleet.reach("web1", {**own, "ssh_host": server.address, "ssh_port": server.port})
+    fleet.commit("v1")
+
+    said, _ = fleet.start("deploy", "--json").communicate(timeout=170)
+
+    unlock = json.loads(said)["steps"][-1]
+    assert unlock["name"] == "unlock"
+    assert "20 s" in unlock["error"], unlock
 
 
 def test_two_hosts_that_share_the_folder_are_named_and_unchanged(fleet: Fleet) -> None:
