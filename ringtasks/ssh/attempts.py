@@ -183,7 +183,8 @@ class HostAttempt:
 
     def _give_up(self, *errors: RouteError) -> None:
         for error in errors:
-            if IMPOSTOR in error.evidence and error.advice == ADVICE[error.reason]:
+            is_own_key = error.reason is Reason.HOST_KEY and IMPOSTOR in error.evidence
+            if is_own_key and error.advice == ADVICE[error.reason]:
                 from .refused_host_key import advice_to_update
 
                 error.advice = advice_to_update(

@@ -21,7 +21,9 @@ __all__ = ["KEYS_ARE_OFF", "NO_KEY", "TOO_MANY", "explain"]
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
 KEYS_ARE_OFF = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
-NO_KEY = "there is no key: none in ~/.ssh, in an agent or as ssh_key"
+NO_KEY = "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key"
+#: Older releases of ssh look for it, too.
+_OLD_KEY = "id_dsa"
 _MAKE_A_KEY = "set ssh_key, or make a key with ssh-keygen and put the public one on the host"
 #: Lines of ssh about a key that it could not use (sshconnect2.c, ssh-pkcs11-client.c).
 _OF_KEYS = r"(?m)^((?:Load key |sign_and_send_pubkey: |provider ).*?)\r?$"
@@ -118,7 +120,7 @@ def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
 
     settings = settings_of(config)
     if settings is None or "identityfile" not in settings.values:
-        for name in USUAL_KEYS:
+        for name in (*USUAL_KEYS, _OLD_KEY):
             yield f"~/.ssh/{name}", Path.home() / ".ssh" / name
 
 

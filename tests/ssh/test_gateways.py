@@ -199,6 +199,22 @@ def test_silent_route_does_not_keep_a_jump_host_from_openssh(
     assert (result.stdout, result.error, result.transport_used) == ("in\n", None, "direct")
 
 
+def test_changed_key_of_a_jump_host_is_not_taken_for_the_key_of_the_host(
+    sshd: Sshd, client_key: Path, use_control_master: bool
+) -> None:
+    other = client_key.with_suffix(".pub").read_text()
+    jump = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="bastion")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.proxy_jump, config.jump_host = "bastion", replace(jump, ssh_host_key=other)
+    config.use_control_master = use_control_master
+
+    error = str(run_on(config).error)
+
+    assert "jump host failed: " in error
+    assert "host key" in error
+    assert "the line of 'box'" not in error
+
+
 def test_proxy_command_runs_once_for_a_new_connection(
     sshd: Sshd, client_key: Path, use_control_master: bool, tmp_path: Path
 ) -> None:

@@ -187,7 +187,7 @@ def test_public_key_of_another_key_beside_the_file_is_named(
         ("too open", "id_ed25519 has mode 0644: too open, ssh ignores it; chmod 600"),
         ("encrypted", "id_ed25519 is encrypted; ssh-add"),
         ("encrypted, in the agent", ""),
-        ("absent", "there is no key: none in ~/.ssh, in an agent or as ssh_key; set ssh_key"),
+        ("absent", "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key; set"),
     ],
 )
 def test_usual_key_that_cannot_be_used_is_named(
