@@ -33,6 +33,8 @@ newline='
 # them: if a process ends under it, it goes on, and some awks would exit. The status of xargs(1) is 0
 # or 123 if it could run grep for all files.
 processes() {
+  # Two ids of one process: /proc is that of another process id namespace, and kill(1) takes other ids.
+  ! grep -qs '^NSpid:[[:space:]]*[0-9][0-9]*[[:space:]]' /proc/self/status || return
   if [ -r /proc/self/stat ]; then
     printf '%s/stat\n' /proc/[0-9]* | {
       LC_ALL=C xargs grep -s "" /dev/null

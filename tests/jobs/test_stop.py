@@ -210,6 +210,19 @@ def test_process_that_ends_while_it_is_read_does_not_prevent_the_confirmation() 
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
+def test_process_ids_of_another_namespace_are_not_used() -> None:
+    script = stop_run_script(None, "none", 0)
+
+    found = subprocess.run(
+        ["unshare", "--pid", "--fork", "sh", "-c", script],  # /proc is that of this namespace
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert (found.returncode, found.stdout) == (1, b"")
+
+
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
