@@ -80,6 +80,7 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
         ("[NEW BEST] Epoch #0: train_loss=0.5, time=0.9s", {"train_loss": [0.5]}),
         ("Episode: 10, reward: 20, done: True", {"reward": [20]}),
         ("iter 100:, hard_loss=0.5, mode='full'", {"hard_loss": [0.5]}),
+        ("<epoch: 10, Average PSNR : 18.25dB, SSIM: 0.5dBm", {"PSNR": [18.25]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),
     ],
 )  # fmt: skip

@@ -80,6 +80,18 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
             {"fold_0/loss": [3], "loss": [4]},
             id="after the folds",
         ),
+        pytest.param(
+            "Epoch 1 Update 9 Cost 3.5\n" + "".join(
+                f"compute {part} set score:\ntokenization...\nsetting up scorers...\n"
+                "computing Bleu score...\n{'reflen': 4, 'guess': [7, 5]}\nratio: 0.5\n"
+                f"Bleu_1: 0.{n}\nBleu_4: 0.1\ncomputing METEOR score...\nMETEOR: 0.2\n"
+                for n, part in ((5, "validation"), (4, "test"))
+            ),
+            {"Cost": [3.5], "validation_bleu_1": [0.5], "validation_bleu_4": [0.1],
+             "validation_meteor": [0.2], "test_bleu_1": [0.4], "test_bleu_4": [0.1],
+             "test_meteor": [0.2]},
+            id="captions",
+        ),
     ],
 )  # fmt: skip
 def test_metrics_below_a_heading_belong_to_its_part_of_the_data(

@@ -30,8 +30,13 @@ _WORDS = frozenset(
     """
     running run start starting started begin beginning now on the of for at after in end
     result results metric metrics error errors set loop phase performance score scores stats
-    statistics data dataset summary report model epoch loss losses accuracy perplexity
+    statistics data dataset summary report model epoch loss losses accuracy perplexity compute
+    computing
     """.split()
+)
+#: pycocoevalcap says this before and between its metrics.
+_OF_CAPTIONS = re.compile(
+    r"\s*(?:tokenization|setting up scorers|computing \w+ score)\.\.\.\s*\Z", re.ASCII
 )
 #: Words for the work, which may name the data, too: "Evaluating on the test set".
 _EVALUATION = {"eval": "eval", "evaluation": "evaluation", "evaluating": "eval", "evaluate": "eval",
@@ -80,7 +85,7 @@ def section_after(
             heading, left=_LINES_BEFORE, has_steps=has_steps, indent=_indent(text)
         )
         return "", section if is_held_out else NO_SECTION
-    if not section.split:
+    if not section.split or (not parsed and _OF_CAPTIONS.match(text)):
         return "", section
     is_indented = _indent(text) > section.indent
     if section.left and not parsed:
