@@ -14,7 +14,7 @@ from ringtasks.testing import Call, FakeFleet, fake_fleet
 
 
 def test_fake_route_that_is_down_is_skipped() -> None:
-    both = HostConfig("box", "10.0.0.1", tailscale_ip="100.64.0.1")
+    both = HostConfig("box", ssh_host="10.0.0.1", tailscale_ip="100.64.0.1")
     opened = []
     with fake_fleet(both) as fleet:
         fleet["box"].down("tailscale", reason=Reason.AUTHENTICATION, evidence="user root")

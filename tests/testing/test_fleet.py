@@ -45,7 +45,9 @@ def test_fake_fleet_imports_no_network_module() -> None:
 
 
 def test_fake_hosts_can_be_added_by_name_as_objects_and_with_facts() -> None:
-    lab = HostConfig("lab", "10.0.0.1", 2222, tailscale_ip="100.64.0.1", facts={"gpu": "A100"})
+    lab = HostConfig(
+        "lab", ssh_host="10.0.0.1", ssh_port=2222, tailscale_ip="100.64.0.1", facts={"gpu": "A100"}
+    )
 
     with fake_fleet("plain", lab, box={"role": "training", "groups": ["rented"]}) as fleet:
         late = fleet.add("gpu-4", work_dir="/data", groups=["rented"])
@@ -71,7 +73,7 @@ def test_fake_hosts_can_be_added_by_name_as_objects_and_with_facts() -> None:
     ids=["address", "tailscale address", "name", "name as address"],
 )
 def test_a_client_finds_its_host_by_name_or_address(config: SSHConfig) -> None:
-    lab = HostConfig("lab", "10.0.0.1", 2222, tailscale_ip="100.64.0.1")
+    lab = HostConfig("lab", ssh_host="10.0.0.1", ssh_port=2222, tailscale_ip="100.64.0.1")
 
     with fake_fleet("x", lab) as fleet, SSHClient(config) as client:
         assert client.run("here").success
