@@ -16,6 +16,8 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
+from .interruption import is_program
+
 __all__ = ["quick_versions"]
 
 _NAME = "importlib.metadata"
@@ -25,9 +27,10 @@ _NAME = "importlib.metadata"
 def quick_versions() -> Iterator[None]:
     """Answer questions for versions while the block imports packages, in any thread.
 
-    Whatever else the block uses of `importlib.metadata` is that of the real module.
+    Whatever else the block uses of `importlib.metadata` is that of the real module.  Only in a
+    program of ours: in a caller's process, other threads may import what they like.
     """
-    if _NAME in sys.modules:
+    if _NAME in sys.modules or not is_program():
         yield
         return
     stand_in = sys.modules[_NAME] = _Versions(_NAME)

@@ -8,6 +8,7 @@ from importlib import metadata
 
 PROGRAM = """
 import gc, socket, sys
+sys.argv[0] = "inv"
 gc.freeze()
 from ringtasks import SSHClient, SSHConfig
 frozen = gc.get_freeze_count()
