@@ -93,6 +93,7 @@ FAILURES: tuple[Failure, ...] = (
     Failure(
         "host key",
         Reason.HOST_KEY,
+        paramiko=r"^Host key for server .* does not match",  # keys that the caller has loaded
         ssh=r"^Host key verification failed",
         observed=("ssh.refused_host_key",),
     ),

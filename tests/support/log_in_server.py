@@ -74,7 +74,10 @@ class LogInServer:
         self._ready.set()
         self._loop.run_forever()
         listener.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        waiting = asyncio.all_tasks(self._loop)
+        for task in waiting:
+            task.cancel()  # or asyncio reports them when they are freed, in the log of another test
+        self._loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
 
 
 class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # AsyncSSH's types are not read here
