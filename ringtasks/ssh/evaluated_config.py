@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
@@ -228,6 +229,7 @@ def _question(host: str, user: str | None, port: int | None, file: str | None) -
 
 
 _kept: dict[_Question, KeptAnswer] = {}
+_defaults_lock = RenewedLock()
 
 
 def _token_of_ssh(question: _Question, name: str) -> str | None:
@@ -347,8 +349,13 @@ def _parsed(output: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-@functools.cache
 def _defaults() -> Mapping[str, tuple[str, ...]]:
+    with _defaults_lock.lock:  # many hosts need them at the same time
+        return _asked_defaults()
+
+
+@functools.cache
+def _asked_defaults() -> Mapping[str, tuple[str, ...]]:
     question = _question("", None, None, NO_FILE)
     versions = _versions(())
     known = kept_answers.load(question)
