@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ringtasks.common.regular_file import open_regular
+
 __all__ = ["PreparedFile", "prepared"]
 
 MAX_AGE = 0.1  # seconds; the content holds the time of its preparation
@@ -73,11 +75,12 @@ def prepared(path: Path, make: Callable[[bytes], bytes], mode: int = 0o600) -> P
         return None
     with contextlib.ExitStack() as undo:
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would hang
-                return None
-            replaced = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            replaced = open_regular(path)
             undo.callback(os.close, replaced)
-            made = make(os.pread(replaced, os.fstat(replaced).st_size, 0))
+            status = os.fstat(replaced)
+            if not stat.S_ISREG(status.st_mode):  # the null device, which is not replaced
+                return None
+            made = make(os.pread(replaced, status.st_size, 0))
             content = os.open(path.parent, os.O_WRONLY | os.O_CLOEXEC | _UNNAMED, mode)
             undo.callback(os.close, content)
             os.fchmod(content, mode)  # an odd umask

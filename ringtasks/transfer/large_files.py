@@ -11,13 +11,13 @@ import select
 import subprocess
 from collections.abc import Sequence
 
-__all__ = ["LARGE_BYTES", "LargeFiles"]
+__all__ = ["LARGE_BYTES", "WAIT", "LargeFiles"]
 
 #: A smaller file is sent from its beginning if the one before was cut off.
 LARGE_BYTES = 1024 * 1024
 _BLOCK_BYTES = 512  # find(1), -size
 #: Seconds that rsync waits for the search: about as long as it takes for 50,000 files.
-_WAIT = 0.1
+WAIT = 0.1
 
 
 class LargeFiles:
@@ -52,5 +52,6 @@ class LargeFiles:
         if self._process is None or self._process.stdout is None:
             return True
         stdout = self._process.stdout
-        is_known = bool(select.select([stdout], [], [], _WAIT)[0])
-        return not is_known or bool(stdout.read(1)) or self._process.wait() != 0
+        poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
+        poll.register(stdout, select.POLLIN)
+        return not poll.poll(WAIT * 1000) or bool(stdout.read(1)) or self._process.wait() != 0

@@ -199,7 +199,7 @@ def test_usual_key_that_cannot_be_used_is_named(
     use_control_master: bool,
 ) -> None:
     if kind == "too open" and not use_control_master:
-        pytest.skip("Paramiko uses it")
+        named = ""  # Paramiko offers it
     folder = Path.home() / ".ssh"
     folder.mkdir(mode=0o700)
     make_key(folder / "id_ed25519", "-t", "ed25519", "-N", "")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
+import pytest
+
 from ringtasks import SSHClient, SSHConfig
-from ringtasks.transfer import Rsync, Rules
+from ringtasks.transfer import Rsync, Rules, large_files
 from ringtasks.transfer.large_files import LARGE_BYTES, LargeFiles
 from tests.support.fixtures import MakeSshd
 
@@ -46,6 +49,13 @@ def test_host_looks_for_unfinished_files_if_a_file_is_large_or_unfinished(
     assert not rest.exists()
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the search also if the machine is busy."""
+    monkeypatch.setattr(large_files, "WAIT", 30.0)
+
+
+@pytest.mark.usefixtures("patience")
 def test_failed_search_finds_no_reason_to_leave_a_file_unfinished(tmp_path: Path) -> None:
     with LargeFiles([str(tmp_path / "missing")], follow=False) as search:
         assert search.may_exist()
@@ -58,3 +68,18 @@ def test_failed_search_finds_no_reason_to_leave_a_file_unfinished(tmp_path: Path
     for follow in (False, True):
         with LargeFiles([str(tmp_path / "near")], follow=follow) as search:
             assert search.may_exist() == follow
+
+
+@pytest.mark.usefixtures("patience")
+def test_search_is_read_also_if_many_descriptors_are_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]  # select(2) takes no more
+    try:
+        with LargeFiles([str(tmp_path)], follow=False) as search:
+            assert not search.may_exist()
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
