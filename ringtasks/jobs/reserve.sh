@@ -61,8 +61,9 @@ rt_in_use() {
       index_of[++count] = substr(cell[1], 5); uuid[count] = cell[2]
       used = cell[n - 1]; total = cell[n - 2]
       limit = total ~ /^[0-9.]+$/ && total * percent / 100 > least ? total * percent / 100 : least
-      if (percent != "" && used ~ /^\[/ && used !~ /^\[(N\/A|Not Supported)\]/) fault[count] = used
-      if (percent != "" && used ~ /^[0-9.]+$/ && used > limit) hidden[count] = used
+      is_known = used ~ /^[0-9.]+$/; is_own = total ~ /^[0-9.]+$/
+      if (percent != "" && !is_known && (is_own || used !~ /^\[(N\/A|Not Supported)\]/)) fault[count] = used
+      if (percent != "" && is_known && used > limit) hidden[count] = used
     }
     END {
       for (i = 1; i <= count; i++) {

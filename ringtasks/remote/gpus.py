@@ -114,7 +114,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[str, str] | None = None)
         if (index := or_none(whole, text, at_most=_MAX_INDEX)) is not None:
             # A name may contain a comma: count the numbers from the end.
             total, used, utilization = map(_number, rest[-3:])
-            fault = rest[-2] if _is_fault(rest[-2]) else ""
+            fault = (rest[-2] or "unknown") if used is None and _is_fault(rest[-2], total) else ""
             gpu = Gpu(
                 index=index,
                 uuid=uuid,
@@ -138,8 +138,9 @@ def _rows(printed: str, least: int) -> Iterable[list[str]]:
             yield cells
 
 
-def _is_fault(used: str) -> bool:
-    return used.startswith("[") and used not in ("[N/A]", "[Not Supported]")
+def _is_fault(used: str, total: int | None) -> bool:
+    """Return False for a GPU without memory of its own, of which the total is not known, either."""
+    return total is not None or used not in ("[N/A]", "[Not Supported]")
 
 
 def _number(text: str) -> int | None:

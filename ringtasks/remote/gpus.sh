@@ -49,18 +49,23 @@ rt_nvidia() {
     --format=csv,noheader,nounits
   echo "tool nvidia-smi $rt_status"
   rt_first=$rt_status
-  # Without an index, rows are in the order of the indices.
+  # Without an index, rows are in the order of the indices. The uuid of a GPU that is a part of its
+  # processor (Jetson) lacks "GPU-".
   awk '/^GPU-/ { $0 = rows ", " $0 }
+    /^[0-9]+, *[0-9a-f]+-[0-9a-f-]+,/ { sub(/, */, ", GPU-") }
     /^[0-9]+, *GPU-/ { print "gpu " $0; rows++; next }
     NF { print "said " $0 }' "$rt_file"
   [ "$rt_status" != hangs ] || return
   rt_ask nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits
-  # The rows do not tell which GPU an instance (MIG) is a part of.
-  awk '/^GPU-[^,]*, *[0-9]+/ { print "app " $0 }
-    /^MIG-[^,]*, *[0-9]+/ { print "said a process runs on an instance of a GPU: " $0; is_part = 1 }
-    END { if (is_part) print "apps unknown" }' "$rt_file"
+  # The rows do not tell which GPU an instance (MIG) is a part of. A process without an id may be on any.
+  awk '/^[0-9a-f]+-[0-9a-f-]+,/ { $0 = "GPU-" $0 }
+    /^GPU-[^,]*, *[0-9]+/ { print "app " $0; next }
+    /^MIG-[^,]*, *[0-9]+/ { print "said a process runs on an instance of a GPU: " $0; is_lost = 1; next }
+    /^(GPU-|MIG-|\[)[^,]*,/ { print "said a process cannot be read: " $0; is_lost = 1 }
+    END { if (is_lost) print "apps unknown" }' "$rt_file"
   [ "$rt_status" = 0 ] || [ "$rt_status" = "$rt_first" ] || {
     echo "apps unknown"
+    [ "$rt_status" != hangs ] || echo "said nvidia-smi does not answer: a GPU hangs; reboot the host"
     awk 'NF && !/^GPU-/ { print "said " $0 }' "$rt_file"
   }
 }
@@ -109,15 +114,16 @@ rt_print_rows='
     if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
     return "GPU-" uuid[gpu]
   }
-  function print_rows(tool,  i, gpu, label, pair) {
+  function print_rows(tool,  i, gpu, used, label, pair) {
     print "tool " tool " " (status == "" ? 0 : status)
     for (i = 1; i <= count; i++) {
       gpu = order[i]
       if (gpu !~ /^[0-9]+$/) continue
+      used = size("used", gpu)
       if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
       label = name[gpu] == "" || name[gpu] == "N/A" ? model[gpu] : name[gpu]
       print "gpu " gpu ", " id(gpu) ", " (label == "" ? "AMD GPU" : label) ", " size("total", gpu) ", " \
-        size("used", gpu) ", " (use[gpu] == "" ? "[N/A]" : use[gpu])
+        (used == "[N/A]" ? "[unknown]" : used) ", " (use[gpu] == "" ? "[N/A]" : use[gpu])
     }
     for (i = 1; i <= pids; i++) {
       split(apps[i], pair, " ")
@@ -169,6 +175,10 @@ rt_amd_rows() {
       else if (key == "gfx_activity" || key == "gfx_usage") use[gpu] = $2
       else if (key == "total_vram" || key == "used_vram") vram[key gpu] = $2
       else if (key == "pid" && $2 ~ /^[0-9]+$/) apps[++pids] = gpu " " $2
+      else if (key == "pid" || (key == "process_info" && $2 !~ /^(No running|Not Found)/)) {
+        is_process_lost = 1
+        said[++lines] = "the processes of GPU " gpu " cannot be read: " key " " $2
+      }
     }
     function size(part, gpu,  key) {
       key = part "_vram" gpu
@@ -198,7 +208,10 @@ rt_rocm_rows() {
     # "PID 4711 is using 2 DRM device(s):", and their numbers in the lines after it.
     $1 == "pids" {
       if ($2 ~ /No KFD PIDs/) is_process_known = 1
-      if ($2 ~ /Unable to get|ERROR/) is_process_lost = 1
+      else if ($2 ~ /[^0-9 ]/ && $2 !~ /^(=|WARNING|PID [0-9]+ is using)/) {
+        is_process_lost = 1
+        said[++lines] = $2
+      }
       if ($2 ~ /^PID [0-9]+ is using/) {
         is_process_known = 1
         split($2, word, " "); pid = word[2]
@@ -236,6 +249,8 @@ rt_gpus() {
     return
   }
   rt_none="tool none none"
+  # The PATH of a command over SSH often lacks these folders.
+  PATH=$PATH:${ROCM_PATH:-/opt/rocm}/bin:/usr/lib/wsl/lib
   for rt_tool in nvidia-smi amd-smi rocm-smi; do
     command -v "$rt_tool" >/dev/null || continue
     case $rt_tool in

@@ -119,7 +119,7 @@ def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gp
 
 def test_gpu_whose_memory_the_driver_cannot_read_is_not_free(host: JobHost, gpus: Gpus) -> None:
     gpus.set(0, memory_used="[GPU requires reset]")
-    gpus.set(1, memory_used="[N/A]")  # has no memory of its own
+    gpus.set(1, memory_used="[N/A]", memory_total="[N/A]")  # has no memory of its own
 
     (status,) = jobs.overview([host.client])
     job = host.start("true", gpus=1)
@@ -174,6 +174,41 @@ def test_gpus_are_not_taken_if_a_process_runs_on_an_instance_of_one(
         host.start("true", gpus=1)
 
 
+ORIN = "54d0709b-558d-5a59-9c65-0c5fc14a21a4"
+A100 = "GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "app", "in_use"),
+    [
+        (f"{ORIN}, Orin (nvgpu), [N/A], [N/A], [N/A]", "", ""),
+        (f"{ORIN}, NVIDIA Thor, [N/A], [N/A], 0", f"{ORIN}, 4711, 25700", "process 4711"),
+        (f"{A100}, A100, 81920, 39, [N/A]", f"{A100}, [Not Supported], [N/A]", "processes that ca"),
+        (f"{A100}, A100, 81920, 39, 0", "[GPU is lost], [GPU is lost], [N/A]", "processes that ca"),
+        (f"{A100}, A100, 81920, 39, 0", f"{A100}, 52, [Insufficient Permissions]", "process 52"),
+        (f"{A100}, A100, 81920, [N/A], 0", "", "its memory in use is [N/A]"),
+        (f"{A100}, A100, N/A, Unknown Error, 0", "", "its memory in use is Unknown Error"),
+    ],
+)
+def test_gpu_counts_as_free_only_if_its_rows_say_so(
+    tmp_path: Path, gpu: str, app: str, in_use: str
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(
+        f"#!/bin/sh\ncase $* in *compute-apps*) echo '{app}' ;; *) echo '0, {gpu}' ;; esac"
+    )
+    smi.chmod(0o755)
+
+    (found,) = read_gpus(tmp_path).gpus
+    at_start = "rt_percent=5 rt_mib=500 rt_read=$(rt_gpus); rt_in_use"
+    reserve = Program(jobs.__file__, "reserve.sh").text
+
+    assert found.in_use.startswith(in_use)
+    assert found.is_free == (in_use == "")
+    if found.are_pids_known:
+        assert printed_by(reserve + at_start, tmp_path) == f"0 {found.uuid} {in_use}\n"
+
+
 def host_with(make_sshd: MakeSshd, key: Path, bin: Path) -> JobHost:
     server = make_sshd(environ={"PATH": f"{bin}:{os.environ['PATH']}"})
     config = SSHConfig(server.address, server.port, server.user, str(key), name="amd")
@@ -226,17 +261,21 @@ WARNING = "[WARNING] User is missing the following required groups: render"
 DENIED = {"error": "AMDSMI error: Permission Denied", "code": -10}
 
 
-def read_gpus(bin: Path) -> Resources:
-    """Read the GPUs with the tools in a folder, as a host does."""
+def printed_by(program: str, bin: Path, *shell: str) -> str:
+    """Return what a program prints on a host with the tools in a folder."""
     done = subprocess.run(
-        ["sh", "-c", Program(remote.__file__, "gpus.sh").text + "rt_gpus"],
+        [*(shell or ["sh"]), "-c", Program(remote.__file__, "gpus.sh").text + program],
         env={**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert done.stderr == ""
-    return parse_resources(lines_by_name(done.stdout))
+    return done.stdout
+
+
+def read_gpus(bin: Path) -> Resources:
+    return parse_resources(lines_by_name(printed_by("rt_gpus", bin)))
 
 
 def test_text_around_the_documents_of_amd_smi_is_a_warning(tmp_path: Path) -> None:
@@ -258,10 +297,25 @@ def test_amd_gpus_are_not_free_if_their_processes_cannot_be_read(tmp_path: Path)
 
     found = read_gpus(smi.bin)
     by_rocm = read_gpus(rocm.bin)
+    rows = [{"gpu": n, "process_list": [{"process_info": {"pid": "N/A"}}]} for n in range(2)]
+    smi.replace("process", rows)
+    rocm.tell_processes("PID 4711, Not supported on the given system")
 
     assert [gpu.in_use for gpu in found.gpus] == 2 * ["processes that cannot be read"]
     assert found.gpu_message == DENIED["error"]
     assert [gpu.is_free for gpu in by_rocm.gpus] == [False] * 3
+    assert [gpu.is_free for gpu in read_gpus(smi.bin).gpus] == [False] * 2
+    assert "4711, Not supported" in (again := read_gpus(rocm.bin)).gpu_message
+    assert [gpu.is_free for gpu in again.gpus] == [False] * 3
+
+
+def test_tool_is_found_in_the_folder_of_rocm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AmdSmi(tmp_path / "rocm", "6.4", count=2)
+    monkeypatch.setenv("ROCM_PATH", str(tmp_path / "rocm"))
+
+    assert len(read_gpus(tmp_path).gpus) == 2
 
 
 def test_each_amd_gpu_has_an_id_of_its_own(tmp_path: Path) -> None:
@@ -285,6 +339,7 @@ def test_sizes_of_amd_gpus_may_have_other_units_or_none(tmp_path: Path) -> None:
     found = read_gpus(smi.bin)
 
     assert [gpu.memory_used_mib for gpu in found.gpus] == [196587, 1024, None]
+    assert found.gpus[2].in_use == "its memory in use is [unknown]"
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -312,15 +367,6 @@ def test_gpu_query_gives_equal_results_in_each_shell_and_awk(tmp_path: Path, she
     if shell.startswith("busybox"):
         (smi.bin / "awk").symlink_to(str(shutil.which("busybox")))
 
-    done = subprocess.run(
-        [*shell.split(), "-c", Program(remote.__file__, "gpus.sh").text + "rt_gpus"],
-        env={**os.environ, "PATH": f"{smi.bin}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert done.stderr == ""
-    assert done.stdout == (
+    assert printed_by("rt_gpus", smi.bin, *shell.split()) == (
         f"tool amd-smi 0\ngpu 0, GPU-{smi.uuid(0)}, AMD Instinct MI300X, 196592, 284, 7\n"
     )
