@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from invoke import Context, Exit
@@ -77,7 +77,10 @@ def selected_jobs(
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     unreached = {own.host_id: own.error for own in known if own.error is not None}
-    return SelectedJobs(handles, _missing(wanted, chosen, known), unreached)
+    # A name that was used again elsewhere means another job: the last one, or one more to stop.
+    may_be_others = prefers_live or (not is_shown and all(job.is_ended for job in chosen))
+    missing = _missing(wanted or "", chosen, unreached, may_be_others=may_be_others)
+    return SelectedJobs(handles, missing, unreached)
 
 
 def _known(
@@ -186,17 +189,25 @@ def _none_running(known: list[HostJobs]) -> Exception:
     return UsageError(f"no job is running on these hosts; {shows}")
 
 
-def _missing(wanted: str | None, chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
-    unasked = [own.host_id for own in known if own.error is not None]
-    if unasked and wanted == ALL:
-        hosts = ", ".join(unasked)
-        return f"not reached, so unknown: the jobs of {hosts}; try: {as_typed('check')}"
-    for batch in {job.batch for job in chosen if job.batch is not None}:
+def _missing(
+    wanted: str, chosen: Sequence[JobStatus], unreached: Iterable[str], *, may_be_others: bool
+) -> str:
+    hosts = ", ".join(unreached)
+    if not hosts:
+        return ""
+    tries = f"try: {as_typed('check')}"
+    for batch in {job.batch for job in chosen if job.batch is not None} if wanted != ALL else ():
         members = [job for job in chosen if job.batch == batch]
-        size = members[0].batch_size or 0
-        if unasked and len(members) < size:
+        if len(members) < (members[0].batch_size or 0):
             return (
-                f"{members[0].name}: {len(members)} of {size} jobs are known; the others may be on "
-                f"hosts that could not be asked: {', '.join(unasked)}; try: {as_typed('check')}"
+                f"{members[0].name}: {len(members)} of {members[0].batch_size} jobs are known; the "
+                f"others may be on hosts that could not be asked: {hosts}; {tries}"
             )
+    by_name = [
+        name
+        for name in wanted.split(",")
+        if name != LAST and not any(job.id.startswith(name) for job in chosen)
+    ]
+    if wanted == ALL or (may_be_others and by_name):
+        return f"not reached, so unknown: the jobs of {hosts}; {tries}"
     return ""

@@ -271,14 +271,24 @@ def test_all_jobs_of_hosts_that_were_not_reached_are_unknown(
 ) -> None:
     known = {"ssh_host": box.address, "ssh_port": box.port}
     write_hosts(box=known, down={**known, "ssh_port": 9})
-    inv("start", "--host", "box", "--cmd", "sleep 60")
+    started = [
+        inv("start", "--host", "box", "--name", name, "--cmd", "sleep 60").stdout.decode().strip()
+        for name in ("other", "one", "two")
+    ]
 
-    stopped, none_left = inv("stop", "all", "--host", "@all"), inv("wait", "all")
+    stopped = [inv("stop", *what) for what in (["one"], ["all", "--host", "@all"])]
+    none_left = inv("wait", "all")
+    by_name, by_id, of_box = (
+        inv("wait", *what) for what in (["one"], [started[1]], ["one", "--host", "box"])
+    )
 
-    assert (stopped.returncode, none_left.returncode) == (255, 255)
-    assert "terminated (verified)" in said(stopped)
-    assert "not reached, so unknown: the jobs of down" in said(stopped)
+    assert [done.returncode for done in stopped] == [255, 255]
+    assert [said(done).count("terminated (verified)") for done in stopped] == [1, 2]
+    for done in (*stopped, by_name):
+        assert "not reached, so unknown: the jobs of down" in said(done)
+    assert none_left.returncode == 255
     assert "on the hosts that answered; not reached: down" in said(none_left)
+    assert [done.returncode for done in (by_name, by_id, of_box)] == [1, 143, 143]
 
 
 def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box: Sshd) -> None:
@@ -505,7 +515,7 @@ def test_host_output_is_parsed_into_its_status_overview(
     assert (own.disk_total, own.disk_available) == (488245288 * 1024, 244000000 * 1024)
     assert (own.cpus, own.clock) == (10, 1010.0)
     assert [gpu.pids for gpu in own.gpus] == [(12, 13), ()]
-    assert own.gpus[1] == Gpu(1, "GPU-b", "NVIDIA H100, the second", 81559)
+    assert own.gpus[1] == Gpu(1, "GPU-b", "NVIDIA H100, the second", 81559, fault="[N/A]")
     assert own.gpu_message == "nvidia-smi ended with exit status 14: WARNING: infoROM is corrupted"
 
 
