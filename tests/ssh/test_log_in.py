@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig, SSHResult
+from ringtasks import Connection, SSHClient, SSHConfig, SSHResult
 from ringtasks.common import alarms
 from tests.support.agents import Agent, UnwillingAgent
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
@@ -214,6 +214,72 @@ def test_only_the_named_key_is_offered(
     config.use_control_master = use_control_master
 
     assert run_on(config).success
+
+
+def test_named_key_is_offered_to_openssh_before_none(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
+) -> None:
+    server = make_sshd(
+        overrides=["LogLevel DEBUG1", "MaxAuthTries 2", "PasswordAuthentication yes"]
+    )
+    config = SSHConfig(server.address, server.port, server.user, str(client_key))
+    config.use_control_master = False
+
+    assert run_on(config).success
+    assert "method none" not in server.log
+
+    config.key_path = str(make_key(tmp_path / "other"))
+    error = str(run_on(config).error)
+
+    assert "method none" in server.log  # an account without a password would be let in
+    assert "1 key offered, none accepted" in error
+    assert "Too many" not in error
+
+
+@pytest.fixture
+def with_password(other_users: tuple[str, str]) -> Iterator[Callable[[str], str]]:
+    """Call it with the hash of a password; it returns a user who has it."""
+
+    def set_password(hashed: str) -> str:
+        subprocess.run(["usermod", "-p", hashed, other_users[0]], check=True)
+        return other_users[0]
+
+    yield set_password
+    set_password("*")
+
+
+def test_account_without_a_password_is_logged_in_to_after_a_refused_key(
+    make_sshd: MakeSshd, tmp_path: Path, with_password: Callable[[str], str]
+) -> None:
+    user, key = with_password(""), str(make_key(tmp_path / "key"))
+    lines = ["PasswordAuthentication yes", "PermitEmptyPasswords yes", "AuthenticationMethods none"]
+    for overrides in lines[:2], lines:
+        server = make_sshd(overrides=overrides)
+        config = SSHConfig(server.address, server.port, user, key)
+        config.use_control_master = False
+
+        assert run_on(config).stdout == "in\n", overrides
+
+
+def test_refused_key_is_not_added_to_the_agent_after_a_log_in_by_password(
+    make_sshd: MakeSshd,
+    agent: Callable[[Path], None],
+    tmp_path: Path,
+    with_password: Callable[[str], str],
+) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text("AddKeysToAgent yes\n")
+    hashed = subprocess.check_output(["openssl", "passwd", "-6", "secret"], text=True).strip()
+    server = make_sshd(overrides=["PasswordAuthentication yes"])
+    login = {"key_filename": str(make_key(tmp_path / "key")), "password": "secret"}
+    place = {"user": with_password(hashed), "port": server.port, "connect_kwargs": login}
+
+    with Connection(server.address, **place) as connection:  # type: ignore[arg-type]  # mixed values
+        connection.open()
+
+    listed = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True)
+    assert "no identities" in listed.stdout
 
 
 @pytest.mark.parametrize(

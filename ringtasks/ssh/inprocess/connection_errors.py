@@ -176,7 +176,7 @@ def _told(error: Exception, refusal: Refusal | None) -> str:
     if refusal.accepted:
         return f"the server accepted {' and '.join(refusal.accepted)}, and wants more{faults}"
     if not refusal.key_count and refusal.methods and "publickey" not in refusal.methods:
-        return f"no key was offered: the server accepts no keys{faults}"
+        return f"the server accepts no keys{faults}"
     if not refusal.key_count and faults:
         return f"no key was offered{faults}"
     if not refusal.key_count:

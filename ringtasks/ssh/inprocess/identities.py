@@ -26,7 +26,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.ssh.paramiko_private import connect_agent
 
-from .private_keys import key_of_file, parsed_key
+from .private_keys import KINDS, key_of_file, parsed_key
 
 __all__ = ["Identities"]
 
@@ -64,6 +64,11 @@ class Identities:
     """The files that could not be used, each with the reason."""
     _files_of_keys: dict[bytes, str] = field(default_factory=dict)
     _offered: set[bytes] = field(default_factory=set)
+
+    @property
+    def is_own_key_first(self) -> bool:
+        """True if only named keys are offered, and the first needs neither agent nor passphrase."""
+        return self.is_named_only and isinstance(self.key, KINDS)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each key once, one with a certificate before the same key without."""

@@ -3,6 +3,10 @@
 ``none`` comes first: it tells the server's methods, and Tailscale's SSH server needs nothing else.
 Then come keys, a password that was given, and, at a terminal only, the server's questions.  A key
 that cannot sign, or that the server refuses, makes way for the next one.
+
+OpenSSH's sshd delays its refusal of ``none`` by 5 to 9 ms (auth2.c, ensure_minimum_time_since).  So
+there a named key comes before ``none``, if no question to a person could follow: sshd counts a
+later ``none`` as a failure (MaxAuthTries), and may end the connection.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ __all__ = ["METHODS", "InProcessLogIn", "Refusal", "RefusedError"]
 
 #: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
 METHODS = ("publickey", "keyboard-interactive", "password")
+_OPENSSH = "SSH-2.0-OpenSSH_"
 _LOOK_INTERVAL = 0.05  # seconds between looks at the deadline, while the server does not answer
 
 
@@ -75,7 +80,7 @@ class InProcessLogIn:
         self._accepted: list[str] = []
         self._faults: list[str] = []
         self._key_count = 0
-        self._key: Any = None  # the last one that was offered
+        self._key: Any = None  # the last one that was offered, unless it was refused
         self._transport: Any = None
         self._is_service_open = False
         self._last_allowed: tuple[str, ...] = ()
@@ -92,10 +97,15 @@ class InProcessLogIn:
             "publickey": self._keys(),
             "password": self._passwords(),
             "keyboard-interactive": self._dialogues(),
+            "none": iter([lambda handler: handler.auth_none(self._user, handler.answered)]),
         }
-        allowed = self._requested(lambda handler: handler.auth_none(self._user, handler.answered))
+        allowed: tuple[str, ...] = ("publickey" if self._begins_with_key() else "none",)
+        self._last_allowed = allowed
         while allowed:
-            method = next((m for m in self._methods if m in allowed and m in left), None)
+            usable = [m for m in self._methods if m in allowed]
+            if not self._accepted:
+                usable.append("none")
+            method = next((m for m in usable if m in left), None)
             if method is None:
                 raise RefusedError(self._refusal(allowed))
             request = next(left[method], None)
@@ -105,6 +115,12 @@ class InProcessLogIn:
                 allowed = self._requested(request)
         if self._key is not None:
             self._identities.add_to_agent(self._key)
+
+    def _begins_with_key(self) -> bool:
+        is_openssh = self._transport.remote_version.startswith(_OPENSSH)
+        may_follow = self._password is not None or self._patience.may_ask
+        is_first = [*self._methods[:1]] == ["publickey"]
+        return is_openssh and is_first and not may_follow and self._identities.is_own_key_first
 
     def _keys(self) -> Iterator[_Request]:
         for key in self._identities:
@@ -146,25 +162,30 @@ class InProcessLogIn:
         """Return the methods that the server wants next; none: the log-in has succeeded."""
         handler = _Handler(self._transport, self._patience, self._is_service_open)
         self._transport.auth_handler = handler
-        try:
-            request(handler)
-        except paramiko.SSHException as error:  # this key cannot sign
-            self._faults.append(str(error))
-            self._identities.cannot_sign(self._key)
-            return self._last_allowed
+        request(handler)
         handler.await_answer()
         self._is_service_open = True
+        if handler.fault is not None:  # this key cannot sign
+            self._faults.append(str(handler.fault))
+            self._identities.cannot_sign(self._key)
+            return self._last_allowed
         if handler.is_authenticated():
             return ()
         if not self._transport.is_active():
-            self._raise_ended()
+            self._raise_ended(handler)
         self._transport.get_exception()  # of this request: no later one must find it
         if handler.is_partial:
             self._accepted.append(handler.auth_method)
+        elif handler.auth_method == "publickey":
+            self._key = None
+            if "publickey" not in handler.methods:  # the server has not looked at it
+                self._key_count -= 1
         self._last_allowed = handler.methods
         return handler.methods
 
-    def _raise_ended(self) -> None:
+    def _raise_ended(self, handler: _Handler) -> None:
+        if handler.auth_method == "none" and self._key_count:  # the log-in was over before it
+            raise RefusedError(self._refusal(self._last_allowed))
         said = getattr(self._transport, "disconnect_text", "")
         if TOO_MANY in said:
             raise RefusedError(self._refusal(self._last_allowed, said))
@@ -204,6 +225,7 @@ class _Handler(PublicAuthHandler):
         self.answered = threading.Event()
         self.methods: tuple[str, ...] = ()
         self.is_partial = False
+        self.fault: paramiko.SSHException | None = None
         self.answer: _Answer = _asked_at_terminal
         self._patience, self._is_service_open = patience, is_service_open
         self._questions: queue.SimpleQueue[tuple[str, _Questions]] = queue.SimpleQueue()
@@ -243,6 +265,13 @@ class _Handler(PublicAuthHandler):
         accepted.add_string("ssh-userauth")
         accepted.rewind()
         self.on_accepted_service(accepted)
+
+    def on_accepted_service(self, message: paramiko.Message) -> None:
+        try:
+            super().on_accepted_service(message)
+        except paramiko.SSHException as error:
+            self.fault = error
+            self.answered.set()
 
     def on_failure(self, message: paramiko.Message) -> None:
         self.methods, self.is_partial = tuple(message.get_list()), message.get_boolean()

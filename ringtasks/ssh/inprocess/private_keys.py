@@ -17,9 +17,9 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
 
-__all__ = ["key_of_file", "key_of_text", "parsed_key"]
+__all__ = ["KINDS", "key_of_file", "key_of_text", "parsed_key"]
 
-_KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 def key_of_file(path: Path) -> paramiko.PKey | None:
@@ -74,7 +74,7 @@ def parsed_key(text: bytes, passphrase: str | None = None) -> paramiko.PKey:
     lines = text.decode("utf-8", "replace")
     if "BEGIN PRIVATE KEY" in lines or "BEGIN ENCRYPTED PRIVATE KEY" in lines:
         lines, passphrase = _as_openssh(text, passphrase), None
-    for kind in _KINDS:
+    for kind in KINDS:
         try:
             return kind.from_private_key(io.StringIO(lines), passphrase)
         except paramiko.PasswordRequiredException:
