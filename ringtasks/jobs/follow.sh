@@ -8,9 +8,10 @@
 # log was truncated, and with $no_log if there is no log; "ringtasks-gone:FILE" names a file on stderr
 # that was removed or renamed.
 #
-# parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
+# parameters: rt_folder rt_id offset known tail since seconds_cs goes_on no_log
 #   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
 #               written since this time. "" for those that do not count
+#   known       the bytes before the offset, three octal digits each; "": not known
 #   seconds_cs  hundredths of a second for which it follows the log of a running job
 
 # include: identity.sh
@@ -42,11 +43,22 @@ measure() {
   [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
 }
 
+# Succeeds if the bytes before $at are others than $known: the log was truncated, and has grown since.
+# Those before $first were discarded. If od(1) does not print them, nothing is known.
+is_other() {
+  count=$((${#known} / 3))
+  [ "$known" ] && [ $((at - count)) -ge "$first" ] || return
+  bytes=$(dd if=log bs=1 skip=$((at - count)) count=$count 2>/dev/null | od -An -v -to1 | tr -d ' \n')
+  [ "$bytes" ] && [ "$bytes" != "$known" ]
+}
+
 measure
+# The bytes before log.first were discarded for the size limit.
+rt_read log.first && first=$rt_line || first=0
 if [ "$offset" ]; then
   at=$offset
   # The log was truncated (copytruncate of logrotate): begin anew, which the first line tells.
-  [ "$at" -le "$size" ] || at=0
+  if [ "$at" -gt "$size" ] || is_other; then at=0; fi
 elif [ "$tail" ]; then
   part=$((size < window ? size : window))
   bytes=$(tail -c +$((size - part + 1)) log | head -c $part | tail -n "$tail" | wc -c)
@@ -60,8 +72,6 @@ elif [ "$since" ]; then
 else
   at=0
 fi
-# The bytes before log.first were discarded for the size limit.
-rt_read log.first && first=$rt_line || first=0
 [ "$at" -ge "$first" ] || at=$first
 echo "ringtasks-offset:$at"
 

@@ -307,7 +307,7 @@ class Job:
             began = time.monotonic()
             script = follow_script(
                 self.id,
-                offset=place.offset,
+                place=place,
                 tail=tail,
                 since=since,
                 follow=follow,

@@ -1,6 +1,7 @@
 """A job's log, followed by byte offset: lost connections cause neither a gap nor a repeat.
 
-The received bytes are counted, and the next request begins after them.  A request lasts for
+The received bytes are counted, and the next request begins after them.  The host compares the last
+of them with the log, which may have been truncated and have grown since.  A request lasts for
 `FOLLOW_SECONDS` at most, so that its script does not run on for long after its client has gone.
 """
 
@@ -29,27 +30,32 @@ _MAX_OFFSET_BYTES = 64
 #: The end of stderr that is kept: its last line tells where the log ended.
 _MAX_TOLD_BYTES = 4200
 
+#: The last bytes that are compared with the log.
+_KNOWN_BYTES = 64
+
 _FOLLOW = Program(__file__, "follow.sh")
 
 
 def follow_script(
     job_id: str,
     *,
-    offset: int | None = None,
+    place: LogPlace | None = None,
     tail: int | None = None,
     since: float | None = None,
     follow: bool = True,
     seconds: float = FOLLOW_SECONDS,
 ) -> str:
-    """Return a script that prints the log from ``offset``, from ``tail`` lines or from ``since``.
+    """Return a script that prints the log after ``place``, else ``tail`` lines or from ``since``.
 
     :param follow: go on until the job has ended; False: end with the present end of the log.
     :param seconds: the longest time for which it goes on.
     """
+    offset, known = ("", "") if place is None else place.parameters()
     return _FOLLOW.render(
         rt_folder=JOBS_FOLDER,
         rt_id=job_id,
-        offset="" if offset is None else offset,
+        offset=offset,
+        known=known,
         tail="" if tail is None else tail,
         since="" if since is None else int(since),
         seconds_cs=round(seconds * 100) if follow else 0,
@@ -76,8 +82,14 @@ class LogPlace:
         self.heard = time.monotonic()
         """The time of the last bytes of the log, by the monotonic clock."""
         self._on_chunk = on_chunk
+        self._last = b""
         self._early: bytes | None = b""
         self._told = b""
+
+    def parameters(self) -> tuple[str, str]:
+        """Return the offset, and the last bytes before it as octal digits; "": none has come."""
+        offset = "" if self.offset is None else str(self.offset)
+        return offset, "".join(f"{byte:03o}" for byte in self._last)
 
     def restart(self) -> str | None:
         """Expect an offset first, since the next answer begins.
@@ -105,6 +117,8 @@ class LogPlace:
                 return
             self._early = None
             begins, chunk = found
+            if begins != self.offset:
+                self._last = b""
             if self.offset is not None and begins < self.offset:
                 self._on_chunk(
                     b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n"
@@ -117,4 +131,5 @@ class LogPlace:
             assert self.offset is not None  # noqa: S101  # the offset came first
             self.heard = time.monotonic()
             self.offset += len(chunk)
+            self._last = (self._last + chunk[-_KNOWN_BYTES:])[-_KNOWN_BYTES:]
             self._on_chunk(chunk)

@@ -13,12 +13,13 @@ import pytest
 from ringtasks import jobs
 from ringtasks.jobs import JobState
 from ringtasks.jobs.listing import prune_script
-from ringtasks.jobs.logs import GOES_ON, NO_LOG, follow_script
+from ringtasks.jobs.logs import GOES_ON, NO_LOG, LogPlace, follow_script
 from ringtasks.jobs.probe import parse_probe, probe_script, wait_script
 from ringtasks.jobs.stop_job import stop_job_script
 from ringtasks.remote import launcher
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from ringtasks.remote.programs import Program
+from ringtasks.ssh.link import STDOUT
 from tests.support.shells import SHELLS, run_in
 
 #: Root without the right to ignore modes, as any other user.
@@ -138,6 +139,32 @@ def test_log_is_complete_whatever_unit_ls_counts_in(home: Home) -> None:
     found = home.run(follow_script("one"), "export BLOCK_SIZE=1K")
 
     assert (found.returncode, len(found.stdout)) == (0, 15000 + len("ringtasks-offset:0\n")), found
+
+
+def test_log_that_was_truncated_and_has_outgrown_the_offset_begins_anew(home: Home) -> None:
+    got: list[bytes] = []
+    place = LogPlace(got.append)
+    log = home.jobs / "one" / "log"
+
+    def follow() -> bytes:
+        place.take(STDOUT, home.run(follow_script("one", place=place, follow=False)).stdout)
+        place.restart()
+        return got.pop()
+
+    first = follow()
+    log.write_bytes(first + b"grown\n")
+    grown = follow()
+    log.write_bytes(b"other\n" * 4000)
+    anew = follow()
+    (home.jobs / "one" / "log.first").write_text("20480\n")
+    log.write_bytes(b"\0" * 20480 + b"other\n" * 1000)  # a hole as far as a few bytes of what came
+    place.offset = 20481
+    after_hole = follow()
+
+    assert (first, grown) == (b"line\n" * 3000, b"grown\n")
+    assert anew == b"other\n" * 4000
+    assert b"the log was truncated" in got.pop()
+    assert (after_hole, got) == ((b"other\n" * 1000)[1:], [])
 
 
 def test_log_that_cannot_be_seen_is_not_reported_as_missing(home: Home) -> None:
