@@ -7,9 +7,10 @@ import gc
 import sys
 from collections.abc import Iterator
 
-__all__ = ["loading", "paused", "seldom"]
+__all__ = ["loading", "make_seldom", "paused", "seldom"]
 
-_SELDOM = 20_000  # new objects; Python's 700 are one host's of a run on many
+#: New objects before a collection; Python's 700 are one host's of a run on many.
+_SELDOM = 20_000
 #: The thresholds before each block of `seldom` that is under way. A list's methods are atomic.
 _before: list[tuple[int, int, int]] = []
 
@@ -43,16 +44,21 @@ def loading() -> Iterator[None]:
             gc.freeze()
 
 
-@contextlib.contextmanager
-def seldom() -> Iterator[None]:
-    """Make few garbage collections while the block runs, in all threads of this process.
+def make_seldom() -> None:
+    """Make few garbage collections from now on, in all threads of this process.
 
     A threshold that the program has set higher, or 0 (none), stays.
     """
-    first, *others = before = gc.get_threshold()
-    _before.append(before)
+    first, *others = gc.get_threshold()
     if first:
         gc.set_threshold(max(first, _SELDOM), *others)
+
+
+@contextlib.contextmanager
+def seldom() -> Iterator[None]:
+    """Make few garbage collections while the block runs, as `make_seldom`."""
+    _before.append(gc.get_threshold())
+    make_seldom()
     try:
         yield
     finally:

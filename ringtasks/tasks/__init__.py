@@ -6,28 +6,29 @@ when the task runs.
 
 from __future__ import annotations
 
-from ringtasks.common import interruption
+import sys
+
+# Invoke keeps Python from writing bytecode for a tasks.py. This is a package: in a checkout, each
+# run would compile it anew (30 ms and more).
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
+from ringtasks.common import interruption  # noqa: E402  # compiled only from here on
 
 interruption.begin()  # before the imports that take time: Ctrl-C may come at any moment
 
 import gc  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
 
 from invoke import Collection  # noqa: E402
 
 gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 
-# Invoke keeps Python from writing bytecode for a tasks.py. This is a package: in a checkout, each
-# run would compile it anew (30 ms and more).
-sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
-
-from ringtasks.common import alarms  # noqa: E402  # compiled only from here on
+from ringtasks.common import alarms, collector  # noqa: E402
 
 from . import streams  # noqa: E402
 from .lazy import LazyTask, group  # noqa: E402
 
 if interruption.is_program():
+    collector.make_seldom()  # nearly all that a task loads stays to its end
     streams.prepare()
 
 __all__ = ["namespace"]
