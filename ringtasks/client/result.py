@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
-from ringtasks.common.field_value import FieldValue
+from ringtasks.common.light_dataclass import dataclass
 from ringtasks.common.text import printable
 from ringtasks.exit_status import UNREACHABLE
 
 __all__ = ["SSHResult", "last_words", "text_of", "why_failed"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class SSHResult(FieldValue):
+@dataclass(frozen=True)
+class SSHResult:
     """The outcome of one command; true if it succeeded.
 
     ``returncode`` is the command's own, or 255 if no route worked, the link was lost or the host

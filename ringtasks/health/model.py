@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
-from ringtasks.common.field_value import FieldValue
+from ringtasks.common.light_dataclass import dataclass
 from ringtasks.common.light_typing import NamedTuple
 
 from .backoff import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
@@ -47,8 +47,8 @@ __all__ = [
 CircuitState = Literal["closed", "open", "half_open"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class SSHHealth(FieldValue):
+@dataclass(frozen=True)
+class SSHHealth:
     """Health of one host, or of one of its routes (then without ``transports``)."""
 
     last_success: float | None = None

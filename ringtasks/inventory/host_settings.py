@@ -9,11 +9,11 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from dataclasses import KW_ONLY, Field, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, field, fields
 from operator import attrgetter
 from typing import Any
 
-from ringtasks.common.field_value import FieldValue
+from ringtasks.common.light_dataclass import dataclass
 from ringtasks.common.setting_checks import count, flag, seconds
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
@@ -66,8 +66,8 @@ def _derived(
     return field(default=default, repr=repr, compare=compare, metadata=metadata)
 
 
-@dataclass(eq=False, repr=False)
-class SSHConfig(FieldValue):
+@dataclass()
+class SSHConfig:
     """The settings to reach and use one host.
 
     Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a
@@ -151,8 +151,6 @@ class SSHConfig(FieldValue):
         (), repr=False, compare=False, is_reaching=False
     )
     """The settings of its place as the inventory has them: one that differs is the caller's."""
-
-    __hash__ = None  # type: ignore[assignment]  # it can change
 
     def __setattr__(self, name: str, value: object) -> None:
         declared = _FIELDS.get(name)

@@ -7,10 +7,10 @@ key that is not such a setting is a fact.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, make_dataclass
+from dataclasses import Field, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
-from ringtasks.common.field_value import FieldValue
+from ringtasks.common.light_dataclass import dataclass
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
@@ -55,13 +55,13 @@ _Declared: Any = make_dataclass(
             for key in hosts_file_keys(declared)
         ),
     ],
-    init=False, repr=False, eq=False, frozen=True,
+    init=False, repr=False, eq=False,
     namespace={"__doc__": "The settings; without a text of its own, dataclass would make one."},
 )  # fmt: skip
 
 
-@dataclass(init=False, frozen=True, eq=False, repr=False)
-class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
+@dataclass(frozen=True)
+class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
     """One host as the hosts file describes it; a setting is None if it is not given there.
 
     :raises TypeError: no field has that name.
