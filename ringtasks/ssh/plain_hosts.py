@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ringtasks.inventory.plain_addresses import is_ip_address, meant_by
 from .evaluated_config import ask
 from .settings_files import files_of
 
-__all__ = ["is_alias", "plain_host"]
+__all__ = ["is_alias", "named_in", "plain_host"]
 
 _HOST = r"(?im)^\s*host((?:\s|=).+)$"
 
@@ -44,14 +44,18 @@ def is_alias(name: str) -> bool:
     Paramiko does not read them either.
     """
     answer = ask(name)
-    if answer is not None:
-        return answer.is_alias
-    lines = (re.sub("=", " ", line[1], count=1) for line in _host_lines())
-    return any(_names(line.replace('"', "").split(), name) for line in lines)
+    return answer.is_alias if answer is not None else name in named_in([name], files_of(None))
 
 
-def _host_lines() -> Iterator[re.Match[str]]:
-    for file in files_of(None):
+def named_in(names: Iterable[str], files: Iterable[str]) -> set[str]:
+    """Return the names that a ``Host`` line other than ``*`` in one of ssh's files matches."""
+    lines = [re.sub("=", " ", line[1], count=1) for line in _host_lines(files)]
+    patterns = [line.replace('"', "").split() for line in lines]
+    return {name for name in names if any(_names(line, name) for line in patterns)}
+
+
+def _host_lines(files: Iterable[str]) -> Iterator[re.Match[str]]:
+    for file in files:
         with contextlib.suppress(OSError):
             yield from re.finditer(_HOST, Path(file).read_text(errors="replace"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from ringtasks.common.durations import ago
+from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["hosts"]
 
 _SHOWN_FACTS = ("role", "gpu", "status")
+#: Hosts for which ``ssh`` is started, a few milliseconds each, to learn their addresses.
+_MOST_ASKED = 64
 #: Fields of the health; None: the host was not tried yet.
 _HEALTH = ("last_success", "last_failure", "consecutive_failures", "last_reason")
 
@@ -62,12 +65,11 @@ def hosts(
         inventory_of(c, inventory, newer_than=time.time())
     known = HealthStore().load()
     rows = []
-    configs = []
     written = []
     statuses = []
-    for found in selected(c, host, inventory):
-        config = config_or_fault(found)
-        configs.append(config)
+    chosen = selected(c, host, inventory)
+    configs = [config_or_fault(found) for found in chosen]
+    for found, config in zip(chosen, _as_ssh_dials(configs), strict=True):
         rows.append(_row(found, config, known.get(found.name)))
         written.append([_written(found, fact) for fact in _SHOWN_FACTS])
         statuses.append(0 if config.fault is None else failure_status(config))
@@ -77,6 +79,29 @@ def hosts(
         drop_stale_links(linked)
     _show(rows, written, json=json)
     return ended(c, rows, combined_status(statuses))
+
+
+def _as_ssh_dials(configs: list[SSHConfig]) -> list[SSHConfig]:
+    """Return the hosts with the addresses of ssh's files, as far as ``Host`` lines name them."""
+    from ringtasks.ssh.settings_files import mentions, read_files
+
+    if not mentions(("hostname", "port"), None):
+        return configs
+    from ringtasks.ssh.plain_hosts import named_in
+
+    named = named_in({config.name_in_ssh_config for config in configs}, read_files(None))
+    chosen = [config.name_in_ssh_config in named and bool(config.host) for config in configs]
+    if not 0 < sum(chosen) <= _MOST_ASKED:
+        return configs
+    from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
+
+    def asked(config: SSHConfig) -> SSHConfig:
+        try:
+            return with_ssh_settings(config, settings_of_ssh(config))
+        except UsageError:  # ssh cannot use its files, which `inv check` tells
+            return config
+
+    return [asked(c) if is_named else c for c, is_named in zip(configs, chosen, strict=True)]
 
 
 def _row(host: HostConfig, config: SSHConfig, health: SSHHealth | None) -> dict[str, Any]:

@@ -347,6 +347,13 @@ def clients_of(
 
 def failure_status(config: SSHConfig) -> int:
     """Return the exit status for a host that could not be asked."""
+    from ringtasks.ssh.evaluated_config import settings_of
+
+    try:
+        if config.fault is None and not config.embedded:
+            settings_of(config)
+    except UsageError:  # nothing was sent: ssh cannot use its own files
+        return USAGE
     return UNREACHABLE if config.fault is None else USAGE
 
 

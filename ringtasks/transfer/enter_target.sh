@@ -38,6 +38,12 @@ is_dropped() {
   [ -h "$1" ] && [ ! -e "$1" ]
 }
 
+# Since 3.1 the receiving rsync tells what makes way for another kind of file.
+if [ "$mode" != pull ] && "$rsync" --debug=DEL2 --version >/dev/null 2>&1 </dev/null; then
+  # shellcheck disable=SC2034  # in the command after this program
+  tells_kinds=yes
+fi
+
 case $mode in
 push)
   mkdir -p "$target" && cd "$target" || exit

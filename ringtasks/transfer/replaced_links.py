@@ -1,6 +1,6 @@
-"""Symbolic links of a target whose places folders of the source take, as rsync replaces them.
+"""Names of a target whose places another kind of file takes, which rsync does not report.
 
-rsync does not report such a link, which may lead to a volume.  So the host's script
+A link that a folder replaces may lead to a volume, so its text is told.  The host's script
 (``enter_target.sh``) looks for links to folders before it starts rsync; those that rsync then
 makes a folder of were replaced.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 
 from ringtasks.common.local_tree import LocalTree
 
 from .rsync_output import Change
 
-__all__ = ["local_links", "replaced", "split"]
+__all__ = ["cleared", "local_links", "replaced", "split"]
 
 
 def split(mark: str, stderr: bytes) -> tuple[dict[str, str], bytes]:
@@ -33,6 +34,19 @@ def local_links(tree: LocalTree, changes: Iterable[Change]) -> dict[str, str]:
         with contextlib.suppress(OSError):  # it is none
             found[name] = tree.read_link(name)
     return found
+
+
+def cleared(tree: LocalTree, changes: Iterable[Change]) -> Iterator[Change]:
+    """Yield the deletion of files in whose places ``changes`` make folders, and of such folders."""
+    for change in changes:
+        name = change.name.rstrip("/")
+        old = None
+        with contextlib.suppress(OSError):  # a file is in the place of a folder above
+            old = tree.look(name) if change.is_copied and name != "." else None
+        if old is not None and not (change.name.endswith("/") and stat.S_ISLNK(old.st_mode)):
+            is_folder = stat.S_ISDIR(old.st_mode)
+            if is_folder != change.name.endswith("/"):
+                yield Change("deleted", f"{name}/" if is_folder else name, 0)
 
 
 def replaced(links: dict[str, str], changes: Iterable[Change]) -> list[Change]:

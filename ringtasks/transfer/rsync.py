@@ -36,7 +36,7 @@ from ringtasks.remote.script import quote, quoted_path
 
 from .large_files import LargeFiles
 from .patterns import encoded, filter_rules
-from .replaced_links import local_links, replaced, split
+from .replaced_links import cleared, local_links, replaced, split
 from .rsync_flags import PARTIAL_FOLDER, Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
@@ -192,7 +192,8 @@ class Rsync:
             moved = run(rules, _local(str(target)), reading, ["--delete"] if rules.delete else [])
             with LocalTree(Path(target), make=False) as tree:
                 links = local_links(tree, moved.changes)
-            return moved._replace(changes=(*moved.changes, *replaced(links, moved.changes)))
+                more = [*replaced(links, moved.changes), *cleared(tree, moved.changes)]
+            return moved._replace(changes=(*moved.changes, *more))
         with (
             LocalTree(Path(target), make=True) as tree,
             Staging(tree, only, delete=rules.delete) as staging,
@@ -243,6 +244,8 @@ class Rsync:
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
         words = words.replace(_PARTIAL, _IF_RESUMES)
+        if "--sender" not in given:
+            words += " ${tells_kinds:+--debug=DEL2}"
         return f'{enter}exec "$rsync" {words} . {paths}'
 
 
@@ -274,9 +277,16 @@ def _local(path: str) -> str:
 def _folders(source: Path | Sequence[Path]) -> list[str]:
     """Return the names of the folders, or links to folders, that go directly into the target."""
     if not isinstance(source, Path):
-        return [item.name for item in source if item.is_dir()]
+        return [item.name for item in source if _is_folder(item)]
     with os.scandir(source) as entries:  # asks the system only about links
-        return [entry.name for entry in entries if entry.is_dir()]
+        return [entry.name for entry in entries if _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, through a file, or into a folder of another user
+        return False
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ for ``\\#012``.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 #: A name of the source that rsync does not copy; a file at the target that has it stays.
 _SKIPPED = re.compile(r'skipping non-regular file "(.*)"\Z', re.DOTALL)
 _UNSAFE = re.compile(r'ignoring unsafe symlink "(.*?)" -> ".*"\Z', re.DOTALL)
+#: With --debug=DEL2: before it is removed, or makes way for another kind of file.
+_REMOVED = re.compile(r"delete_item\((.*)\) mode=([0-7]{1,7}) flags=[0-9]+\Z", re.DOTALL)
 _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -86,25 +89,43 @@ class RsyncOutput:
         self.present: set[str] = set()
         """Each name in the output; a folder's with ``/`` at its end, and without."""
         self.stats: dict[str, int] = {}
+        self._removed: dict[str, int] = {}
+        """Names that are removed next, with their modes."""
 
     def line(self, line: str) -> None:
         """Read a line."""
         if (change := parse_change(line)) is not None:
-            if self._lists:
+            if self._lists and change.kind != "deleted":
                 self.present.update((change.name, change.name.rstrip("/")))
             if change.kind == "same":
                 return
+            self._add_cleared(change)
             self.changes.append(change)
             if self._on_change is not None:
                 self._on_change(change)
-        elif (stat := parse_stat(line)) is not None:
-            self.stats[stat[0]] = stat[1]
+        elif (figure := parse_stat(line)) is not None:
+            self.stats[figure[0]] = figure[1]
         elif (skipped := _SKIPPED.match(line) or _UNSAFE.match(line)) is not None:
             name = _unescaped(skipped[1])
             self.present.add(name)
             self.skipped.append(Change("skipped", name, 0))
+        elif (removed := _REMOVED.match(line)) is not None:
+            self._removed[_unescaped(removed[1])] = int(removed[2], 8)
         elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
             self.on_meter(meter)
+
+    def _add_cleared(self, change: Change) -> None:
+        """Add the deletion of a file that a folder replaces, or of a folder that a file does.
+
+        A link is told by itself (`replaced_links`).
+        """
+        name = change.name.rstrip("/")
+        mode = self._removed.pop(name, None)
+        if mode is None or not change.is_copied:
+            return
+        was_folder, is_folder = stat.S_ISDIR(mode), change.name.endswith("/")
+        if was_folder != is_folder and not stat.S_ISLNK(mode):
+            self.changes.append(Change("deleted", f"{name}/" if was_folder else name, 0))
 
 
 def parse_change(line: str) -> Change | None:

@@ -84,11 +84,13 @@ def pull_into(
     looking = RsyncOutput(lists=rules.delete)
     listed: list[str] | None = None
     if not staging.is_target_empty:
-        looked = run(replace(rules, dry_run=True), str(staging.target), looking)
+        # Else a folder in a file's place is an error of this run, though it is to be removed.
+        force = ["--force"] if rules.delete else []
+        looked = run(replace(rules, dry_run=True), str(staging.target), looking, force)
         if not looked and looked.result.returncode != _PARTIAL_ERROR:
             return looked._replace(changes=())
         if looked:
-            listed = [change.name.rstrip("/") for change in looking.changes]
+            listed = [change.name.rstrip("/") for change in looking.changes if change.is_copied]
     pulling = _Pulling(staging, rules, run, reading)
     if listed is None:
         moved = pulling.all()

@@ -166,6 +166,8 @@ class _SelectingWalk(TreeWalk):
         is_real = not self._rules.dry_run
         if old is not None and old.is_folder != entry.is_folder:
             self._make_way(name, old)
+            if old.link is None:  # a link that a folder replaces is told with its text
+                self._removed(name, is_folder=old.is_folder)
         if entry.is_folder:
             if is_real:
                 self.receiver.make_folder(name)
@@ -229,7 +231,10 @@ class _SelectingWalk(TreeWalk):
         for name, is_folder in doomed(listed, folder, items, self._filter):
             if not self._rules.dry_run:
                 self.receiver.remove(name, is_folder=is_folder)
-            self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))
+            self._removed(name, is_folder=is_folder)
+
+    def _removed(self, name: str, *, is_folder: bool) -> None:
+        self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))
 
     def _chosen(self, above: str, found: dict[str, TreeEntry]) -> dict[str, TreeEntry]:
         """Return the entries of a folder's content to copy, each as it is to be copied."""

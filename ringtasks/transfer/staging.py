@@ -62,7 +62,7 @@ class Staging:
         if self._top is not None:  # it has a new time, but no new content
             self._set("", self._top)
         self.deleted: list[Change] = []
-        """The content of folders in whose places files or links were made."""
+        """The files that made way for folders, and the folders, with their content, for files."""
         self.skipped: list[Change] = []
         """The links that lead out of the target."""
         self.replaced: list[Change] = []
@@ -201,6 +201,8 @@ class Staging:
             if stat.S_ISLNK(old.st_mode):
                 text = self._target.read_link(name)
                 self.replaced.append(Change("replaced", name, 0, link=text))
+            else:
+                self.deleted.append(Change("deleted", name, 0))
             self._target.remove(name)
         self._target.make_folder(name)
         staged.make_folder(name)  # so that what is in it can be moved out
@@ -236,14 +238,11 @@ class Staging:
         old = self._target.look(name)
         if old is None or not stat.S_ISDIR(old.st_mode):
             return
-        if self._delete:
-            for removed, is_folder in _remove_all(self._target, name)[:-1]:
-                shown = f"{removed}/" if is_folder else removed
-                self.deleted.append(Change("deleted", shown, 0))
-        elif self._target.names(name):
+        if not self._delete and self._target.names(name):
             raise OSError(errno.ENOTEMPTY, "a folder stands here that is not empty: see --delete")
-        else:
-            self._target.remove(name)
+        for removed, is_folder in _remove_all(self._target, name):
+            shown = f"{removed}/" if is_folder else removed
+            self.deleted.append(Change("deleted", shown, 0))
 
     def _finish(
         self, staged: LocalTree, name: str, status: os.stat_result, *, is_whole: bool

@@ -66,6 +66,19 @@ def test_check_reports_the_only_host_if_its_key_file_is_missing(
     assert (done.returncode, listed.returncode, listed.stderr) == (2, 2, b"")
 
 
+def test_settings_that_ssh_refuses_are_no_failure_of_the_hosts(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("NoSuchKeyword yes\n")
+    write_hosts(a={}, b={})
+
+    for task in ("check", "status", "jobs"):
+        done = inv(task)
+        assert (done.returncode, b"nosuchkeyword" in done.stdout + done.stderr) == (2, True), done
+
+
 def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
@@ -79,12 +92,15 @@ def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
     assert json.loads(beside.stdout)["host_id"] == "other"
 
 
-def test_check_shows_the_address_that_is_dialled(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_check_and_hosts_show_the_address_that_is_dialled(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
     path = Path.home() / ".ssh" / "config"
     path.parent.mkdir(mode=0o700)
     path.write_text("Host gpu\n  HostName 127.0.0.1\n  Port 9\n")
     write_hosts(a={"ssh_host": "gpu", "ssh_port": None})
 
-    listed = inv("check", "--json")
+    checked, listed = inv("check", "--json"), inv("hosts", "--json", "--host", "a,gpu")
 
-    assert [route["address"] for route in json.loads(listed.stdout)["routes"]] == ["127.0.0.1:9"]
+    for line in (checked.stdout, *listed.stdout.splitlines()):
+        assert [route["address"] for route in json.loads(line)["routes"]] == ["127.0.0.1:9"]

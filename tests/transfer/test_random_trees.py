@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,9 +76,9 @@ class Trees:
         os.utime(path, (time, time))
 
 
-def contents(top: Path) -> dict[str, object]:
+def contents(top: Path) -> dict[str, Any]:
     """All entries: of files the mode, time and content, of folders the mode and time."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for path in [top, *sorted(top.rglob("*"))]:
         status = path.lstat()
         about: list[object] = [stat.S_IFMT(status.st_mode)]
@@ -147,9 +148,9 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
         )
         return host
 
-    before = contents(target) if target.exists() else None
+    before = contents(target) if target.exists() else {}
     dry = copy(Options(delete=options.delete, checksum=options.checksum, dry_run=True))
-    assert (contents(target) if target.exists() else None) == before, seed
+    assert (contents(target) if target.exists() else {}) == before, seed
     real = copy(options)
 
     if done.returncode != 0:
@@ -165,13 +166,18 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
     )
     assert set(dry.deleted) == set(real.deleted), (seed, dry.deleted, real.deleted)
     assert dry.replaced == real.replaced, (seed, dry.replaced, real.replaced)
+    assert set(real.deleted) == _lost(before, contents(target)), (seed, real.deleted)
 
 
 def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
-    """Change modes, times and contents of some files."""
+    """Change modes, times and contents of some files; swap some with folders."""
     for path in sorted(top.rglob("*")):
+        if not os.path.lexists(path):
+            continue  # its folder is a file now
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode):
+        if stat.S_IFMT(status.st_mode) in (stat.S_IFREG, stat.S_IFDIR) and chance.random() < 0.05:
+            _swap(path, is_empty=chance.random() < 0.3)
+        elif stat.S_ISREG(status.st_mode):
             if chance.random() < 0.2:
                 path.write_bytes(bytes(chance.choice((status.st_size, 5))))
                 is_hidden = is_same and not status.st_mode & (stat.S_ISUID | stat.S_ISGID)
@@ -182,6 +188,19 @@ def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
                 path.chmod(0o664)
             if chance.random() < 0.2:
                 os.utime(path, (1_650_000_000, 1_650_000_000))
+
+
+def _swap(path: Path, *, is_empty: bool) -> None:
+    """Put a file in the place of a folder, or a folder in that of a file."""
+    path.parent.chmod(0o755)
+    if path.is_dir():
+        _remove(path)
+        path.write_bytes(b"in a folder's place")
+        return
+    path.unlink()
+    path.mkdir()
+    if not is_empty:
+        (path / "inner").write_bytes(b"in a file's place")
 
 
 def _remove_own_links_out(source: Path, target: Path) -> None:
@@ -207,6 +226,17 @@ def _rsync(
     return subprocess.run(
         [str(RSYNC), *flags, f"{source}/", f"{target}/"], capture_output=True, check=False
     )
+
+
+def _lost(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """The names that have gone or made way for a folder or a file, but no link for a folder."""
+    lost = set()
+    for name, (kind, *_) in before.items():
+        (new, *_) = after.get(name, [None])
+        is_swapped = stat.S_IFDIR in (kind, new) and (kind, new) != (stat.S_IFLNK, stat.S_IFDIR)
+        if new is None or (kind != new and is_swapped):
+            lost.add(f"{name}/" if kind == stat.S_IFDIR else name)
+    return lost
 
 
 def _remove(folder: Path) -> None:

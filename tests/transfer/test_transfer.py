@@ -48,6 +48,8 @@ def make_tree(top: Path) -> Path:
     (top / "-rf").write_text("dash")
     (top / "not UTF-8 \udcff").write_text("bytes")
     (top / "link \udcfe").symlink_to("not UTF-8 \udcff")
+    (top / "through a file").symlink_to("run.sh/x")
+    (top / "to itself").symlink_to("to itself")
     (top / "two\nlines *").write_text("newline")
     (top / "sub" / "data é.bin").write_bytes(os.urandom(300_000))
     (top / "sub" / "link").symlink_to("data é.bin")
