@@ -300,9 +300,26 @@ find_place() {
   done
 }
 
+# Ends the script if something else is in the place of a file of ringtasks. Another user of the folder
+# may have put it there: a read of a FIFO waits for ever, and a link leads to any other file. Each test
+# is true of one kind of file only: what another deploy removes at this moment is none of them.
+require_own_files() {
+  for file in .locks/* .files/* .source-* .prune-errors history restart.log; do
+    case $file in *.end) other=-f ;; *) other=-d ;; esac
+    for kind in -L "$other" -p -c -b -S; do
+      test "$kind" "$file" || continue
+      echo "$file: is in the way, and not made by ringtasks" >&2
+      exit 1
+    done
+  done
+  case $(holder) in
+    *[!0-9a-f]*) echo "lock: is in the way, and no lock of ringtasks" >&2; exit 1 ;;
+  esac
+}
+
 # Changes to the deploy path; if that is not possible, ends the script with the reason.
 enter() {
-  cd "$1" 2>/dev/null && return
+  cd "$1" 2>/dev/null && { require_own_files; return; }
   find_place "$1"
   if [ ! -d "$place" ]; then
     echo "$place: is not a folder" >&2

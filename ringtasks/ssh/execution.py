@@ -183,7 +183,7 @@ class Execution:
             return Ending(timed_out=True, stopped=stopped, unproven=self._evidence())
         if self._answer.pid is None:
             is_slow = status is None and not self._answer.is_hopeless and self._may_have_started
-            late = f"the command's shell has not started within {_MARK_TIMEOUT:g} s"
+            late = f"the command's shell has not started within {self._mark_timeout:g} s"
             unknown = late if is_slow else None
             return Ending(status=status, unknown=unknown, unproven=self._evidence())
         if rest := self._answer.rest():
@@ -209,8 +209,12 @@ class Execution:
         """
         started = time.monotonic()
         ready_timeout = max(_LEAST_READY_TIMEOUT, self._options.ready_timeout)
-        limit = started + (_MARK_TIMEOUT if self._line is not None else ready_timeout)
-        last = started + _MARK_TIMEOUT
+        # A script that waits for its input, because its mark is not one, does not end by itself.
+        awaits_input = self._script.is_own and self._options.stdin is not None
+        is_patient = self._line is not None and not awaits_input
+        self._mark_timeout = _MARK_TIMEOUT if is_patient else ready_timeout
+        limit = started + self._mark_timeout
+        last = started + min(2 * ready_timeout, _MARK_TIMEOUT)
         if deadline is not None:
             limit, last = min(limit, deadline), min(last, deadline)
         give_up_at = started + _GIVE_UP_DELAY if self._line is None else None

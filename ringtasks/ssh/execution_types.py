@@ -61,8 +61,8 @@ class ExecutionOptions(NamedTuple):
     :param is_stop: it ends another's processes: it neither waits until the host has room for
         another session, nor is it ended like a command of the caller's.
     :param meanwhile: called once the command is started, before its output is awaited.
-    :param ready_timeout: seconds for the host to start a shell to which the script is then sent;
-        nothing has been started before.
+    :param ready_timeout: seconds for the host to start a shell to which the script is then sent, or
+        the input of a script of ringtasks; if the mark has begun to come, twice as long.
     :param max_output_bytes: output beyond this ends it: ringtasks' own scripts answer in few bytes.
     :param host: its name, for the notice that it does not answer; None: no notice is given.
     """

@@ -7,6 +7,7 @@ shells.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import threading
@@ -226,7 +227,9 @@ def test_timeout_before_the_start_marker_is_no_lost_link(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("program", ["sleep 60", "echo Please wait; sleep 60"])
+@pytest.mark.parametrize(
+    "program", ["sleep 90", "echo Please wait; sleep 90", "printf ringtasks:; sleep 90"]
+)
 def test_host_that_never_becomes_ready_for_a_script_is_given_up(
     make_sshd: MakeSshd, client_key: Path, program: str, use_control_master: bool
 ) -> None:
@@ -236,6 +239,20 @@ def test_host_that_never_becomes_ready_for_a_script_is_given_up(
 
     assert (result.returncode, result.is_unknown, result.is_other_program) == (255, False, True)
     assert "raise connect_timeout if its login files take longer" in str(result.error)
+    assert 14_000 < result.elapsed_ms < 50_000
+
+
+@pytest.mark.long
+def test_script_whose_mark_is_changed_does_not_wait_a_minute_for_its_input(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    changes = r"""sh -c "$SSH_ORIGINAL_COMMAND" | sed -u s/g/G/"""
+    config = config_of(make_sshd(**forced(changes)), client_key, master=use_control_master)
+    with SSHClient(replace(config, connect_timeout=5)) as client:
+        result = client.ask(Ask("cat", 120, stdin=io.BytesIO(b"s3cr3t")))
+
+    assert (result.returncode, result.is_unknown) == (255, True)
+    assert "rinGtasks:" in str(result.error)
     assert 14_000 < result.elapsed_ms < 50_000
 
 

@@ -156,6 +156,25 @@ def test_obstructing_file_is_reported_and_left_in_place(run: Run, tmp_path: Path
     assert current.is_dir()
 
 
+def test_planted_pipes_and_links_are_reported_and_left_alone(run: Run, tmp_path: Path) -> None:
+    app, mine = tmp_path / "app", tmp_path / "mine"
+    mine.write_text("until=1\n")
+    lock = locking.acquire(LockState("a" * 16, "ann", "laptop", "abc"), 60)
+    assert run(lock + call("drop", "a" * 16)).returncode == 0
+
+    for name in (".locks/b", ".locks/b.end", ".source-time", "history", "restart.log", "lock"):
+        for plant in (os.mkfifo, lambda path: path.symlink_to("../mine")):
+            plant(app / name)
+
+            done = run(lock)
+
+            assert done.returncode == 1, name
+            assert f"{name}: is in the way, and no" in done.stderr
+            (app / name).unlink()
+            assert mine.read_text() == "until=1\n"
+    assert run(lock).returncode == 0
+
+
 def test_interrupted_build_is_started_from_the_beginning(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _source(app, "two")
