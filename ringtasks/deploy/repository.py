@@ -172,16 +172,30 @@ def _git_of_current_folder(*arguments: str) -> str:
 
 def way_to_fetch(ref: str, repository: Repository) -> str:
     """Return the advice for a revision that is not in a repository."""
-    if repository.git("rev-parse", "--is-shallow-repository") == "true":
-        return (
-            "; this clone is shallow: run 'git fetch --unshallow --tags' "
-            "(a checkout in CI needs 'fetch-depth: 0')"
-        )
     if ref == "HEAD":
         if not repository.git("rev-list", "--all", "--max-count=1"):
             return ": it has no commit yet: run 'git commit'"
         return ": its current branch has no commit: name a revision with --ref"
-    return f"; if {ref} is on the server, run 'git fetch --tags'"
+    short = "--format=%(refname:short)"
+    if known := repository.git("for-each-ref", short, f"refs/remotes/*/{ref}").splitlines():
+        return f"; for the branch of the server, give '--ref {known[0]}'"
+    remotes = repository.git("remote").splitlines()
+    if not remotes:
+        return ""
+    remote = "origin" if "origin" in remotes else remotes[0]
+    if repository.git("rev-parse", "--is-shallow-repository") == "true":
+        return (
+            f"; this clone is shallow: run '{_fetch_all(repository, remote, '--unshallow')}' "
+            "(a checkout in CI needs 'fetch-depth: 0')"
+        )
+    return f"; if {ref} is on the server, run '{_fetch_all(repository, remote)}'"
+
+
+def _fetch_all(repository: Repository, remote: str, *options: str) -> str:
+    """Return the command that fetches all branches and tags: a clone may be of one branch."""
+    branches = "heads" if repository.is_bare else f"remotes/{remote}"
+    words = ["git", "fetch", *options, "--tags", remote]
+    return f'{" ".join(words)} "+refs/heads/*:refs/{branches}/*"'
 
 
 def run(

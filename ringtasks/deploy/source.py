@@ -32,8 +32,9 @@ _LFS_POINTER_BYTES = 1024  # the specification's limit
 _NAMED = 3  # names in a message
 _RELEASED_POINTER = (
     "the release has the Git LFS pointer, not the content: "
-    "run 'git lfs install' and 'git lfs pull', and deploy again"
+    "run 'git lfs install' and '{}git lfs pull', and deploy again"
 )
+_IN_SUBMODULES = "git submodule foreach --recursive "
 _BUILT_POINTER = (
     "the source has the Git LFS pointer, not the content: "
     "run 'git lfs install' and 'git lfs pull', build and deploy again"
@@ -144,7 +145,15 @@ class _Revision(ReleaseSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.change_notes, *_notes_on_pointers(self.folder(), _RELEASED_POINTER))
+        pointers = sorted(_pointers_below(self.folder()))
+        below = tuple(part.prefix for part in self._parts[1:])
+        inner = [name for name in pointers if name.startswith(below)]
+        own = [name for name in pointers if name not in inner]
+        return (
+            *self.change_notes,
+            *_note(own, _RELEASED_POINTER.format("")),
+            *_note(inner, _RELEASED_POINTER.format(_IN_SUBMODULES)),
+        )
 
     def has(self, name: str) -> bool:
         return any(
@@ -181,9 +190,8 @@ class _Revision(ReleaseSource):
         return folder
 
 
-def _notes_on_pointers(folder: Path, note: str) -> Sequence[str]:
-    pointers = sorted(_pointers_below(folder))
-    return (f"{_listed(pointers)}: {note}",) if pointers else ()
+def _note(names: Sequence[str], note: str) -> Sequence[str]:
+    return (f"{_listed(names)}: {note}",) if names else ()
 
 
 def _pointers_below(folder: Path) -> Iterator[str]:
@@ -214,7 +222,7 @@ class _Built(ReleaseSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(_notes_on_pointers(self.folder(), _BUILT_POINTER))
+        return tuple(_note(sorted(_pointers_below(self.folder())), _BUILT_POINTER))
 
     def has(self, name: str) -> bool:
         return (self._path / name).exists() or self._path.name == name

@@ -57,13 +57,15 @@ def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> No
     same = fleet.inv("deploy", "--diff")
     objects = fleet.folder / ".git" / "objects"
     (objects / second[:2] / second[2:]).unlink()
+    with (fleet.folder / ".git" / "config").open("a") as settings:
+        settings.write('[remote "origin"]\n\turl = server:app\n')
     lost = fleet.inv("deploy", "--diff", "--ref", first)
 
     assert f"  - {second[:7]} v2" in older.stdout
     assert "  no changes" in same.stdout
     assert lost.returncode == 2
     assert f"its revision {second} is not in this repository; " in lost.stdout
-    assert "run 'git fetch --tags'" in lost.stdout
+    assert "run 'git fetch --tags origin " in lost.stdout
 
 
 def test_diff_of_a_built_directory_compares_its_files(fleet: Fleet, tmp_path: Path) -> None:

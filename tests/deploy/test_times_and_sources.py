@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -198,6 +199,18 @@ def test_submodule_that_the_archive_leaves_out_need_not_be_fetched(
             assert not (source.folder() / "vendor/lib").exists()
 
 
+def test_advice_on_a_git_lfs_pointer_in_a_submodule_reaches_the_submodule(outer: Path) -> None:
+    (outer / "vendor/lib/lib").write_text(_POINTER.format("0" * 64))
+    for folder in (outer / "vendor/lib", outer):
+        _git(folder, "commit", "--quiet", "--all", "--message", "second")
+
+    with source_of(None, "HEAD") as source:
+        (note,) = source.notes
+
+    assert note.startswith("vendor/lib/lib: the release has the Git LFS pointer, not the content")
+    assert "'git submodule foreach --recursive git lfs pull'" in note
+
+
 def test_repository_that_is_no_submodule_is_refused(outer: Path, tmp_path: Path) -> None:
     _git(outer, "clone", "--quiet", str(tmp_path / "lib"), "nested")
     _git(outer, "add", "nested")
@@ -233,24 +246,50 @@ def test_git_lfs_pointers_are_reported(fleet: Fleet, tmp_path: Path) -> None:
         assert done.returncode == 0
         assert "model.bin: the release has the Git LFS pointer, not the content" in done.stderr
         assert "git lfs pull" in done.stderr
+        assert "submodule foreach" not in done.stderr
     (tmp_path / "weights").write_text(_POINTER.format("0" * 64))
     with source_of(str(tmp_path / "weights"), "HEAD") as built:
         assert "weights: the source has the Git LFS pointer" in built.notes[0]
 
 
-def test_shallow_clone_is_reported_with_the_command_to_fix_it(fleet: Fleet) -> None:
-    fleet.commit("v1")
-    fleet.commit("v2")
-    (fleet.folder / ".git" / "shallow").write_text(_git(fleet.folder, "rev-parse", "HEAD"))
+@pytest.mark.parametrize("kind", ["--single-branch", "--depth=1", "--bare", "--origin=up"])
+def test_advice_for_a_missing_revision_makes_it_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    server = tmp_path / "server"
+    _git(tmp_path, "init", "--quiet", "--initial-branch", "main", str(server))
+    for name in ("first", "second"):
+        _git(server, "commit", "--quiet", "--allow-empty", "--message", name)
+    _git(tmp_path, "clone", "--quiet", kind, server.as_uri(), "clone")
+    _git(server, "checkout", "--quiet", "-b", "work/new", "HEAD~")
+    new = _git(server, "commit-tree", "-p", "HEAD", "-m", "new", "HEAD^{tree}")
+    _git(server, "update-ref", "refs/heads/work/new", new)
+    _git(server, "tag", "v7")
+    monkeypatch.chdir(tmp_path / "clone")
+    with pytest.raises(UsageError) as refused:
+        source_of(None, "v7")
 
-    shallow = fleet.inv("deploy", "--ref", "v1")
-    (fleet.folder / ".git" / "shallow").unlink()
-    whole = fleet.inv("deploy", "--ref", "v1")
+    assert ("this clone is shallow" in str(refused.value)) == (kind == "--depth=1")
+    for name in ("work/new", "v7", new[:12]):
+        assert _by_advice(name) == new
 
-    assert "v1: is not a revision of this repository; this clone is shallow: run" in shallow.stderr
-    assert "git fetch --unshallow --tags" in shallow.stderr
-    assert "is on the server, run 'git fetch --tags'" in whole.stderr
-    assert (shallow.returncode, whole.returncode) == (2, 2)
+
+def _by_advice(name: str) -> str:
+    """Return the revision of a name, after what the errors advise."""
+    for _ in range(2):
+        try:
+            return source_of(None, name).revision
+        except UsageError as error:
+            if found := re.search("run '(git fetch .*?)'", str(error)):
+                subprocess.run(found[1], shell=True, check=True, capture_output=True)
+            elif found := re.search("--ref ([^ ']+)", str(error)):
+                name = found[1]
+    return source_of(None, name).revision
+
+
+def test_revision_is_looked_for_on_no_server_if_there_is_none(outer: Path) -> None:
+    with pytest.raises(UsageError, match=r"v7: is not a revision of this repository$"):
+        source_of(None, "v7")
 
 
 def test_name_of_a_tag_and_a_branch_releases_the_tag_with_a_note(fleet: Fleet) -> None:
