@@ -377,10 +377,13 @@ class NoEligibleHostError(RingtasksError):
 
 
 class RunNotStartedError(RingtasksError):
-    """A training run was not started: the host lacks something that the run needs."""
+    """A training run was not started: the host lacks something that the run needs.
 
-    def __init__(self, host: str, evidence: str) -> None:
-        self.host, self.evidence = host, evidence
+    ``is_unreachable``: it may have been lost meanwhile.
+    """
+
+    def __init__(self, host: str, evidence: str, *, is_unreachable: bool = True) -> None:
+        self.host, self.evidence, self.is_unreachable = host, evidence, is_unreachable
 
     def __str__(self) -> str:
         return f"{self.host}: the run was not started: {self.evidence}"

@@ -11,7 +11,7 @@ from invoke import Context
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
-from ringtasks.errors import NoEligibleHostError, UsageError
+from ringtasks.errors import NoEligibleHostError, RunNotStartedError, UsageError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
@@ -201,7 +201,7 @@ def _supervised(
             if text := text_of(interrupt):  # while a job was being started, or a setup ran
                 view.say(text)
             return RunOutcome(INTERRUPTED, "interrupted")
-        except NoEligibleHostError as error:
+        except (NoEligibleHostError, RunNotStartedError) as error:
             view.say(str(error))
             return RunOutcome(UNREACHABLE if error.is_unreachable else 1, str(error))
         finally:
@@ -231,9 +231,14 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
 
     root = runs if isinstance(runs, str) else "runs"
     record = find_run(root, wanted)
-    if record is None or not record.attempts:
-        raise UsageError(f"--attach {wanted}: there is no such run in {root}/")
-    return record
+    if record is not None and record.attempts:
+        return record
+    why = "there is no such run in"
+    if record is not None:
+        why = "no job of it was started by now, as tells"
+    elif (Path(root) / wanted / "run.json").exists():
+        why = "its record cannot be read, in"
+    raise UsageError(f"--attach {wanted}: {why} {root}/")
 
 
 def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
@@ -257,11 +262,16 @@ def _hints(record: RunRecord) -> tuple[str, str, str]:
 
 def _left_text(supervisor: Supervisor, attach: str, logs: str, stop: str) -> str | None:
     """Return the text for Ctrl-C, with the commands to follow and stop the run, which continues."""
-    if not supervisor.jobs:
-        # A job that is being started just now is reported by what becomes of it.
-        return None if supervisor.is_starting else "interrupted: no run was started"
+    from ringtasks.training.supervisor import Stage
+
+    if supervisor.stage is Stage.STARTING:
+        return None  # it is reported by what becomes of the job
+    if supervisor.stage is Stage.CHOOSING:
+        return "interrupted: no run was started"
+    if supervisor.stage is Stage.ENDED:
+        return f"interrupted; its job has ended; '{attach}' does the rest"
     return (
-        f"interrupted; the run keeps running; reattach with '{attach}', "
+        f"interrupted; the run was not stopped; reattach with '{attach}', "
         f"follow its log with '{logs}', stop it with '{stop}'"
     )
 

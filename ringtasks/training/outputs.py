@@ -7,6 +7,7 @@ afterwards was written since.  Clocks are not compared, since the files' may not
 
 from __future__ import annotations
 
+import glob
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ringtasks import transfer
 from ringtasks.client.ask import Ask
 from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.globs import matches
 from ringtasks.remote.programs import Program, Word
@@ -26,21 +28,13 @@ from ringtasks.transfer.patterns import literal
 from .files import FileCopyError, TimeLimit, checked
 from .records import is_own_name
 
-__all__ = ["Fetched", "fetch_written", "note_files"]
+__all__ = ["fetch_written", "note_files"]
 
 _FOLDER = ".ringtasks/runs"
 #: The exit status if there is no list of the older files.
 _NO_LIST = 66
 
 _NOTE, _COMPARE = (Program(__file__, name) for name in ("note_outputs.sh", "compare_outputs.sh"))
-
-
-class Fetched(NamedTuple):
-    """One item of ``fetch``: whether it was fetched, and a text for the user."""
-
-    item: str
-    is_here: bool
-    text: str
 
 
 class _Match(NamedTuple):
@@ -50,6 +44,11 @@ class _Match(NamedTuple):
     is_folder: bool
     old: list[str]
     new: list[str]
+
+    @property
+    def is_wanted(self) -> bool:
+        """True unless all that it has is older than the attempt."""
+        return bool(self.new) or not self.old
 
 
 def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> None:
@@ -70,17 +69,27 @@ def fetch_written(
     key: str,
     folder: Path,
     limit: TimeLimit,
-) -> Iterator[Fetched]:
-    """Fetch the items' files that were written since `note_files` into ``folder``."""
+) -> Iterator[str]:
+    """Fetch the items' files that were written since `note_files` into ``folder``.
+
+    Yields a text for the user for each item, and for each match that would replace another one.
+    """
     result = client.ask(Ask(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST)))
     if (why := why_failed(result)) is not None:
         if result.returncode == _NO_LIST:
             why = "the host has no list of the files that were there before"
         for item in items:
-            yield Fetched(item, False, f"{item} was not fetched: {why}")
+            yield f"{item} was not fetched: {why}"
         return
+    sources: dict[str, str] = {}  # of the names in the folder
     for item, found in zip(items, _parsed(result.stdout, len(items)), strict=True):
-        yield _fetch(client, cwd, item, found, folder, limit)
+        refused = {
+            m.name: why for m in found if m.is_wanted and (why := _refusal(m, item, sources))
+        }
+        yield from (f"{printable(name)} was not fetched: {why}" for name, why in refused.items())
+        rest = [match for match in found if match.name not in refused]
+        if rest or not refused:
+            yield _fetch(client, cwd, item, rest, folder, limit)
 
 
 def _fetch(
@@ -90,31 +99,42 @@ def _fetch(
     matches: Sequence[_Match],
     folder: Path,
     limit: TimeLimit,
-) -> Fetched:
-    wanted = [match for match in matches if match.new or not match.old]
+) -> str:
+    wanted = [match for match in matches if match.is_wanted]
     left = sum(len(match.old) for match in matches)
     if not wanted:
         why = "no file of it was written since the attempt began" if left else "there is none"
-        return Fetched(item, False, f"{item} was not fetched: {why}")
-    refused = next((match.name for match in wanted if not _is_asked_for(item, match.name)), None)
-    if refused is not None:
-        return Fetched(item, False, f"{item} was not fetched: the host names {refused!r}: refused")
+        return f"{item} was not fetched: {why}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for match in wanted:
             options = limit.options(Options(exclude=tuple(_excluded(match))))
-            place = posixpath.join(cwd, match.name)
+            place = glob.escape(posixpath.join(cwd, match.name))
             checked(transfer.get(place, folder, [client], options))
     except (FileCopyError, OSError, RingtasksError) as error:
-        return Fetched(item, False, f"{item} was not fetched: {error}")
+        return f"{item} was not fetched: {error}"
     besides = f", but for {left} files that were there before" if left else ""
-    return Fetched(item, True, f"{item} fetched into {folder}{besides}")
+    return f"{item} fetched into {folder}{besides}"
 
 
-def _is_asked_for(item: str, name: str) -> bool:
-    """Return whether the host may name ``name`` for the item, and no file of the record has it."""
-    asked = posixpath.normpath(item)
-    return (name == asked or matches(asked, name)) and not is_own_name(posixpath.basename(name))
+def _refusal(match: _Match, item: str, sources: dict[str, str]) -> str:
+    """Return why a match is not fetched; empty: it is.
+
+    :param sources: of the files that have their names in the local folder; the match is added.
+    """
+    name, asked = posixpath.basename(match.name), _pattern(item)
+    if match.name != asked and not matches(asked, match.name):
+        return f"the host names it for {item!r}: refused"
+    if is_own_name(name):
+        return "the record of the run has a file of that name: refused"
+    source = sources.setdefault(name, match.name)
+    return "" if source == match.name else f"it would replace {source}: fetch its folder"
+
+
+def _pattern(item: str) -> str:
+    """Return the pattern of an item; for the run's folder, that of its content."""
+    pattern = posixpath.normpath(item)
+    return "*" if pattern == "." else pattern
 
 
 def _excluded(match: _Match) -> Iterator[str]:
@@ -127,7 +147,7 @@ def _script(program: Program, cwd: str, items: Sequence[str], key: str, **parame
     return program.render(
         cwd=Word(quoted_path(cwd)),
         list=f"{_FOLDER}/{key}",
-        items=[f"./{posixpath.normpath(item)}" for item in items],
+        items=[f"./{_pattern(item)}" for item in items],
         **parameters,
     )
 

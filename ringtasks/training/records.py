@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -339,7 +340,8 @@ def find_run(root: str | Path, wanted: str) -> RunRecord | None:
 
     :raises UsageError: several begin with it.
     """
-    runs = sorted(_runs(Path(root)), key=lambda run: run.started_at)
+    # One without an attempt is being started, or its process was killed before.
+    runs = sorted(_runs(Path(root)), key=lambda run: (bool(run.attempts), run.started_at))
     if wanted == LAST:
         return runs[-1] if runs else None
     for run in runs:
@@ -376,8 +378,21 @@ def _read(file: Path) -> RunRecord:
         run = RunRecord(folder=file.parent, attempts=attempts, **fields)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file}: is no record of a run") from error
-    places = [text for each in attempts for job in each.jobs for text in astuple(job)]
-    is_text = all(isinstance(text, str) for text in (run.id, run.command, run.state, *places))
-    if not is_known or not is_text or not isinstance(run.started_at, int | float):
+    if not is_known or not _is_valid(run):
         raise ValueError(f"{file}: is no record of a run")
     return run
+
+
+def _is_valid(run: RunRecord) -> bool:
+    """Return whether the fields have their types: people edit the file."""
+    places = [text for each in run.attempts for job in each.jobs for text in astuple(job)]
+    texts = (run.id, run.command, run.state, run.inventory or "", *places)
+    times = (run.started_at, run.ended_at or 0.0)
+    counts = (run.exit_status or 0, *(each.attempt for each in run.attempts))
+    return (
+        all(isinstance(text, str) for text in (*texts, *(each.state for each in run.attempts)))
+        and all(type(time) in (int, float) and math.isfinite(time) for time in times)
+        and all(type(number) is int for number in counts)
+        and isinstance(run.settings, dict)
+        and all(each.jobs for each in run.attempts)
+    )

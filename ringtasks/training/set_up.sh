@@ -20,18 +20,20 @@ rt_sum() {
   fi | tr -dc 0-9a-f
 }
 
+# shellcheck disable=SC2012  # the names are not read
+rt_sum_of_folder() { ls -AlR . | rt_sum; }
+
 rt_print_inputs() {
   for rt_input; do
     [ -e "$rt_input" ] || continue
-    find "$rt_input" -type f | LC_ALL=C sort | while IFS= read -r rt_file; do
+    # Not the content: it may be all that earlier runs have made.
+    if [ "$rt_input" = ./. ]; then rt_sum_of_folder && continue; fi
+    find -L "$rt_input" -type f | LC_ALL=C sort | while IFS= read -r rt_file; do
       printf '%s ' "$rt_file"
       rt_sum <"$rt_file"
     done
   done
 }
-
-# shellcheck disable=SC2012  # the names are not read
-rt_sum_of_folder() { ls -AlR . | rt_sum; }
 
 rt_stamp=$HOME/.ringtasks/setup/$( (
   printf '%s\n' "$rt_key"

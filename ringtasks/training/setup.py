@@ -8,8 +8,9 @@ run's folder, for that folder only.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ringtasks.client.ask import Ask
 from ringtasks.client.result import last_words
@@ -56,7 +57,9 @@ def set_up(
     if result.error is None and result.returncode == _DONE_BEFORE:
         return False
     why = result.error or f"exit status {result.returncode}: {last_words(result)}"
-    raise RunNotStartedError(client.config.id, f"its setup failed: {why}")
+    raise RunNotStartedError(
+        client.config.id, f"its setup failed: {why}", is_unreachable=result.error is not None
+    )
 
 
 def _inputs(commands: Sequence[str], inputs: Sequence[str]) -> list[str]:
@@ -64,6 +67,16 @@ def _inputs(commands: Sequence[str], inputs: Sequence[str]) -> list[str]:
     words = list(inputs)
     for command in commands:
         with contextlib.suppress(ValueError):
-            words += [word for word in shlex.split(command) if not word.startswith(("-", "/", "~"))]
-    kept = [word for word in words if "\n" not in word and ".." not in word.split("/")]
-    return [f"./{word}" for word in dict.fromkeys(kept) if word.strip("./")]
+            words += _possible_paths(command)
+    kept = (word for word in words if "\n" not in word and ".." not in word.split("/"))
+    return [f"./{posixpath.normpath(word)}" for word in dict.fromkeys(kept)]
+
+
+def _possible_paths(command: str) -> Iterator[str]:
+    """Yield the words, and their parts that may be a path, as in ``-rPATH`` and ``--file=PATH``."""
+    words = shlex.shlex(command, posix=True, punctuation_chars=True)
+    words.commenters, words.whitespace_split = "", True
+    for word in words:
+        option = word[2:] if word.startswith("-") else ""
+        parts = (word, word.partition("=")[2], word.partition("[")[0], option)
+        yield from (part for part in parts if part and not part.startswith(("-", "/", "~")))

@@ -6,6 +6,7 @@ have ended, unless the caller allows a split.
 
 from __future__ import annotations
 
+import enum
 import posixpath
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ from .rendezvous import find_rendezvous
 from .settings import TrainSettings
 from .setup import set_up
 
-__all__ = ["RunOutcome", "Supervisor"]
+__all__ = ["RunOutcome", "Stage", "Supervisor"]
 
 #: Names the attempt in the environment of a run's processes.
 ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
@@ -51,6 +52,15 @@ _NOT_STARTED = (NoEligibleHostError, RunNotStartedError, JobNotStartedError)
 
 OnLog = Callable[[bytes, str | None], None]
 Tell = Callable[[str], None]
+
+
+class Stage(enum.Enum):
+    """The step of a run, which decides what an interruption leaves behind."""
+
+    CHOOSING = "no job was started"
+    STARTING = "a job is being started"
+    FOLLOWING = "its job was started and may run"
+    ENDED = "its job has ended; files may be missing here, or another host may take over"
 
 
 class RunOutcome(NamedTuple):
@@ -88,8 +98,7 @@ class Supervisor:
         self.jobs: list[Job] = []
         """The jobs of the current attempt."""
         self._last_transfers = TimeLimit(settings.fetch_timeout)
-        self.is_starting = False
-        """True once a job of the first attempt may have been started."""
+        self.stage = Stage.CHOOSING
 
     def __enter__(self) -> Supervisor:
         return self
@@ -158,11 +167,13 @@ class Supervisor:
     def _attend(self, entry: RunAttempt) -> JobStatus:
         """Follow the attempt to its end; return the status that decides about the run."""
         self.jobs = [Job(self._placement.client(own.host_id), own.job_id) for own in entry.jobs]
+        self.stage = Stage.FOLLOWING
         for job in self.jobs:
             folder = "" if self._settings.cwd else f", in {self._folder(job.client)}"
             self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}{folder}")
         status = attempts.decisive(self._see_through(entry.attempt))
-        entry.state = str(status.state)
+        if status.is_ended or entry.state == JobState.RUNNING:  # a known end stays known
+            entry.state = str(status.state)
         self._save_record()
         return status
 
@@ -178,6 +189,7 @@ class Supervisor:
         if self._settings.nodes > 1:
             return self._start(hosts[: self._settings.nodes], attempt)
         *others, last = hosts
+        stage = self.stage
         for client in others:
             try:
                 return self._start([client], attempt)
@@ -185,6 +197,7 @@ class Supervisor:
                 if _may_have_started(error):
                     raise
                 self._tell(f"{error}; trying the next host")
+                self.stage = stage
         return self._start([last], attempt)
 
     def _send(self, client: SSHClient, attempt: int, *, is_first: bool) -> None:
@@ -248,7 +261,7 @@ class Supervisor:
             self._send(client, attempt, is_first=client is clients[0])
         for client, own in zip(clients, self._commands(clients), strict=True):
             env = {**own.env, **settings.env, **self._variables(attempt)}
-            self.is_starting = True
+            self.stage = Stage.STARTING
             try:
                 job = jobs.start(
                     client,
@@ -316,6 +329,8 @@ class Supervisor:
                     grace=settings.grace,
                     tell=self._tell,
                 )
+            if all(status.is_ended for status in found.values()):
+                self.stage = Stage.ENDED
         finally:
             self._last_transfers = TimeLimit(settings.fetch_timeout)
             if puller:
@@ -350,11 +365,9 @@ class Supervisor:
 
     def _ended(self, status: JobStatus) -> RunOutcome:
         exit_status = attempts.exit_status_of(status)
-        self._record.state = str(status.state)
-        self._record.ended_at = time.time() if status.is_ended else None
-        self._record.exit_status = exit_status if status.is_ended else None
-        self._save_record()
+        self._record.state = self._record.attempts[-1].state
         if not status.is_ended:
+            self._save_record()
             if self._settings.fetch:
                 self._tell(f"not fetched: {', '.join(self._settings.fetch)}")
             text = f"{status.host_id}: {status.describe()}: the run may still go on there"
@@ -366,6 +379,9 @@ class Supervisor:
             self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)
         if self._settings.metrics:
             self._fetch(self.jobs[0], self._settings.metrics, self._record.metrics)
+        # Not before: a reattached run that has ended fetches nothing.
+        self._record.ended_at, self._record.exit_status = time.time(), exit_status
+        self._save_record()
         is_commands = status.state in (JobState.FAILED, JobState.KILLED)
         return RunOutcome(exit_status, f"{status.host_id}: {status.describe()}", is_commands)
 
@@ -373,8 +389,8 @@ class Supervisor:
         cwd = self._folder(job.client)
         key = self._key(self._record.attempts[-1].attempt)
         limit = self._last_transfers
-        for fetched in fetch_written(job.client, cwd, items, key, folder, limit):
-            self._tell(fetched.text)
+        for text in fetch_written(job.client, cwd, items, key, folder, limit):
+            self._tell(text)
 
     def _hint(self, task: str, argument: str) -> str:
         command = self._record.hint(f"{task} {argument}")

@@ -33,15 +33,8 @@ _OWN_FLAGS = frozenset(
         "local-addr", "max-restarts", "tee", "standalone",
     }
 )  # fmt: skip
-#: Its other flags that take a value, which may be the next word.
-_WITH_VALUES = frozenset(
-    {
-        "duplicate-stderr-filters", "duplicate-stdout-filters", "event-log-handler",
-        "local-ranks-filter", "log-dir", "log-line-prefix-template", "logs-specs", "master-addr",
-        "master-port", "monitor-interval", "node-rank", "numa-binding", "redirects", "role",
-        "signals-to-handle", "start-method",
-    }
-)  # fmt: skip
+#: Its flags without a value; the value of any other may be the next word.
+_SWITCHES = ("help", "module", "no-python", "run-path", "standalone", "virtual-local-rank")
 #: In the environment, it makes torchrun ignore the address of the rendezvous.
 _STANDALONE = "PET_STANDALONE"
 
@@ -149,7 +142,7 @@ def _checked(arguments: str) -> str:
     for flag in _flags(arguments):
         # argparse accepts the beginning of a flag for the flag.
         meant = [own for own in _OWN_FLAGS if own == flag or (flag and own.startswith(flag))]
-        if meant and flag not in _WITH_VALUES:
+        if meant:
             own = min(meant, key=len)
             raise UsageError(
                 f"train: command: torchrun's --{own} is set by ringtasks: leave it out"
@@ -172,14 +165,15 @@ def _flags(arguments: str) -> Iterator[str]:
     except ValueError as error:
         raise UsageError(f"train: command: {error}") from None
     for word in words:
-        if not word.startswith("-") or word in ("-m", "--module"):
+        if not word.startswith("-"):
             return
         name, equals, _ = word.partition("=")
         if name.startswith("--"):
             name = name[2:].replace("_", "-")
         else:
-            name = {"-t": "tee", "-r": "redirects"}.get(name[:2], "")
+            name = {"-h": "help", "-m": "module", "-r": "redirects", "-t": "tee"}.get(name[:2], "")
             equals = equals or word[2:]
         yield name
-        if name in _WITH_VALUES and not equals:
+        # Flags may be abbreviated.
+        if name and not equals and not any(switch.startswith(name) for switch in _SWITCHES):
             next(words, None)

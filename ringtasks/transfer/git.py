@@ -21,6 +21,8 @@ __all__ = ["ignored_paths", "matched_paths", "revision_of"]
 _TIMEOUT = 120.0  # seconds
 _MATCH = ("ls-files", "-z", "--others", "--ignored", "--directory")
 _LIST = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+#: Whatever the user's settings leave out.
+_STATUS = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=none")
 
 
 def ignored_paths(folder: Path) -> tuple[str, ...]:
@@ -111,7 +113,7 @@ def revision_of(folder: Path) -> str | None:
     """
     try:
         commit = _git(folder, "rev-parse", "--verify", "HEAD")
-        changes = _git(folder, "status", "--porcelain", "--", ".")
+        changes = _git(folder, *_STATUS, "--", ".")
     except UsageError:
         return None
     if commit.returncode or changes.returncode:

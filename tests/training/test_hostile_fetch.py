@@ -60,8 +60,7 @@ def test_host_cannot_name_files_that_were_not_asked_for(
 def fetched_texts(
     client: SSHClient, cwd: Path, item: str, folder: Path, seconds: float = 20
 ) -> list[str]:
-    found = fetch_written(client, str(cwd), [item], "key", folder, TimeLimit(seconds))
-    return [fetched.text for fetched in found]
+    return list(fetch_written(client, str(cwd), [item], "key", folder, TimeLimit(seconds)))
 
 
 def test_items_are_not_fetched_after_the_time_limit(
@@ -83,12 +82,13 @@ def test_fetched_files_never_replace_the_record_of_the_run(
     cwd, folder = Path(str(config.work_dir)), tmp_path / "runs" / "x"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(MINE)
-    note_files(client, str(cwd), ["*.json"], "key")
+    note_files(client, str(cwd), ["*.json", "."], "key")
     (cwd / "run.json").write_text("evil() again")
 
-    (fetched,) = fetch_written(client, str(cwd), ["*.json"], "key", folder, TimeLimit(20))
+    for item in ("*.json", "."):
+        told = fetched_texts(client, cwd, item, folder)
+        assert told[0].startswith("run.json was not fetched: "), told
 
-    assert not fetched.is_here
     assert (folder / "run.json").read_text() == MINE
 
 

@@ -83,6 +83,7 @@ def test_network_interface_variable_set_by_the_run_is_kept() -> None:
         ("torchrun --log-dir --x -m app --nnodes 2", "python3", "--log-dir --x -m app --nnodes 2"),
         ("python -m torch.distributed.run t.py", "python", "t.py"),
         ("torchrun --no-python t.sh", "python3", "--no-python t.sh"),
+        ("torchrun --mod app --nnodes 2", "python3", "--mod app --nnodes 2"),
     ],
 )
 def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
@@ -100,6 +101,8 @@ def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
         ("torchrun --standalone t.py", "standalone"),
         ("torchrun --nnodes 1 t.py", "nnodes"),
         ("torchrun --nnodes=1:2 t.py", "nnodes"),
+        ("torchrun --shutdown-timeout 5 --nnodes 1 t.py", "nnodes"),
+        ("torchrun --log_d logs --nnodes 1 t.py", "nnodes"),
         ("torchrun --nproc_per_node=8 t.py", "nproc-per-node"),
         ("torchrun --nproc 8 t.py", "nproc-per-node"),
         ("torchrun --master-port 1 --stand t.py", "standalone"),

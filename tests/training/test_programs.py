@@ -31,10 +31,15 @@ class Host:
             keeps_own=keeps_own,
         ).strip()  # fmt: skip
 
-    def set_up(self, status: int = 0, commands: str = 'printf %s "$0 $#" >>made') -> None:
+    def set_up(
+        self,
+        status: int = 0,
+        commands: str = 'printf %s "$0 $#" >>made',
+        inputs: list[str] | None = None,
+    ) -> None:
         self.said(
             "set_up.sh", status=status, rt_cwd=str(self.cwd), rt_commands=commands, rt_key="k",
-            rt_activate="", rt_done_before=76, inputs=["./needs it", "./missing"],
+            rt_activate="", rt_done_before=76, inputs=inputs or ["./needs it", "./missing"],
         )  # fmt: skip
 
 
@@ -95,11 +100,19 @@ def test_outputs_are_told_from_those_that_were_there(host: Host) -> None:
 def test_setup_is_repeated_when_an_input_changes(host: Host) -> None:
     host.set_up()
     host.set_up(status=76)
-    (host.cwd / "needs it").write_text("1")
+    (host.cwd / "needs it").symlink_to(host.home / "elsewhere")
+    (host.home / "elsewhere").write_text("1")
     host.set_up()
     host.set_up(status=76)
 
     assert (host.cwd / "made").read_text() == "sh 0sh 0"
+
+
+def test_setup_that_names_its_folder_is_repeated_when_a_file_in_it_changes(host: Host) -> None:
+    host.set_up(commands="true", inputs=["./."])
+    host.set_up(commands="true", inputs=["./."], status=76)
+    (host.cwd / "module").write_text("1")
+    host.set_up(commands="true", inputs=["./."])
 
 
 def test_failed_setup_is_not_recorded(host: Host) -> None:

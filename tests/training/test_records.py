@@ -10,7 +10,7 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.training.arrivals import pieces
-from ringtasks.training.records import LAST, find_run, new_run
+from ringtasks.training.records import LAST, JobPlace, RunAttempt, find_run, new_run
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,17 @@ from ringtasks.training.records import LAST, find_run, new_run
         '{"version": 1, "id": "a", "command": "c", "started_at": "x", "attempts": []}',
         '{"version": 1, "id": "a", "command": "c", "started_at": 1, "attempts": '
         '[{"attempt": 1, "state": "running", "jobs": [{"host_id": "h", "job_id": 7}]}]}',
+        *(
+            '{"version": 1, "id": "a", "command": "c", "started_at": 1e10, "attempts": '
+            f'[{{"attempt": 1, "state": "running", "jobs": [{jobs}]}}]{more}}}'
+            for jobs, more in [
+                ("", ""),
+                ('{"host_id": "h", "job_id": "7"}', ', "settings": "text"'),
+                ('{"host_id": "h", "job_id": "7"}', ', "inventory": 5'),
+                ('{"host_id": "h", "job_id": "7"}', ', "exit_status": "x"'),
+                ('{"host_id": "h", "job_id": "7"}', ', "ended_at": "yes"'),
+            ]
+        ),
     ],
 )
 def test_file_of_another_program_is_no_record_of_a_run(tmp_path: Path, text: str) -> None:
@@ -34,6 +45,16 @@ def test_file_of_another_program_is_no_record_of_a_run(tmp_path: Path, text: str
 
     assert found is not None
     assert (found.id, find_run(tmp_path, "absent")) == (own.id, None)
+
+
+def test_last_run_is_the_newest_that_was_started(tmp_path: Path) -> None:
+    started, starting = (new_run(tmp_path, name, "python3 train.py") for name in ("a", "b"))
+    assert find_run(tmp_path, LAST) == starting
+
+    started.attempts.append(RunAttempt(1, [JobPlace("box", "0a")]))
+    started.save()
+
+    assert find_run(tmp_path, LAST) == started
 
 
 def test_log_is_read_in_small_pieces_each_with_its_time(tmp_path: Path) -> None:

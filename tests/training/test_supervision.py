@@ -453,6 +453,55 @@ def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     assert logged.returncode == 0, logged.stderr
 
 
+def test_interrupted_takeover_and_fetch_go_on_by_the_hinted_command(
+    inv: Inv,
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    start: Start,
+) -> None:
+    tools = tmp_path / "tools"
+    server = make_sshd(environ={"PATH": f"{tools}:{os.environ['PATH']}"})
+    hold, is_holding = server.home / "hold", server.home / "holding"
+    tools.mkdir()
+    (tools / "find").write_text(
+        "#!/bin/sh\n[ ! -e ~/hold ] || { touch ~/holding; exec sleep 60; }\n"
+        f'exec {shutil.which("find")} "$@"\n'
+    )
+    (tools / "find").chmod(0o755)
+    write_hosts(box={"ssh_port": server.port})
+    write_settings(
+        command="echo made >model; touch ~/hold; [ $RINGTASKS_ATTEMPT = 2 ] || kill -KILL $$",
+        retries=1,
+    )
+
+    process = start("train", "--no-preflight", **PIPES)
+    for is_retried in (True, False):
+        eventually(is_holding.exists)
+        record = run_of(tmp_path)[1]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=TIMEOUT)
+        hold.unlink()
+        is_holding.unlink()
+        hint = re.search(
+            r"interrupted; its job has ended; 'inv (train --attach .*)' does", str(err)
+        )
+
+        assert hint, err
+        assert record["ended_at"] is None
+        assert [own["state"] for own in record["attempts"]][-1] == (
+            "killed" if is_retried else "succeeded"
+        )
+        process = start(*shlex.split(hint[1]), **PIPES)
+    _, err = process.communicate(timeout=TIMEOUT)
+
+    folder, record = run_of(tmp_path)
+    assert process.returncode == 0, err
+    assert (folder / "model").read_text() == "made\n"
+    assert record["state"] == "succeeded"
+
+
 def test_second_process_does_not_follow_a_run_of_which_another_host_may_take_over(
     inv: Inv,
     two_hosts: dict[str, Sshd],
@@ -561,8 +610,9 @@ def test_only_files_written_by_this_attempt_are_fetched(
         (cwd / name).write_text("of an earlier run")
     write_settings(
         command="cp same.pt same.new && mv same.new same.pt; echo new >'out put/deep/changed'; "
-        f"echo new >'out put/new'; echo new >b.log; echo new >c.log; exit {status}",
-        fetch=["model.pt", "same.pt", "out put", "*.log", "nothing"],
+        "echo new >'out put/new'; echo new >b.log; echo new >c.log; mkdir x y; "
+        f"echo 1 >'x/[1].json'; echo 2 >'y/[1].json'; exit {status}",
+        fetch=["model.pt", "same.pt", "out put", "*.log", "nothing", "*/*.json", "x/?1?.json"],
     )
 
     done = inv("train")
@@ -575,6 +625,8 @@ def test_only_files_written_by_this_attempt_are_fetched(
     assert "nothing was not fetched: there is none" in said
     assert "out put fetched into" in said
     assert "but for 1 files that were there before" in said
+    assert "y/[1].json was not fetched: it would replace x/[1].json: fetch its folder" in said
+    assert files["[1].json"].read_text() == "1\n"
     assert "model.pt" not in files
     assert "a.log" not in files
     assert files["same.pt"].read_text() == "of an earlier run"  # it was written by this one, too
@@ -614,7 +666,7 @@ def test_setup_is_skipped_while_its_inputs_are_unchanged(
     write_hosts(box={"ssh_port": server.port})
     needs = tmp_path / "src" / "needs.txt"
     common = {"cwd": None, "fetch": [], "command": "wc -l <~/count"}
-    setup = {"setup": ["cat needs.txt >>~/count", "echo told"], **common}
+    setup = {"setup": ["true;cat<needs.txt>>~/count", "echo told"], **common}
 
     def run(text: str, **settings: object) -> tuple[bytes, int]:
         needs.parent.mkdir(exist_ok=True)
@@ -632,7 +684,7 @@ def test_setup_is_skipped_while_its_inputs_are_unchanged(
     assert first == (b"told\n1\n", 0)
     assert again == (b"1\n", 0)
     assert changed == (b"told\n2\n", 0)
-    assert failed[1] == failed_again[1] == 255
+    assert failed[1] == failed_again[1] == 1
     assert inside == [(b"built\n", 0)] * 2  # what it leaves in the run's folder is made anew
 
 
@@ -648,6 +700,7 @@ def test_revision_of_the_sent_files_is_recorded_and_reported(
 
     clean = inv("train")
     (tmp_path / "src" / "new.py").touch()
+    subprocess.run([*git, "config", "status.showUntrackedFiles", "no"], check=True)
     dirty = inv("train")
 
     assert clean.stdout.decode() == f"{commit}\n", clean.stderr
