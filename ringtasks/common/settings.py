@@ -166,5 +166,6 @@ def _checked(
             flag = flag_of(declared)
             way = f"give {flag}, or set it" if flag else "set it"
             section = place.partition(":")[0]
-            raise SettingError(f"{place}: {name}", f"is not set: {way} under '{section}:'")
+            where = f"under '{section}:' in invoke.yaml"
+            raise SettingError(f"{place}: {name}", f"is not set: {way} {where}")
     return found

@@ -57,4 +57,6 @@ def changes_of(
     except HostTransferError as error:
         raise UsageError(f"{client.config.id}: {error}") from error
     found = host_copy.ended()
-    return (*(("sent", name) for name in found.names), *(("deleted", n) for n in found.deleted))
+    changed = [name for name in found.made if not name.endswith("/")]
+    kinds = {"sent": found.names, "changed": changed, "deleted": found.deleted}
+    return tuple((kind, name) for kind, names in kinds.items() for name in names)

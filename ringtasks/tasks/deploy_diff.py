@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.deploy.changes import Changes, changes_between
@@ -32,11 +34,14 @@ def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -
         plan = new_plan(settings, source, who="")
         with targets_of(hosts, plan, RolloutObserver()) as targets:
             found = [_found(target, outcome, source) for target, outcome in looked_at(targets)]
-    if json:
-        for fields in found:
-            display.json_line(fields)
-    else:
-        _show(found)
+        if json:
+            for fields in found:
+                display.json_line(fields)
+        else:
+            _show(found)
+        with suppress(UsageError, TimeoutExpired):  # a fault of git changes nothing here
+            for note in source.change_notes:
+                display.say(f"note: {note}")
     return found, combined_status(fields["returncode"] for fields in found)
 
 

@@ -59,7 +59,11 @@ def place_of(names: tuple[str, ...]) -> Place | None:
         ({"inner": {"wrod": "a"}}, {}, "x: inner: wrod: is not a setting; did you mean word?"),
         ({"inner": []}, {}, "x: inner: expected a mapping of word"),
         ({"hots": "a"}, {}, "x: hots: is not a setting; did you mean hosts?"),
-        ({"hosts": None}, {}, "x: hosts: is not set: give --host, or set it under 'x:'"),
+        (
+            {"hosts": None},
+            {},
+            "x: hosts: is not set: give --host, or set it under 'x:' in invoke.yaml",
+        ),
     ],
 )
 def test_an_error_names_file_line_section_and_field(

@@ -53,6 +53,7 @@ def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> No
     second = fleet.commit("v2")
     assert fleet.inv("deploy").returncode == 0
 
+    (fleet.folder / "one").write_text("not committed")
     older = fleet.inv("deploy", "--diff", "--ref", first)
     same = fleet.inv("deploy", "--diff")
     objects = fleet.folder / ".git" / "objects"
@@ -63,6 +64,8 @@ def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> No
 
     assert f"  - {second[:7]} v2" in older.stdout
     assert "  no changes" in same.stdout
+    assert "note: uncommitted changes are not in the release" in same.stderr
+    assert "uncommitted" not in older.stderr
     assert lost.returncode == 2
     assert f"its revision {second} is not in this repository; " in lost.stdout
     assert "run 'git fetch --tags origin " in lost.stdout
@@ -78,8 +81,15 @@ def test_diff_of_a_built_directory_compares_its_files(fleet: Fleet, tmp_path: Pa
     assert fleet.inv("deploy").returncode == 0
     (built / "old").unlink()
     (built / "one").write_text("v2")
+    (built / "two").unlink()
+    (built / "two").mkdir()
+    (built / "two" / "inner").write_text("x")
+    (built / "link").symlink_to("one")
 
     (told,) = map(json.loads, fleet.inv("deploy", "--diff", "--json").stdout.splitlines())
 
     files = {(file["change"], file["path"]) for file in told["files"]}
-    assert files == {("sent", "one"), ("deleted", "old")}
+    assert files == {
+        ("sent", "one"), ("sent", "two/inner"), ("changed", "link"),
+        ("deleted", "old"), ("deleted", "two"),
+    }  # fmt: skip
