@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
+from binascii import crc32
 
 from ringtasks.common.regular_file import open_regular
 
@@ -118,7 +118,7 @@ def _path(inventory: str, name: str) -> str:
     base = os.environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
         base = os.path.expanduser("~/.local/state")  # noqa: PTH111  # as above
-    key = zlib.crc32(os.fsencode(f"{inventory}\0{name}"))
+    key = crc32(os.fsencode(f"{inventory}\0{name}"))
     return f"{base}/ringtasks/{_FOLDER}/{key:08x}.json"
 
 

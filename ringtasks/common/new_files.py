@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+
+from .digest import digest
 
 __all__ = ["MODE_BITS", "NewFile", "PartFile", "open_anew", "rename"]
 
@@ -105,8 +106,8 @@ class PartFile(NewFile):
     """
 
     def __init__(self, folder: int, name: str, announced_bytes: int, version: str) -> None:
-        self._beginning = f".ringtasks-{_digest(name)}-"
-        self._version = _digest(version)
+        self._beginning = f".ringtasks-{digest(name, 16)}-"
+        self._version = digest(version, 16)
         super().__init__(folder, name, announced_bytes)
         if self.size > announced_bytes:
             self.restart()
@@ -203,10 +204,6 @@ def open_anew(path: Path) -> FileIO:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return FileIO(os.open(path, _NEW_FLAGS, 0o666), "wb")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def rename(name: str, to_name: str, folder: int, to_folder: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
+from binascii import crc32  # Invoke has loaded it
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple
@@ -46,7 +46,7 @@ def load(file: Path, text: bytes) -> Content | None:
             return None
         head, _, rest = read_regular(path).partition(b"\n")
         known = json.loads(head)
-        if known["key"] != _key(file, text) or known["checksum"] != zlib.crc32(rest):
+        if known["key"] != _key(file, text) or known["checksum"] != crc32(rest):
             return None
         hosts = _Hosts(str(file), known["names"], rest.splitlines())
         groups = {name: WrittenGroup(*group) for name, *group in known["groups"]}
@@ -72,7 +72,7 @@ def store(file: Path, text: bytes, content: Content) -> None:
         rest = b"\n".join(_encoded(host) for host in content.hosts.values())
         head = {
             "key": _key(file, text),
-            "checksum": zlib.crc32(rest),
+            "checksum": crc32(rest),
             "names": list(content.hosts),
             "groups": [(group, *found) for group, found in content.groups.items()],
             "warnings": content.warnings,
@@ -160,7 +160,7 @@ def _key(file: Path, text: bytes) -> list[object]:
     status = file.stat()
     versions = sorted([entry.path, entry.stat().st_mtime_ns] for entry in _modules())
     checks = [os.stat(module).st_mtime_ns for module in _CHECKS]  # noqa: PTH116  # no Path is made
-    return [status.st_ino, len(text), status.st_mtime_ns, zlib.crc32(text), versions, checks]
+    return [status.st_ino, len(text), status.st_mtime_ns, crc32(text), versions, checks]
 
 
 def _modules() -> Iterator[os.DirEntry[str]]:
@@ -175,7 +175,7 @@ def _modules() -> Iterator[os.DirEntry[str]]:
 def _path(file: Path) -> Path:
     """Return the path of the cached content, which names the file as it is given."""
     names = os.fsencode(f"{file}\0{file.absolute()}")
-    return state_folder() / "inventory" / f"{file.stem[:60]}-{zlib.crc32(names):08x}.jsonl"
+    return state_folder() / "inventory" / f"{file.stem[:60]}-{crc32(names):08x}.jsonl"
 
 
 def _remove_oldest(folder: Path) -> None:

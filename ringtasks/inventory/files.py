@@ -15,7 +15,6 @@ __all__ = ["Located", "find_files", "locate", "located_at", "trust"]
 
 #: Ends of names of files that are no programs, although some file systems show all as executable.
 _NO_PROGRAM = r"(?i)(\.(ya?ml|json|md|txt|rst|ini|cfg|toml|pem|key|pub|bak|orig|rej|pyc|log)|~)\Z"
-_EXAMPLE = r"\.example(\.[a-z]+)?$"
 #: The folders whose programs may run: those of the tasks.py files that Invoke has loaded.
 _trusted: set[Path] = set()
 
@@ -105,11 +104,12 @@ def _is_trusted(folder: Path) -> bool:
 def _in_folder(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Return the hosts files of a folder, and its programs."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    real = [path for path in entries if not re.search(_EXAMPLE, path.name)]
+    real = [path for path in entries if "example" not in path.name.split(".")[1:][-2:]]
     files = tuple(path for path in real if path.suffix in (".yaml", ".yml"))
     return files, tuple(path for path in real if path.name[0] != "." and _is_program(path))
 
 
 def _is_program(path: Path) -> bool:
-    is_candidate = not re.search(_NO_PROGRAM, path.name) and path.is_file()
-    return is_candidate and os.access(path, os.X_OK)
+    # Nearly no file is executable, so the pattern is compiled last.
+    is_executable = path.is_file() and os.access(path, os.X_OK)
+    return is_executable and not re.search(_NO_PROGRAM, path.name)

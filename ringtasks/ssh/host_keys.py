@@ -8,7 +8,6 @@ StrictHostKeyChecking); a changed key is refused, and no key is accepted over a 
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Iterator
 
@@ -70,6 +69,8 @@ class HostKey(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """The form that ``ssh-keygen -l`` prints: ``SHA256:…``."""
+        import hashlib  # few runs show a key, and every run loads this module
+
         digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
         return "SHA256:" + base64.b64encode(digest).rstrip(b"=").decode()
 

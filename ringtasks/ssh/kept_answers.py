@@ -7,13 +7,13 @@ files are readable by their owner only, since SetEnv may hold a secret.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.digest import digest
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
@@ -59,8 +59,7 @@ def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
 
 
 def _path(question: tuple[object, ...]) -> Path:
-    digest = hashlib.sha256(json.dumps([_FORMAT, *question]).encode()).hexdigest()
-    return state_folder() / "ssh-settings" / digest[:24]
+    return state_folder() / "ssh-settings" / digest(json.dumps([_FORMAT, *question]), 24)
 
 
 def _limit(folder: Path) -> None:

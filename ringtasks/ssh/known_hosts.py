@@ -9,7 +9,6 @@ damaged.  Here such a line is kept, so that the hosts that it may be about can b
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -207,7 +206,7 @@ def _is_hash_of(hashed: str, name: str) -> bool:
     # ssh-keygen -H hashes a name in lower case, and ssh looks for the name as given.
     spellings = (name, name.lower())
     return any(
-        hmac.digest(salt, spelling.encode("utf-8", "surrogateescape"), hashlib.sha1) == expected
+        hmac.digest(salt, spelling.encode("utf-8", "surrogateescape"), "sha1") == expected
         for spelling in spellings
     )
 

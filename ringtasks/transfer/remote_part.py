@@ -12,13 +12,13 @@ systems show one owner and mode for everything: there each run begins anew.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import replace
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.digest import digest
 from ringtasks.remote.paths import above, name_of
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
@@ -41,8 +41,8 @@ class RemotePart:
 
     def __init__(self, client: SSHClient, target: str, version: str) -> None:
         self._client, self.folder = client, above(target)
-        self._beginning = f".ringtasks-{_digest(name_of(target))}-"
-        self._version = f"{self._beginning}{_digest(version)}-"
+        self._beginning = f".ringtasks-{digest(name_of(target), 16)}-"
+        self._version = f"{self._beginning}{digest(version, 16)}-"
         self._name = f"{self._version}{os.urandom(8).hex()}"
         self._check: str | None = None
         self.size_bytes = 0
@@ -83,7 +83,3 @@ class RemotePart:
         self._check, self._name = found[1], found[2]
         self.size_bytes = int(found[3] or 0)
         return True
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

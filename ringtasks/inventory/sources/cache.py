@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.digest import digest
 from ringtasks.common.fork import held
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
@@ -53,8 +53,7 @@ def file_of(source: Source) -> Path:
     """Return the file for a source; other programs, addresses and accounts have other files."""
     where = str(Path(source.file).parent.absolute()) if source.command else ""
     identity = [source.kind, source.command, source.url, where, digest_of(source.kind)]
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return folder() / f"{source.kind}-{digest}.json"
+    return folder() / f"{source.kind}-{digest(json.dumps(identity), 16)}.json"
 
 
 def read(file: Path) -> Cached:

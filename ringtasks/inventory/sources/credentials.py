@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
+from ringtasks.common.digest import digest
 from ringtasks.common.redaction import masking
 
 from .kinds import KINDS
@@ -32,7 +32,7 @@ def api_key(kind: str) -> str:
 def digest_of(kind: str) -> str:
     """Return digits that differ between the keys of two accounts, and do not reveal a key."""
     key = os.environ.get(KEYS.get(kind, ""), "")
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8] if key else ""
+    return digest(key, 8) if key else ""
 
 
 def masked(text: str) -> str:

@@ -9,12 +9,12 @@ pins or routes have changed, it is removed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ringtasks.common.digest import digest
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.host_settings import SSHConfig
 
@@ -114,4 +114,4 @@ def _default_user(config: SSHConfig) -> str:
 
 
 def _beginning(config: SSHConfig) -> str:
-    return f"{_PREFIX}{hashlib.sha256(config.id.encode()).hexdigest()[:_DIGITS]}-"
+    return f"{_PREFIX}{digest(config.id, _DIGITS)}-"

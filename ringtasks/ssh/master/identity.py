@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 
 from ringtasks.common import rehearsal
+from ringtasks.common.digest import digest
 from ringtasks.inventory.host_settings import SSHConfig, expand, secrets
 from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.routes import ProcessProxy, routes_of
@@ -28,8 +28,7 @@ def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str,
     :param transport: the one requested route, if any.
     :raises InventoryError: a ``${VAR}`` is not set, or a jump host is not known.
     """
-    digest = hashlib.sha256(json.dumps(_identity(config, transport, environ)).encode())
-    return digest.hexdigest()[:20]
+    return digest(json.dumps(_identity(config, transport, environ)), 20)
 
 
 def jump_config(config: SSHConfig) -> SSHConfig | None:
