@@ -99,11 +99,13 @@ class CheckpointPuller:
     """Pulls a checkpoint folder at an interval, from `start` to `stop`.
 
     The copy is never half of one checkpoint and half of another: a new one is pulled beside it, and
-    replaces it only if the host's folder was the same before and after.
+    replaces it only if the host's folder was the same before and after.  Without ``done``, the run
+    must be live afterwards: one that was killed while it wrote leaves a folder that stays the same.
 
     :param keep: the local folder.
     :param tell: receives a text for each failure.
     :param done: the file that is written last into a checkpoint, see `inspect`.
+    :param is_live: returns whether the run goes on.
     """
 
     def __init__(
@@ -111,28 +113,38 @@ class CheckpointPuller:
         client: SSHClient,
         remote: str,
         keep: Path,
-        interval: float,
         tell: Callable[[str], None],
         done: str | None = None,
+        is_live: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client, self._remote, self._keep = client, remote, keep
         self._spare, self._old = (keep.with_name(f".{keep.name}.{end}") for end in ("spare", "old"))
-        self._interval, self._tell, self._done = interval, tell, done
-        self._ended = threading.Event()
+        self._tell, self._done, self._is_live = tell, done, is_live
+        self._ended, self._swapping = threading.Event(), threading.Lock()
         self._kept: str | None = None
-        self._thread = threading.Thread(target=self._work, name="ringtasks-pull", daemon=True)
+        self._is_abandoned = False
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, interval: float) -> None:
         """Start; the first pull comes after the first interval."""
         self._repair()
+        self._thread = threading.Thread(
+            target=self._work, args=(interval,), name="ringtasks-pull", daemon=True
+        )
         self._thread.start()
 
     def stop(self, last: TimeLimit | None) -> None:
-        """Stop; with ``last`` after one more pull within that time, since the host is reachable."""
+        """Stop; with ``last`` after one more pull within that time, since the host is reachable.
+
+        Without it, a pull that is under way no longer replaces the copy.
+        """
         self._ended.set()
         if last is None:
+            with self._swapping:
+                self._is_abandoned = True
             return
-        self._thread.join(last.left)
+        if self._thread is not None:
+            self._thread.join(last.left)
         self.pull(last)
 
     def pull(self, limit: TimeLimit | None = None) -> bool:
@@ -143,8 +155,8 @@ class CheckpointPuller:
             self._tell(f"the checkpoint was not pulled: {error}")
             return False
 
-    def _work(self) -> None:
-        while not self._ended.wait(self._interval):
+    def _work(self, interval: float) -> None:
+        while not self._ended.wait(interval):
             self.pull()
 
     def _pull(self, limit: TimeLimit | None) -> bool:
@@ -159,10 +171,19 @@ class CheckpointPuller:
             options = replace(options, exclude=incomplete)
             checked(transfer.sync(self._remote, self._spare, [self._client], options, pull=True))
             if self._inspected() == before:
-                self._swap()
-                self._kept = before.files
-                return True
+                return self._replaced(before, is_last=limit is not None)
         return False
+
+    def _replaced(self, pulled: CheckpointState, *, is_last: bool) -> bool:
+        """Replace the copy, unless the checkpoint may be incomplete."""
+        if not is_last and self._done is None and not self._is_live():
+            return False
+        with self._swapping:
+            if self._is_abandoned:
+                return False
+            self._swap()
+        self._kept = pulled.files
+        return True
 
     def _inspected(self) -> CheckpointState | None:
         return inspect(self._client, self._remote, self._done)

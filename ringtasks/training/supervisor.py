@@ -310,7 +310,7 @@ class Supervisor:
         first = self.jobs[0]
         puller = self._puller(first)
         if puller:
-            puller.start()
+            puller.start(settings.checkpoint_interval)
         found: dict[str, JobStatus] = {}
         try:
             with self._record.logs_of(attempt, len(self.jobs)) as files:
@@ -358,9 +358,9 @@ class Supervisor:
             job.client,
             remote,
             self._record.checkpoint,
-            settings.checkpoint_interval,
             self._tell,
             settings.checkpoint_done,
+            lambda: job.status().state.is_live,
         )
 
     def _ended(self, status: JobStatus) -> RunOutcome:

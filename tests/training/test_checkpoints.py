@@ -28,7 +28,7 @@ def there(tmp_path: Path) -> Path:
 def puller(
     client: SSHClient, there: Path, keep: Path, told: list[str], done: str | None = None
 ) -> CheckpointPuller:
-    return CheckpointPuller(client, str(there), keep, 0.1, told.append, done)
+    return CheckpointPuller(client, str(there), keep, told.append, done)
 
 
 def test_local_checkpoints_mirror_the_host_including_removals(
@@ -96,6 +96,27 @@ def test_checkpoint_changed_during_a_pull_does_not_replace_a_complete_one(
     assert (keep / "model").read_text() == "ended"
 
 
+def test_checkpoint_of_a_run_that_was_killed_meanwhile_does_not_replace_the_last_one(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    is_killed = threading.Event()
+    pulling = CheckpointPuller(
+        client, str(there), keep, print, is_live=lambda: not is_killed.is_set()
+    )
+    write(there, "whole")
+    assert pulling.pull()
+    (there / "model").write_text("half of it")
+    is_killed.set()
+
+    assert not pulling.pull()
+    assert (keep / "model").read_text() == "whole"
+    is_killed.clear()
+    pulling.stop(None)
+    assert not pulling.pull()  # one that was under way
+    assert (keep / "model").read_text() == "whole"
+
+
 def test_missing_checkpoint_is_no_error_and_an_unreadable_one_is_reported(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
@@ -116,7 +137,7 @@ def test_checkpoints_are_pulled_at_each_interval_and_once_more_on_stop(
     keep = tmp_path / "kept"
     pulling = puller(client, there, keep, [])
     write(there, "one")
-    pulling.start()
+    pulling.start(0.1)
     deadline = time.monotonic() + 10
     while not keep.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -131,9 +152,9 @@ def test_last_pull_of_a_checkpoint_has_a_time_limit(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    pulling = CheckpointPuller(client, str(there), tmp_path / "kept", 60, told.append)
+    pulling = CheckpointPuller(client, str(there), tmp_path / "kept", told.append)
     write(there, "one")
-    pulling.start()
+    pulling.start(0.1)
 
     pulling.stop(TimeLimit(1e-6))
 
@@ -255,7 +276,7 @@ def test_pulls_go_on_after_a_process_that_ended_while_it_replaced_the_copy(
     (there / "model").write_text("after")
     told: list[str] = []
     pulling = puller(client, there, keep, told)
-    pulling.start()
+    pulling.start(0.1)
     kept = (keep / "model").read_text()
     pulling.stop(TimeLimit(20))
 
