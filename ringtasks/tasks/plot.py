@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
+#: Of a picture, in characters; a narrower terminal has a narrower one.
 _WIDTH, _HEIGHT = 80, 12
 
 
@@ -61,7 +63,10 @@ def plot(
     if json and out is not None:
         raise UsageError("--json prints points and --out draws them: give one of the two")
     style = _style(log, smooth, theme)
-    wanted = _sources(c, [each.strip() for each in (job or "").split(",")])
+    names = [name for each in (job or "").split(",") if (name := each.strip())]
+    if not names:
+        raise UsageError(f"expected a run, a job or a log file, got {job!r}")
+    wanted = _sources(c, names)
     if is_dry(c):
         for source in wanted:
             _plan(c, source, host, inventory)
@@ -133,7 +138,8 @@ def _source(c: Context, wanted: str) -> _PlotSource:
         if wanted == LAST:
             raise UsageError(f"no run in {root}/ yet: '{as_typed('train')}' makes one")
         if os.sep in wanted or wanted.endswith(".log"):
-            what = "is a folder, not a log" if Path(wanted).is_dir() else "no such file"
+            other = "is no regular file" if Path(wanted).exists() else "no such file"
+            what = "is a folder, not a log" if Path(wanted).is_dir() else other
             raise UsageError(f"{wanted}: {what}")
         return _PlotSource(wanted, wanted)
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
@@ -240,11 +246,13 @@ def _show(curves: dict[str, Curve], title: str, style: Style) -> None:
     from ringtasks.output.plots import terminal
     from ringtasks.output.plots.chart import Chart
 
-    has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    is_terminal = sys.stdout.isatty()
+    has_colours = is_terminal and "NO_COLOR" not in os.environ
+    columns = shutil.get_terminal_size((_WIDTH, 24)).columns if is_terminal else _WIDTH
     for panel in Chart.of(curves, title, style).panels:
         for n, line in enumerate(panel.lines):
             print(terminal.legend(line, n, has_colours=has_colours))
         lines = terminal.draw_panel(
-            panel, _WIDTH, _HEIGHT, is_log=style.is_log, has_colours=has_colours
+            panel, min(columns, _WIDTH), _HEIGHT, is_log=style.is_log, has_colours=has_colours
         )
         print("\n".join(lines) if lines else "  no finite value to draw")

@@ -107,12 +107,34 @@ def test_terminal_panel_labels_the_metric_the_axis_and_whole_epochs() -> None:
     assert lines[-1].split() == ["epoch"]
 
 
+def test_terminal_plot_labels_each_end_of_y_and_the_value_of_a_constant_curve() -> None:
+    def labels(*ys: float) -> list[str]:
+        (panel,) = chart_of(Curve("loss", "step", (0, 1), ys)).panels
+        lines = terminal.draw(panel.lines, 40, 4)
+        assert {len(line) for line in lines} == {40}
+        return [line.split("▕")[0].strip() for line in lines]
+
+    assert labels(0.25, 0.25) == ["", "", "0.25", ""]
+    assert labels(1, 1 + 1e-11) == ["1.00000000001", "", "", "1"]
+    assert labels(1.234e-299, 1.234e299) == ["1.234e+299", "", "", "1.234e-299"]
+
+
 def test_logarithmic_plot_centres_the_geometric_mean() -> None:
     curve = Curve("loss", "step", (0, 1, 2), (100.0, 10.0, 1.0))
 
     lines = terminal.draw(chart_of(curve).panels[0].lines, 31, 3, is_log=True)
 
     assert lines[1][9 + 11] != "⠀"
+
+
+def test_point_between_values_that_cannot_be_drawn_is_marked() -> None:
+    def has_lone_points(*ys: float) -> bool:
+        (panel,) = chart_of(Curve("loss", "step", tuple(range(len(ys))), ys)).panels
+        return panel.lines[0].has_lone_points
+
+    assert has_lone_points(1)
+    assert has_lone_points(1, 1, math.nan, 1, math.inf, 1, 1)
+    assert not has_lone_points(1, 1, math.nan, 1, 1)
 
 
 # --- files ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tests.support.fixtures import ROOT, Inv, MakeSshd, Start, WriteHosts
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
+from tests.support.terminal import at_terminal
 from tests.support.training import WriteSettings, await_job, run_of
 from tests.support.waiting import eventually
 
@@ -778,6 +779,19 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
     assert both.returncode == 2
 
 
+def test_plot_fits_a_narrow_terminal(
+    inv: Inv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.log").write_text("step 1 loss=2\nstep 2 loss=1\n")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    status, shown = at_terminal(["plot", "a.log"], {}, tmp_path)
+
+    assert status == 0
+    assert max(map(len, shown.decode().splitlines())) == 60
+
+
 def test_logs_of_one_name_are_told_apart_by_their_paths(inv: Inv, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -798,6 +812,8 @@ def test_logs_of_one_name_are_told_apart_by_their_paths(inv: Inv, tmp_path: Path
         ("a/old.log", b"a/old.log: no such file"),
         ("old.log", b"old.log: no such file"),
         ("/", b"/: is a folder, not a log"),
+        ("/dev/null", b"/dev/null: is no regular file"),
+        (",", b"expected a run, a job or a log file, got ','"),
         ("/ --smooth x", b"--smooth x: expected a weight from 0 to below 1"),
     ],
 )

@@ -46,6 +46,14 @@ class PlotLine(NamedTuple):
         """The points that can be drawn."""
         return [(x, y) for x, y in zip(self.xs, self.ys, strict=True) if math.isfinite(x + y)]
 
+    @property
+    def has_lone_points(self) -> bool:
+        """True if a point has no neighbour that a line could lead to."""
+        is_drawn = [False, *map(math.isfinite, self.ys), False]
+        return any(
+            there and not (is_drawn[n] or is_drawn[n + 2]) for n, there in enumerate(is_drawn[1:-1])
+        )
+
 
 class Panel(NamedTuple):
     """The lines of one metric over one axis."""

@@ -85,7 +85,7 @@ def _traces(chart: Chart) -> Iterator[dict[str, Any]]:
     for n, panel in enumerate(chart.panels, 1):
         for line in panel.lines:
             trace = {
-                "type": "scatter", "mode": "lines" if len(line.points) > 1 else "markers",
+                "type": "scatter", "mode": "lines+markers" if line.has_lone_points else "lines",
                 "x": _finite(line.xs), "y": _finite(line.ys), "name": escape(line.label),
                 "xaxis": f"x{n}", "yaxis": f"y{n}", "line": {"color": line.colour},
                 "legendgroup": f"{n} {escape(line.label)}",

@@ -55,7 +55,7 @@ def _draw(axes: Any, panel: Panel, *, is_log: bool) -> None:
         label = _plain(line.label)
         if label.startswith("_"):
             label = f"\u200b{label}"  # or matplotlib hides it
-        marker = "o" if len(line.xs) == 1 else None
+        marker = "." if line.has_lone_points else None
         if line.raw is not None:
             axes.plot(line.xs, line.raw, color=line.colour, alpha=0.25, linewidth=1)
         axes.plot(line.xs, line.ys, label=label, color=line.colour, marker=marker)

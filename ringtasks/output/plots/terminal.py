@@ -15,6 +15,7 @@ from .chart import Panel, PlotLine, ticks
 __all__ = ["draw", "draw_panel", "legend", "short"]
 
 _LABEL_WIDTH = 9
+_EDGE = "▕"
 _TICK_WIDTH = 12
 #: Of lines, in their order; the text of the legend has the line's colour, too.
 COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
@@ -36,11 +37,11 @@ def draw_panel(
     if not plot:
         return []
     xs = [x for line in panel.lines for x, _ in line.points]
-    across = width - _LABEL_WIDTH - 1
+    margin = plot[0].index(_EDGE) + 1
     return [
         shown(panel.metric),
         *plot,
-        _x_ticks(min(xs), max(xs), across),
+        " " * margin + _x_ticks(min(xs), max(xs), width - margin),
         f"{panel.x_label:>{width}}",
     ]
 
@@ -58,11 +59,15 @@ def draw(
     Values that are not numbers are left out; without any number there are no lines.
     """
     points = [point for line in lines for point in line.points]
-    across = width - _LABEL_WIDTH - 1
-    if not points or across < 2 or height < 1:
+    if not points or height < 1:
         return []
     xs, ys = [x for x, _ in points], [y for _, y in points]
     low, high = min(ys), max(ys)
+    labels = _labels(low, high, height)
+    label_width = max(_LABEL_WIDTH, *map(len, labels.values()))
+    across = width - label_width - 1
+    if across < 2:
+        return []
     scale = math.log10 if is_log else float
     canvas = Canvas(across, height, *_limits(xs, [scale(low), scale(high)], across, height))
     for n, line in enumerate(lines):
@@ -70,16 +75,24 @@ def draw(
         scaled = [(x, scale(y)) for x, y in line.points]
         for (x0, y0), (x1, y1) in itertools.pairwise(scaled if len(scaled) > 1 else 2 * scaled):
             canvas.line(x0, y0, x1, y1, color=colour)
-    labels = {0: short(high), height - 1: short(low)} if height > 1 else {0: short(high)}
     return [
-        f"{labels.get(row, ''):>{_LABEL_WIDTH}}▕{line}"
+        f"{labels.get(row, ''):>{label_width}}{_EDGE}{line}"
         for row, line in enumerate(canvas.plot("\n").split("\n"))
     ]
 
 
 def short(value: float) -> str:
-    """Return a number in at most nine characters."""
+    """Return a number in about nine characters."""
     return f"{value:.4g}"
+
+
+def _labels(low: float, high: float, height: int) -> dict[int, str]:
+    """Return the labels of y by their rows, with as many digits as tell them apart."""
+    if low == high:
+        return {height // 2: short(low)}
+    texts = [(f"{low:.{digits}g}", f"{high:.{digits}g}") for digits in range(4, 18)]
+    low_text, high_text = next((pair for pair in texts if pair[0] != pair[1]), texts[-1])
+    return {height - 1: low_text, 0: high_text}
 
 
 def _limits(
@@ -105,4 +118,4 @@ def _x_ticks(low: float, high: float, across: int) -> str:
         start = max(0, min(at - len(text) // 2, across - len(text)))
         if all(char == " " for char in row[max(0, start - 1) : start + len(text) + 1]):
             row[start : start + len(text)] = text
-    return " " * (_LABEL_WIDTH + 1) + "".join(row).rstrip()
+    return "".join(row).rstrip()
