@@ -79,6 +79,12 @@ _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
 _READING = rb"(?m)^debug1: Reading configuration data (.*?)\r?$"
+#: The criteria of a ``Match`` line that did match, and those that name hosts other than all.
+_MATCHING = (
+    rb"(?m)^debug2: checking match for '(.*)' host .* originally .*\n"
+    rb"(?:debug[13]: .*\n)*debug2: match found"
+)
+_OF_HOSTS = rb"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\*(?:\s|$))"
 _APPLYING = rb"(?m)^debug1: .*: Applying options for (.*?)\r?$"
 
 
@@ -262,6 +268,7 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
     patterns = [text for text in re.findall(_APPLYING, log) if text != b"*"]
+    patterns += [text for text in re.findall(_MATCHING, log) if re.search(_OF_HOSTS, text)]
     # A name that only `generated_config` knows is one of an inventory, or was.
     is_alias = len(patterns) > bool(re.search(_OWN_PROXY, _proxy_command(values)))
     answer = HostSettings(_without_own(_without_own_block(values), question), is_alias, question)
@@ -306,6 +313,7 @@ def _without_own(
 
 
 _BAD_NAME = "hostname contains invalid characters"  # ssh.c, main
+_IN_FOREGROUND = "ForkAfterAuthentication=no"
 _IN_BACKGROUND = b"Cannot fork into background without a command"  # ssh.c, main
 
 
@@ -316,7 +324,7 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
     """
     try:
         done = subprocess.run(
-            ["ssh", "-v", "-G", *arguments],
+            ["ssh", "-vv", "-G", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
@@ -328,8 +336,9 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         ) from error
     except OSError as error:
         raise UsageError(f"ssh cannot be run: {error.strerror}") from error
-    if done.returncode and _IN_BACKGROUND in done.stderr:  # so it knows this keyword
-        return _run(["-o", "ForkAfterAuthentication=no", *arguments], timeout)
+    # If it says so, it knows this keyword.
+    if done.returncode and _IN_BACKGROUND in done.stderr and _IN_FOREGROUND not in arguments:
+        return _run(["-o", _IN_FOREGROUND, *arguments], timeout)
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         words = [printable(line) for line in lines if line and not line.startswith("debug")]

@@ -65,6 +65,18 @@ LONGER_KEY = "give the host a longer key, or lower RequiredRSASize in ~/.ssh/con
 #: ssh's line has the address between these words, which may hold any character.
 _FROM = r"^(\S+: )?Connection (closed|reset) by "
 
+
+def _no_common(kind: str, paramikos_name: str, sshs_name: str, keyword: str) -> Failure:
+    """Return the row for a server that has no algorithm of a kind in common with us."""
+    return Failure(
+        f"no common {kind}",
+        Reason.KEY_EXCHANGE,
+        paramiko=rf"^Incompatible ssh (peer|server) \(no acceptable {paramikos_name}",
+        ssh=rf"^Unable to negotiate with .*: no matching {sshs_name} found",
+        fix=f"allow one that the server has, for this host in ~/.ssh/config: {keyword} +NAME",
+    )
+
+
 #: The first row counts that describes a failure.
 FAILURES: tuple[Failure, ...] = (
     Failure(
@@ -111,11 +123,13 @@ FAILURES: tuple[Failure, ...] = (
         ssh=r"^Protocol major versions differ",
         fix="update the server: it speaks version 1 of the protocol only",
     ),
+    _no_common("key exchange", "kex", "key exchange method", "KexAlgorithms"),
+    _no_common("host key", "host key", "host key type", "HostKeyAlgorithms"),
+    _no_common("cipher", "ciphers", "cipher", "Ciphers"),
+    _no_common("MAC", "macs", "MAC", "MACs"),
     Failure(
         "no common algorithm",
         Reason.KEY_EXCHANGE,
-        paramiko=r"^Incompatible ssh (peer|server) \(no acceptable",
-        ssh=r"^Unable to negotiate with ",
         disconnect=r"^3: ",  # SSH_DISCONNECT_KEY_EXCHANGE_FAILED
     ),
     Failure(

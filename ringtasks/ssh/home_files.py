@@ -71,7 +71,8 @@ def _place(value: str, keyword: str, tokens: Tokens, own_home: Path | None) -> s
     is_below_own = own_home is not None and value.startswith(_AT_HOME)
     if path.is_absolute() and not is_below_own:
         return None
-    return path_value(path.absolute()) if path.exists() else None
+    is_there = path.exists() or Path(f"{path}.pub").exists()  # which names a key of the agent
+    return path_value(path.absolute()) if is_there else None
 
 
 def _has_key_files(config: SSHConfig) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "keys_in_agent",
     "no_file",
     "problem_of",
+    "problem_of_certificate",
     "why_refused",
 ]
 
@@ -113,7 +114,7 @@ def why_refused(path: Path) -> KeyProblem | None:
     """
     found = (
         problem_of(path)
-        or _problem_of_certificate(Path(f"{path}-cert.pub"))
+        or problem_of_certificate(Path(f"{path}-cert.pub"))
         or _problem_of_public_key(path)
     )
     if found is not None:
@@ -126,14 +127,20 @@ def why_refused(path: Path) -> KeyProblem | None:
     return None
 
 
-def keys_in_agent() -> list[bytes]:
-    """Return the public keys that the agent lists (``ssh-add -L``), in base64."""
+def keys_in_agent(socket: str | None = None) -> list[bytes]:
+    """Return the public keys that an agent lists (``ssh-add -L``), in base64.
+
+    :param socket: in place of ``SSH_AUTH_SOCK``; empty: there is no agent.
+    """
+    if socket == "":
+        return []
     try:
         done = subprocess.run(
             ["ssh-add", "-L"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_AGENT_TIMEOUT,
+            env=os.environ | ({} if socket is None else {"SSH_AUTH_SOCK": socket}),
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -155,7 +162,8 @@ def _is_in_agent(path: Path, text: bytes) -> bool:
     return own in keys_in_agent()
 
 
-def _problem_of_certificate(path: Path) -> KeyProblem | None:
+def problem_of_certificate(path: Path) -> KeyProblem | None:
+    """Return the reason for which a host refuses a user's certificate; None if none is found."""
     from .certificates import why_unusable
 
     try:
@@ -228,6 +236,9 @@ def _problem_of_layout(text: bytes, quoted: str) -> KeyProblem | None:
     if text.startswith(_BYTE_ORDER_MARK):
         fix = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}"
         return KeyProblem("begins with a byte order mark", fix)
+    if b"\n" not in text.strip():
+        fix = f"sed -i 's/KEY----- */KEY-----\\n/g; s/ *-----END/\\n-----END/' {quoted}"
+        return KeyProblem("has spaces in place of its line ends", fix)
     if re.search(_SPACES, text):
         fix = f"sed -i 's/^[ \\t]*//; s/[ \\t]*$//' {quoted}"
         return KeyProblem("has spaces at the ends of its lines", fix)

@@ -24,6 +24,8 @@ KEYS_ARE_OFF = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/confi
 NO_KEY = "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key"
 #: Older releases of ssh look for it, too.
 _OLD_KEY = "id_dsa"
+_NAME_A_KEY = "name a key by IdentityFile; its .pub file will do if an agent has the key"
+_UNREADABLE = "ssh cannot read this key: try 'ssh-keygen -y -f FILE'"
 _MAKE_A_KEY = "set ssh_key, or make a key with ssh-keygen and put the public one on the host"
 #: Lines of ssh about a key that it could not use (sshconnect2.c, ssh-pkcs11-client.c).
 _OF_KEYS = r"(?m)^((?:Load key |sign_and_send_pubkey: |provider ).*?)\r?$"
@@ -71,23 +73,50 @@ def _explain_by_keys(error: AuthenticationError, config: SSHConfig, said: str) -
     problem = (
         _problem_of(_usual_files(config), config) if said or "no key" in error.evidence else None
     )
+    missing = _missing_files(config)
     if problem is not None:
         error.evidence += f"; the key file {problem.what}"
         error.advice = problem.fix
     elif NO_KEY in error.evidence or (said and _has_no_key(config)):
-        error.evidence += "" if NO_KEY in error.evidence else f"; {NO_KEY}"
-        error.advice = _MAKE_A_KEY
-    elif own_words := "".join(f"; ssh: {words}" for words in re.findall(_OF_KEYS, said)):
-        error.evidence += own_words
+        why, error.advice = _why_no_key(config, missing)
+        if NO_KEY in error.evidence:
+            error.evidence = error.evidence.replace(NO_KEY, why)
+        else:
+            error.evidence += f"; {why}"
+    elif missing:
+        error.evidence += f"; {missing} does not exist"
+    elif own_words := re.findall(_OF_KEYS, said):
+        error.evidence += "".join(f"; ssh: {words}" for words in own_words)
+        if own_words[0].startswith("Load key"):
+            error.advice = _UNREADABLE
+
+
+def _why_no_key(config: SSHConfig, missing: str) -> tuple[str, str]:
+    """Return the reason why there was no key to offer, and the next step."""
+    from .key_files import keys_in_agent
+
+    reasons = [f"{missing} does not exist"] if missing else []
+    if _leaves_agent_out(config) and keys_in_agent(_agent(config)):
+        reasons.append("IdentitiesOnly in ~/.ssh/config leaves out the agent's keys")
+    return (
+        (f"there is no key: {', '.join(reasons)}", _NAME_A_KEY)
+        if reasons
+        else (NO_KEY, _MAKE_A_KEY)
+    )
 
 
 def _key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
-    from .key_files import why_refused
+    from .key_files import KeyProblem, problem_of_certificate, why_refused
 
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
-    return _problem_of(_named_files(config), config)
+    named = _problem_of(_named_files(config), config)
+    if named is None:
+        for name, path in _named_files(config, "CertificateFile"):
+            if found := problem_of_certificate(path):
+                return KeyProblem(f"{name} {found.what}", found.fix)
+    return named
 
 
 def _problem_of(files: Iterable[tuple[str, Path]], config: SSHConfig) -> KeyProblem | None:
@@ -96,12 +125,12 @@ def _problem_of(files: Iterable[tuple[str, Path]], config: SSHConfig) -> KeyProb
     for name, path in files:
         found = why_refused(path) if path.exists() else None  # ssh leaves a missing one out
         # A public key names one of the agent's.
-        if found is not None and not (found.what == PUBLIC and _agent(config) != "none"):
+        if found is not None and not (found.what == PUBLIC and _agent(config)):
             return KeyProblem(f"{name} {found.what}", found.fix)
     return None
 
 
-def _named_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
+def _named_files(config: SSHConfig, keyword: str = "IdentityFile") -> Iterator[tuple[str, Path]]:
     """Yield the files that ssh's files name: each name, and its path."""
     from .evaluated_config import settings_of, tokens_of
     from .option_values import expand_path
@@ -109,8 +138,24 @@ def _named_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
     settings = settings_of(config)
     if settings is not None:
         tokens = tokens_of(config, settings)
-        for name in settings.values.get("identityfile", ()):
-            yield name, Path(expand_path(name, tokens, "IdentityFile"))
+        for name in settings.values.get(keyword.lower(), ()):
+            if name != "none":
+                yield name, Path(expand_path(name, tokens, keyword))
+
+
+def _missing_files(config: SSHConfig) -> str:
+    """Return the files that ssh's files name and that are not there, as text; empty: none."""
+    return " and ".join(
+        f"{keyword} {name}"
+        for keyword in ("IdentityFile", "CertificateFile")
+        for name, path in _named_files(config, keyword)
+        if not _is_known(path)
+    )
+
+
+def _is_known(path: Path) -> bool:
+    """Return True if a private key is there, or its public key, which an agent may know."""
+    return path.exists() or Path(f"{path}.pub").exists()
 
 
 def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
@@ -125,12 +170,27 @@ def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
 
 
 def _agent(config: SSHConfig) -> str:
-    """Return IdentityAgent, or the usual agent; ``none``: there is none."""
-    from .evaluated_config import settings_of
+    """Return the socket of the agent that ssh asks (ssh_config(5), IdentityAgent); empty: none."""
+    from .evaluated_config import settings_of, tokens_of
+    from .option_values import expand_path
 
     settings = settings_of(config)
     own = settings.get("identityagent") if settings else None
-    return own or os.environ.get("SSH_AUTH_SOCK") or "none"
+    if settings is None or own in (None, "SSH_AUTH_SOCK"):
+        return os.environ.get("SSH_AUTH_SOCK", "")
+    if own == "none":
+        return ""
+    if own.startswith("$") and not own.startswith("${"):
+        return os.environ.get(own[1:], "")
+    return expand_path(own, tokens_of(config, settings), "IdentityAgent")
+
+
+def _leaves_agent_out(config: SSHConfig) -> bool:
+    """Return True if ssh offers those of the agent's keys only that its files name."""
+    from .evaluated_config import settings_of
+
+    settings = settings_of(config)
+    return settings is not None and settings.get("identitiesonly") in ("yes", "true")
 
 
 def _has_no_key(config: SSHConfig) -> bool:
@@ -139,13 +199,14 @@ def _has_no_key(config: SSHConfig) -> bool:
     from .key_files import keys_in_agent
     from .keywords import methods_of_openssh
 
-    if any(path.exists() for _, path in (*_named_files(config), *_usual_files(config))):
+    if any(_is_known(path) for _, path in (*_named_files(config), *_usual_files(config))):
         return False
     settings = settings_of(config)
-    if settings is not None and methods_of_openssh(settings.firsts()):
-        return False  # a token may hold one
-    agent = _agent(config)
-    return agent == "none" or (agent == os.environ.get("SSH_AUTH_SOCK") and not keys_in_agent())
+    if settings is not None and (
+        "certificatefile" in settings.values or methods_of_openssh(settings.firsts())
+    ):
+        return False  # a token may hold one, or the agent the key of a certificate
+    return _leaves_agent_out(config) or not keys_in_agent(_agent(config))
 
 
 def _are_keys_off(config: SSHConfig) -> bool:

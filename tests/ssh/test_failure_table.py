@@ -100,7 +100,14 @@ SAID_BY_SSH: dict[str, Callable[[Lab], list[str]]] = {
         ssh_to(lab.rsa_server(), "-o", "RequiredRSASize=3072")
     ),
     "old protocol": lambda _: in_front_of(Answering(b"SSH-1.5-old\r\n", patience=2)),
-    "no common algorithm": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-c", "3des-cbc")),
+    "no common key exchange": lambda lab: said_by_ssh(
+        ssh_to(lab.sshd, "-o", "KexAlgorithms=diffie-hellman-group1-sha1")
+    ),
+    "no common host key": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-o", "HostKeyAlgorithms=sk-*")),
+    "no common cipher": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-c", "3des-cbc")),
+    "no common MAC": lambda lab: said_by_ssh(
+        ssh_to(lab.sshd, "-c", "aes128-ctr", "-m", "hmac-md5")
+    ),
     "unknown name": lambda _: said_by_ssh(["--", "no-such-host.invalid", "true"]),
     "refused connection": lambda _: in_front_of(Refusing()),
     # A multicast address: the kernel refuses TCP to it.
@@ -172,9 +179,13 @@ def old_protocol(lab: Lab, is_master: bool) -> RouteError:
         return failure_of(lab.config(server, is_master))
 
 
-def no_common_algorithm(lab: Lab, is_master: bool) -> RouteError:
-    lab.write_config("Ciphers aes128-ctr\n")
-    return failure_of(lab.config(lab.make_sshd(config=["Ciphers aes256-ctr"]), is_master))
+def no_common(ours: str, servers: str = "") -> Callable[[Lab, bool], RouteError]:
+    def provoke(lab: Lab, is_master: bool) -> RouteError:
+        lab.write_config(f"{ours}\n")
+        server = lab.make_sshd(overrides=servers.splitlines()) if servers else lab.sshd
+        return failure_of(lab.config(server, is_master))
+
+    return provoke
 
 
 def waiting_log_in(**behaviour: object) -> Callable[[Lab, bool], RouteError]:
@@ -221,7 +232,13 @@ AT_LOG_IN: dict[str, Callable[[Lab, bool], RouteError]] = {
     "host key": changed_host_key,
     "short host key": short_host_key,
     "old protocol": old_protocol,
-    "no common algorithm": no_common_algorithm,
+    "no common key exchange": no_common("KexAlgorithms curve25519-sha256"),
+    "no common host key": no_common("HostKeyAlgorithms ecdsa-sha2-nistp256"),
+    "no common cipher": no_common("Ciphers aes128-ctr", "Ciphers aes256-ctr"),
+    "no common MAC": no_common(
+        "Ciphers aes128-ctr\nMACs hmac-sha2-256", "Ciphers aes128-ctr\nMACs hmac-sha2-512"
+    ),
+    "no common algorithm": hung_up(3),
     "too many log-ins": hung_up(12),
     "log-in not approved in time": waiting_log_in(banner="https://login.example.com/1"),
     "no answer in time": waiting_log_in(),
@@ -297,6 +314,12 @@ WHILE_DIALLING: dict[str, Callable[[Lab], RouteError]] = {
 @pytest.mark.parametrize("name", WHILE_DIALLING)
 def test_row_describes_a_failure_before_the_log_in(lab: Lab, name: str) -> None:
     assert_is_described(WHILE_DIALLING[name](lab), ROWS[name])
+
+
+def test_words_of_a_jump_host_are_the_evidence(lab: Lab, use_control_master: bool) -> None:
+    failure = behind_jump_host("", port=1)(lab, use_control_master)
+
+    assert "Connection refused" in failure.evidence
 
 
 def test_key_exchange_without_an_end_has_timed_out(lab: Lab, use_control_master: bool) -> None:

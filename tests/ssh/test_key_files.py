@@ -47,6 +47,8 @@ def damaged(path: Path, kind: str) -> Path:
         path.write_bytes(b"\n\n" + text)
     elif kind == "written out":
         path.write_bytes(text.replace(b"\n", b"\\n"))
+    elif kind == "one line":
+        path.write_bytes(text.replace(b"\n", b" "))
     elif kind == "JSON":
         path.write_bytes(b'{"private_key": "%s"}' % text.replace(b"\n", b"\\n"))
     elif kind == "ssh.com":
@@ -76,6 +78,7 @@ KINDS = {
     "indented": ("spaces at the ends of its lines", "sed -i"),
     "spaces": ("spaces at the ends of its lines", "sed -i"),
     "written out": ("has '\\n' written out", "sed -i"),
+    "one line": ("has spaces in place of its line ends", "sed -i"),
     "JSON": ("is not a private key", "set ssh_key"),
     "ssh.com": ("ssh.com's format", "ssh-keygen -i"),
     "pipe": ("is not a regular file", "set ssh_key"),
@@ -154,11 +157,19 @@ def test_login_failure_caused_by_a_configured_key_or_its_certificate_names_it(
 
     with SSHClient(config) as client:
         expired = str(client.run("true").error)
+        certificate = Path(f"{key}-cert.pub").rename(tmp_path / "certificate.pub")
+        with (Path.home() / ".ssh" / "config").open("a") as settings:
+            settings.write(f"CertificateFile {certificate}\n")
+        named_and_expired = str(client.run("true").error)
+        certificate.unlink()
+        missing = str(client.run("true").error)
         key.chmod(0o644)
         exposed = str(client.run("true").error)
 
     assert f"the key file {key} has a certificate that has expired" in expired
     assert f"ssh-keygen -L -f {key}-cert.pub" in expired
+    assert f"the key file {certificate} has a certificate that has expired" in named_and_expired
+    assert f"CertificateFile {certificate} does not exist" in missing
     assert f"the key file {key} " in exposed
     assert f"chmod 600 {key}" in exposed
 
@@ -188,6 +199,12 @@ def test_public_key_of_another_key_beside_the_file_is_named(
         ("encrypted", "id_ed25519 is encrypted; ssh-add"),
         ("encrypted, in the agent", ""),
         ("absent", "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key; set"),
+        ("absent, in the agent, IdentitiesOnly yes", "IdentitiesOnly in ~/.ssh/config leaves out"),
+        (
+            "absent, IdentityFile ~/gone",
+            "there is no key: IdentityFile ~/gone does not exist; name",
+        ),
+        ("absent, in the agent, IdentityAgent ~/gone", "there is no key: no usual one in ~/.ssh"),
     ],
 )
 def test_usual_key_that_cannot_be_used_is_named(
@@ -213,8 +230,10 @@ def test_usual_key_that_cannot_be_used_is_named(
             agent.add(folder / "id_ed25519")
         if kind == "too open":
             (folder / "id_ed25519").chmod(0o644)
-        elif kind == "absent":
+        elif kind.startswith("absent"):
             (folder / "id_ed25519").unlink()
+            (folder / "id_ed25519.pub").unlink()
+            (folder / "config").write_text(kind.rpartition(",")[2] if "Ident" in kind else "")
         else:
             encrypt = ["ssh-keygen", "-q", "-p", "-N", "secret", "-f", folder / "id_ed25519"]
             subprocess.run(encrypt, check=True, stdout=subprocess.DEVNULL)

@@ -338,6 +338,20 @@ def test_named_encrypted_key_is_used_from_the_agent(
     assert run_on(config).success
 
 
+def test_public_key_beside_a_missing_file_names_a_key_of_the_agent(
+    sshd: Sshd, agent: Callable[[Path], None], client_key: Path, use_control_master: bool
+) -> None:
+    agent(client_key)
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "box.pub").write_bytes(client_key.with_suffix(".pub").read_bytes())
+    (folder / "config").write_text("IdentityFile ~/.ssh/box\nIdentitiesOnly yes\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user)
+    config.use_control_master = use_control_master
+
+    assert run_on(config).success
+
+
 CODE = {b"Verification code:": f"{LogInServer.code}\n".encode()}
 
 

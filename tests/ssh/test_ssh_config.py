@@ -266,7 +266,10 @@ def test_ssh_config_refused_by_ssh_is_reported_with_its_message(
 def test_ssh_config_result_has_only_configured_keywords(
     write_config: Callable[[str], Path],
 ) -> None:
-    write_config("Host box\n  User gpu\n  Compression yes\nHost other\n  Port 99\n")
+    write_config(
+        "Host box\n  User gpu\n  Compression yes\nHost other\n  Port 99\n"
+        "Match host * originalhost gpu?,x user root\n  User me\nMatch !host box host *\n  User me\n"
+    )
 
     known, unknown = ask("box"), ask("elsewhere")
 
@@ -279,6 +282,9 @@ def test_ssh_config_result_has_only_configured_keywords(
         "hostname": None,
     }
     assert (known.is_alias, unknown.is_alias) == (True, False)
+    by_match = ask("gpu7", user="root")
+    assert by_match is not None
+    assert by_match.is_alias
 
 
 def test_ssh_config_result_is_cached_until_a_file_changes(
@@ -352,6 +358,19 @@ def test_ssh_config_result_is_none_without_an_ssh_program(
 
     assert ask("box") is None
     assert os.environ["PATH"] == str(tmp_path)
+
+
+def test_ssh_that_refuses_again_is_not_asked_without_end(
+    write_config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_config("Host box\n  ForkAfterAuthentication yes\n")
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\necho Cannot fork into background without a command >&2; exit 255")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UsageError, match="Cannot fork"):
+        ask("box")
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,8 @@ def with_keys(
 ) -> dict[str, Any]:
     """Return ``connect_kwargs`` with the keys that this process has parsed already.
 
-    An ``IdentityFile`` that does not exist is left out, as ssh does.
+    An ``IdentityFile`` that does not exist is left out, as ssh does, unless its public key is
+    there: that names a key of the agent.
     """
     own = dict(connect_kwargs)
     key = _key_in_text(ssh)
@@ -275,7 +276,7 @@ def with_keys(
     files = [
         file
         for file in _key_files(own)
-        if file not in optional or os.path.exists(file)  # noqa: PTH110  # a string
+        if file not in optional or any(map(os.path.exists, (file, f"{file}.pub")))
     ]
     if key_file is not None and not {"pkey", "passphrase", "password"} & own.keys():
         key = key_of_file(key_file)

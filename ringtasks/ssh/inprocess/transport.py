@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import paramiko
 from paramiko.common import (
+    MSG_CHANNEL_OPEN_FAILURE,
     MSG_CHANNEL_REQUEST,
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
@@ -88,6 +89,9 @@ class Transport(PublicTransport):
         handlers: dict[int, Any] = self.message_handlers
         for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
             handlers[kind] = self._swallowing_keepalives(handlers[kind])
+        self._refused_channel = ""  # the server's words, which come before the caller is told
+        self._note_refused_channel = handlers[MSG_CHANNEL_OPEN_FAILURE]
+        handlers[MSG_CHANNEL_OPEN_FAILURE] = self._on_refused_channel
         self._wants_certificate = bool(pins.authorities)
         self._prefer(pins)
         # Paramiko would start a thread for a time limit that `Connection` already keeps.
@@ -115,7 +119,13 @@ class Transport(PublicTransport):
             self.packetizer.set_keepalive(limit / (count_max + 1), self._send_keepalive)
 
     def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
-        channel: Any = super().open_channel(*args, **kwargs)
+        """Open a channel; a refusal has the server's words, which Paramiko drops."""
+        try:
+            channel: Any = super().open_channel(*args, **kwargs)
+        except paramiko.ChannelException as error:
+            if self._refused_channel and self._refused_channel not in error.text:
+                error.text += f": {self._refused_channel}"
+            raise
         channel.transport = _Gate(self, channel)
         if "session" in (*args[:1], kwargs.get("kind")):
             self._send_environment(channel)
@@ -180,6 +190,14 @@ class Transport(PublicTransport):
             # Paramiko takes the names off that are no algorithms.
             self.offered = {**parsed, "kex_algo_list": [*parsed["kex_algo_list"]]}
         return parsed
+
+    def _on_refused_channel(self, message: paramiko.Message) -> None:
+        start = message.packet.tell()
+        message.get_int()  # the channel's number
+        message.get_int()  # the code of the reason
+        self._refused_channel = bounded(message.get_string().decode("utf-8", "replace"))
+        message.packet.seek(start)
+        self._note_refused_channel(message)
 
     def on_disconnect(self, message: paramiko.Message) -> None:
         self.disconnect_code = message.get_int()
