@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ringtasks.common.light_typing import NamedTuple
 
 __all__ = [
+    "BAD_CERTIFICATE",
     "IMPOSTOR",
     "IS_REVOKED",
     "UNKNOWN",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
+#: The beginning of the refusal of a certificate.
+BAD_CERTIFICATE = "with a bad certificate"
 #: The refusal of a revoked key.
 IS_REVOKED = "which is REVOKED"
 #: The refusal of a host that is not known yet.
@@ -146,7 +149,7 @@ def judge(
         if certified.refusal_reason:
             return KeyVerdict(
                 is_trusted=False,
-                refusal_reason=f"with a bad certificate: {certified.refusal_reason}",
+                refusal_reason=f"{BAD_CERTIFICATE}: {certified.refusal_reason}",
             )
         is_new = not pins.is_pinned and not is_ephemeral
         return KeyVerdict(is_trusted=True, new_authority=certified.authority if is_new else None)

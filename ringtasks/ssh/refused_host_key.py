@@ -6,7 +6,7 @@ from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import known_hosts_file
 
-from .host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, HostKey
+from .host_keys import BAD_CERTIFICATE, IMPOSTOR, IS_REVOKED, UNKNOWN, HostKey
 
 __all__ = ["advice_to_learn", "advice_to_update", "changed_key", "refused_key"]
 
@@ -30,6 +30,8 @@ def advice_to_update(config: SSHConfig, evidence: str) -> str:
     """Return the advice for a box that was rebuilt: the place of its pin."""
     if IS_REVOKED in evidence:
         return "the box needs a new key; if this one was revoked by mistake, remove the revocation"
+    if BAD_CERTIFICATE in evidence:
+        return "the host needs a new certificate, for one of its names; or set ssh_host_key"
     place = f"{known_hosts_file()} (remove the line of {config.id!r})"
     if config.ssh_host_key:
         place = "ssh_host_key in the hosts file"

@@ -112,6 +112,7 @@ def test_host_certificate_is_accepted_exactly_if_openssh_accepts_it(
     assert result.success == authority.is_accepted_by_openssh(server)
     key = HostKey.parse(server.host_public_key)
     assert result.success or "with a bad certificate" in str(result.error)
+    assert result.success or "or set ssh_host_key" in str(result.error)
     assert result.success or key.fingerprint in str(result.error)
 
 
@@ -264,19 +265,34 @@ def test_certificate_does_not_override_the_inventory_host_key(
     assert "expected" in str(result.error)
 
 
-@pytest.mark.parametrize("what", ["authority", "host key"])
+@pytest.mark.parametrize("what", ["authority", "authority that is known for no host", "host key"])
+@pytest.mark.matrix(6)
 def test_revoked_authority_certifies_no_host(
     authority: Authority, use_control_master: bool, what: str
 ) -> None:
     server = authority.host("-h", "-n", ADDRESS)
-    authority.is_known(ADDRESS)
-    key = authority.public if what == "authority" else server.host_public_key
+    if "no host" not in what:
+        authority.is_known(ADDRESS)
+    key = authority.public if what.startswith("authority") else server.host_public_key
     with authority.known_hosts.open("a") as file:
         file.write(f"@revoked * {key}\n")
 
     result = authority.run(server, use_control_master=use_control_master)
 
     assert "REVOKED" in str(result.error)
+    assert not authority.is_accepted_by_openssh(server)
+
+
+def test_no_certificate_is_asked_for_if_the_settings_leave_them_out(
+    authority: Authority, use_control_master: bool
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(f"[{ADDRESS}]:*")
+    settings = Path.home() / ".ssh" / "config"
+    settings.write_text("HostKeyAlgorithms -*cert*\n")
+    authority.ssh_config = str(settings)
+
+    assert not authority.run(server, use_control_master=use_control_master)
     assert not authority.is_accepted_by_openssh(server)
 
 

@@ -365,7 +365,8 @@ def test_ssh_that_refuses_again_is_not_asked_without_end(
 ) -> None:
     write_config("Host box\n  ForkAfterAuthentication yes\n")
     program = tmp_path / "ssh"
-    program.write_text("#!/bin/sh\necho Cannot fork into background without a command >&2; exit 255")
+    says = "Cannot fork into background without a command to execute."
+    program.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 255\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
 

@@ -147,6 +147,8 @@ class DialledConnection(PublicConnection):
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
             transport = Transport(sock, pins, **options)
+            named = self.ssh_config.get("hostkeyalgorithms", "")
+            transport.named_key_types = named.split(",") if named else ()
             apply_algorithms(transport, self.ssh_config, self.ssh.id, transport.pinned_types)
             return transport
 

@@ -71,6 +71,8 @@ class Transport(PublicTransport):
     """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
     offered: Mapping[str, Sequence[str]] = {}  # as above
     """The algorithms that the server offers, by Paramiko's names for the lists."""
+    named_key_types: Sequence[str] = ()  # as above
+    """The only ones to ask for (ssh_config(5), HostKeyAlgorithms); empty: it is not configured."""
     pinned_types: Sequence[str] = ()  # as above
     """The algorithms of the pinned keys, which are asked for first."""
     disconnect_code = 0
@@ -92,7 +94,8 @@ class Transport(PublicTransport):
         self._refused_channel = ""  # the server's words, which come before the caller is told
         self._note_refused_channel = handlers[MSG_CHANNEL_OPEN_FAILURE]
         handlers[MSG_CHANNEL_OPEN_FAILURE] = self._on_refused_channel
-        self._wants_certificate = bool(pins.authorities)
+        # A revoked authority may have signed a certificate that the server shows if it is asked.
+        self._wants_certificate = bool(pins.authorities or pins.revoked)
         self._prefer(pins)
         # Paramiko would start a thread for a time limit that `Connection` already keeps.
         self.packetizer.start_handshake = _no_timer  # type: ignore[method-assign]
@@ -100,7 +103,8 @@ class Transport(PublicTransport):
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         """The key types, certificates first if they are checked; Paramiko prefers them last."""
-        names = tuple(super().preferred_keys)
+        named = self.named_key_types
+        names = tuple(name for name in super().preferred_keys if not named or name in named)
         if not self._wants_certificate:
             return names
         return tuple(sorted(names, key=lambda name: "-cert-" not in name))

@@ -9,6 +9,7 @@ import re
 
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
+from ringtasks.ssh import host_keys
 from ringtasks.ssh.failure_table import Classified, by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, Pins
 from ringtasks.ssh.proxies import error_of_cloudflared
@@ -117,7 +118,7 @@ def _of_host_key(said: str, pins: Pins) -> str:
     if "REVOKED" in said:
         why = IS_REVOKED
     elif bad:
-        why = f"with a bad certificate: {bad[1].strip()}"
+        why = f"{host_keys.BAD_CERTIFICATE}: {bad[1].strip()}"
     elif is_unknown:
         why = "expected the one that KnownHostsCommand prints"
     else:
