@@ -77,6 +77,44 @@ RICH = (
     "                                    0:00:00           0.{0}5 acc: 0.5\n"
 )
 QUICKSTART = "Epoch {0}\n-------\nloss: 2.5  [   64/60000]\nTest Error: \n Avg loss: 1.{0} \n\n"
+ALLENNLP = "2026-01-02 10:00:00,123 - INFO - allennlp.training.{}\n"
+ALLENNLP = "".join(
+    ALLENNLP.format(f"trainer - Epoch {n}/1")
+    + ALLENNLP.format("trainer - Training")
+    + f"accuracy: 0.{n}1, loss: 6.{n} ||:  11%|#         | 1/9 [00:04<00:32,  4.11s/it]\r"
+    + f"accuracy: 0.{n}1, loss: 4.{n} ||: 100%|##########| 9/9 [00:37<00:00,  4.11s/it]\n"
+    + ALLENNLP.format("trainer - Validating")
+    + f"accuracy: 0.{n}2, loss: 5.{n} ||: 100%|##########| 3/3 [00:02<00:00, 14.47it/s]\n"
+    + ALLENNLP.format("callbacks.console_logger -            Training |  Validation")
+    + ALLENNLP.format(f"callbacks.console_logger - loss     |     4.{n}1  |     5.{n}1")
+    + ALLENNLP.format(f"callbacks.console_logger - f1       |       N/A  |     0.{n}5")
+    for n in (0, 1)
+)
+PARLAI = (
+    "10:00:0{0} | time:{0}s total_exs:{0} total_steps:{0} epochs:0.01 time_left:100s\n"
+    "    clip  ctpb  loss    lr  total_train_updates  ups\n"
+    "       1 149.9 4.{0} 7e-06                    {0} 1.801\n\n"
+)
+PARLAI = (
+    PARLAI.format(1) + "10:00:01 | running eval: valid\n10:00:01 | valid:\n"
+    "    accuracy  loss  total_train_updates\n          .5  5.5                    1\n\n"
+    "10:00:01 | did not beat best ppl: 5.1 impatience: 1\n" + PARLAI.format(2)
+)
+VOWPAL_WABBIT = (
+    "average  since         example        example  current  current  current\n"
+    "loss     last          counter         weight    label  predict features\n"
+    "0.75 0.65            1            1.0   1.0000   0.0000       22\n"
+    "0.55 0.45            2            2.0  unknown   0.1233       24\n"
+    "\nfinished run\naverage loss = 0.5\n"
+)
+NEQUIP = (
+    "\n\ntraining\n# Epoch batch         loss       loss_f\n      1     1         1.25        0.9\n"
+    "\nvalidation\n# Epoch batch         loss       loss_f\n      1     1         2.25        0.9\n"
+    "\n\n  Train        #    Epoch      wal       LR       loss_f         loss\n"
+    "! Train               1   11.000    0.005        0.768         1.5\n"
+    "! Validation          1   11.000    0.005        0.768         2.5\nWall time: 11.0\n"
+    "! Best model        1    2.500\n"
+)
 
 Places = dict[str, int]
 
@@ -200,6 +238,21 @@ LAYOUTS = [
                  [(0.5, {})], id="steps of a plan"),
     pytest.param("Total number of steps: 20\nstep 10 loss 0.5\n", "loss",
                  [(0.5, {"step": 10, "total_steps": 20})], id="number of steps"),
+    pytest.param(ALLENNLP, "training_loss", [(4.01, {"epoch": 0, "total_epochs": 1}),
+                                             (4.11, {"epoch": 1})], id="AllenNLP, training"),
+    pytest.param(ALLENNLP, "validation_f1", [(0.05, {"epoch": 0}), (0.15, {"epoch": 1})],
+                 id="AllenNLP, validation"),
+    pytest.param(ALLENNLP, "loss", [(6, {"step": 1}), (4, {"step": 9}), (6.1, {"step": 1}),
+                                    (4.1, {"step": 9})], id="AllenNLP, bars"),
+    pytest.param(PARLAI, "loss", [(4.1, {"step": 1, "total_steps": None}), (4.2, {"step": 2})],
+                 id="ParlAI"),
+    pytest.param(PARLAI, "valid_loss", [(5.5, {"step": 1})], id="ParlAI, validation"),
+    pytest.param(VOWPAL_WABBIT, "average_loss", [(0.75, {"sample": 1}), (0.55, {"sample": 2})],
+                 id="Vowpal Wabbit"),
+    pytest.param(NEQUIP, "loss", [(1.25, {"epoch": 1, "batch": 1})], id="NequIP, batches"),
+    pytest.param(NEQUIP, "validation_loss_f", [(0.9, {"epoch": 1, "batch": 1})],
+                 id="NequIP, batches of the validation"),
+    pytest.param(NEQUIP, "epoch_validation_loss", [(2.5, {"epoch": 1})], id="NequIP, epochs"),
     pytest.param("Epoch 1/9 - Train Loss: 4.5, Val Loss: 3.5\n  saved (val_loss=3.5)\n"
                  "Epoch 2/9 - Train Loss: 4.0, Val Loss: 3.0\n  saved (val_loss=3.0)\n", "val_loss",
                  [(3.5, {"epoch": 1}), (3.0, {"epoch": 2})], id="a value printed again"),

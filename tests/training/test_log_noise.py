@@ -36,6 +36,9 @@ LOSS = "step 1 loss 3\n"
         "        val_loss = 0\n        for _ in range(val_steps):\n",
         "[step=1] Preserving the checkpoint (on keep_period=5000)\n",
         "Jaccard distance computing time cost: 64.15\nMax accuracy: 0.5%\n",
+        "Traceback (most recent call last):\nKeyError: 8\n",
+        "125 iterations per epoch. 12500 in all\nTokens / optimizer step : 32,768\n",
+        "10:00:01 | did not beat best ppl: 5.1 impatience: 1\nimproving ppl: inf --> 5.25.\n",
         "fps step: 9000 fps step and policy inference: 8000 fps total: 7000\n",
     ],
 )  # fmt: skip
@@ -81,6 +84,9 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
         ("Episode: 10, reward: 20, done: True", {"reward": [20]}),
         ("iter 100:, hard_loss=0.5, mode='full'", {"hard_loss": [0.5]}),
         ("<epoch: 10, Average PSNR : 18.25dB, SSIM: 0.5dBm", {"PSNR": [18.25]}),
+        ("Prec@1   0 4.125 (2.5)\tPrec@5 05 9.5 (8.5)", {}),
+        ("Prec@1     4.125 (2.5)\tPrec@5     9.5 (8.5)", {"Prec@1": [4.125], "Prec@5": [9.5]}),
+        ("train --- batch:200/1600  loss:[ 0.5]", {"train_loss": [0.5]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),
     ],
 )  # fmt: skip

@@ -40,9 +40,18 @@ _RESULT_ROW = re.compile(r"  (?P<name>[\w/.@-]+): (?P<value>\S.*)\Z", re.ASCII)
 _NO_METRIC = re.compile(r"time/|time_|.*_since_restore|timesteps_|episodes_total", re.ASCII)
 
 
+# AllenNLP: a column for each part of the data, behind the prefix of its logger.
+_PARTS = re.compile(r"(?:.*\s)?Training \|  Validation\s*\Z", re.ASCII)
+_PARTS_ROW = re.compile(
+    rf"(?:.*\s-\s)?\s*(?P<name>[\w/.@-]+)\s*\|\s+(?P<training>{NUMBER}|N/A)"
+    rf"(?:\s+\|\s+(?P<validation>{NUMBER}|N/A))?\s*\Z",
+    re.ASCII,
+)
+
+
 def begins_table(text: str) -> bool:
     """Return whether a line is the edge of a box, or heads a result."""
-    return _EDGE.match(text) is not None or _RESULT.match(text) is not None
+    return any(each.match(text) for each in (_EDGE, _RESULT, _PARTS))
 
 
 # Lightning's table of a validation or a test, with a column for each of its loaders.
@@ -119,6 +128,12 @@ class KeyValueReader:
             record = self._close()
             self._kind, self._trial = "result", found["trial"]
             return record or Record({})
+        if _PARTS.match(text):
+            record = self._close()
+            self._kind = "parts"
+            return record or Record({})
+        if self._kind == "parts":
+            return self._of_parts(text)
         if not self._kind:
             return None
         if self._kind == "result":
@@ -140,6 +155,14 @@ class KeyValueReader:
             name = self._group + row.name if row.is_in_group else row.name
             self._values[name] = text[slice(*row.value)]
         return Record({})
+
+    def _of_parts(self, text: str) -> Record | None:
+        row = _PARTS_ROW.match(text)
+        if row is None:
+            self._kind = ""
+            return None
+        values = [(f"{part}_{row['name']}", row[part]) for part in ("training", "validation")]
+        return Record({}, [(n, float(text)) for n, text in values if text not in (None, "N/A")])
 
     def _of_loaders(self, text: str) -> Record | None:
         if _LOADERS.match(text):

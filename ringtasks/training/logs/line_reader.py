@@ -20,7 +20,7 @@ from .parsed import Move, Parsed
 from .rank_prefixes import RankPrefixes
 from .records import Record, record_of
 from .rich_bars import RichBarLines, read_rich_bar
-from .sections import NO_SECTION, DataSection, heading_of, in_section, section_after
+from .sections import NO_SECTION, DataSection, heading_of, in_section, labelled, section_after
 from .tables import ColumnReader, Table, may_be_row
 from .template_cache import TemplateCache
 from .trials import in_trial, trial_after, trial_of
@@ -185,6 +185,8 @@ class LineReader:
         template = find_bar(text)
         if not template:
             return self.read_text(text)
+        if self.section.split and template.head.endswith("||:"):  # AllenNLP: below "Validating"
+            template = template._replace(head=f"{self.section.split} {template.head}")
         if _is_of_lightning(text):
             self.bars.note_lightning()
         records = self.bars.read(text.encode("latin-1"), self.bars.format(template))
@@ -215,6 +217,8 @@ class LineReader:
             if records is not None:
                 return records
             record = self._columns.read(text) or self.key_values.read(text)
+        if record is not None:
+            record = self._in_section(record)
         start = [Record({}, kind="attempt")] if line.resumes else []
         if record is None:
             self._skips_next = line.skips_next
@@ -222,6 +226,14 @@ class LineReader:
             parsed = of_task(in_section(line.parsed, split), self._detection.task)
             record = record_of(parsed, text)
         return [*start, record]
+
+    def _in_section(self, row: Record) -> Record:
+        """Return the row of a table; below a heading, there is one table."""
+        section = self.section
+        if not section.split or not (row.values or section.left == 0):
+            return row
+        self.section = section._replace(left=0) if row.values else NO_SECTION
+        return row._replace(values=[(labelled(n, section.split), v) for n, v in row.values])
 
     def end(self) -> list[Record]:
         """Return the records that were held back."""

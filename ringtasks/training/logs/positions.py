@@ -26,7 +26,9 @@ _UNIT = (
 )
 _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _POSITION = re.compile(
-    rf"(?<![\w./%-])(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
+    # Not a rate: "125 iterations per epoch. 12500 in all", "tokens / optimizer step: 32,768".
+    rf"(?<![\w./%-])(?<!\bper )(?<!/ )"
+    rf"(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
     rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
     rf"[\[(]?\s{{0,8}}(?:\d+-(?=\d+\]))?(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
     rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",

@@ -15,7 +15,7 @@ from .logger_prefix import skip_prefixes
 from .parsed import Parsed
 from .words import SPLITS, is_neutral, is_split, split_name
 
-__all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "section_after"]
+__all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "labelled", "section_after"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
 _MAX_CHARS = 100
@@ -106,10 +106,12 @@ def in_section(parsed: Parsed, split: str) -> Parsed:
     """Return what a line gives, with the part of the data in its metrics' names."""
     if not split or not parsed.values:
         return parsed
-    values = tuple(
-        value
-        if is_neutral(value.name) or any(map(is_split, split_name(value.name)))
-        else value._replace(name=f"{split}_{value.name}".lower())
-        for value in parsed.values
-    )
-    return parsed._replace(values=values)
+    values = (value._replace(name=labelled(value.name, split)) for value in parsed.values)
+    return parsed._replace(values=tuple(values))
+
+
+def labelled(name: str, split: str) -> str:
+    """Return the name of a metric of a part of the data."""
+    if is_neutral(name) or any(map(is_split, split_name(name))):
+        return name
+    return f"{split}_{name}".lower()

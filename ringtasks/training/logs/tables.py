@@ -1,7 +1,8 @@
 """Tables of metrics, with columns under a heading.
 
-scikit-learn, skorch, fastai, spaCy, ultralytics, CSV on stdout.  A row belongs to the last heading
-that names a position in the run (``epoch``, ``iter``) and has as many cells.
+scikit-learn, skorch, fastai, spaCy, ultralytics, NequIP, ParlAI, Vowpal Wabbit, CSV on stdout.  A
+row belongs to the last heading that names a position in the run (``epoch``, ``iter``) and has as
+many cells.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from .numbers import NUMBER, WHOLE, as_float
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .records import Record, record_of
+from .sections import in_section
 from .template_cache import TemplateCache
 from .words import is_metric, is_unrecorded, position_field
 
@@ -29,7 +31,14 @@ _RULER = re.compile(
 )
 MAX_TABLES = 16
 _BAR_BEHIND = re.compile(r":?\s+\d{1,3}%[|\s\xe2].*", re.DOTALL)
-_SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n": "step"}
+_SHORT_POSITIONS = {
+    "e": "epoch",
+    "#": "step",
+    "it": "step",
+    "ep": "epoch",
+    "n": "step",
+    "counter": "sample",
+}
 # ultralytics/utils/metrics: the table of a validation, which follows the epoch's row.
 _VALIDATION = re.compile(
     r"\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+"
@@ -39,6 +48,10 @@ _VALIDATION = re.compile(
 _OF_YOLOV3 = ("precision", "recall", "mAP", "F1")
 _OF_BOXES = ("precision", "recall", "mAP50", "mAP50-95")
 # pandas: the means of a cross-validation, under the index of the rounds (XGBoost, LightGBM).
+# Vowpal Wabbit: the second line of its heading, whose first is "average  since  example ...".
+_OF_VOWPAL_WABBIT = re.compile(r"loss\s+last\s+counter\s+weight\s+label\s+predict\s+features")
+# Its rows: "! Train  1  0.5 ...", "! Validation  1  0.6 ...".
+_OF_NEQUIP = re.compile(r"(?:Train|Initialization)\s+#\s+(?P<names>Epoch\s.*)")
 _CV_CELL = re.compile(r"(?:[\w@:.-]+ )?[\w@:.-]+-(?:mean|std|stdv)|iterations", re.ASCII)
 
 
@@ -157,6 +170,7 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
         return Parsed()
     positions: dict[str, ParsedPosition] = {}
     values: list[Value] = []
+    part = ""
     for column, span in zip(columns, cells, strict=True):
         if column.unit:
             found = _OF.match(text, *span)
@@ -166,11 +180,14 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
             positions.setdefault(
                 column.unit, ParsedPosition(column.unit, found.span("done"), total)
             )
-        elif column.name == "index":
+        elif not column.name:
             continue
+        elif column.name == "set":
+            part = text[slice(*span)].lower()
         elif (found := _CELL.match(text, *span)) and not is_unrecorded(column.name):
             values.append(Value(column.name, found.span("number")))
-    return Parsed(tuple(positions.values()), tuple(values)) if values else Parsed()
+    parsed = Parsed(tuple(positions.values()), tuple(values)) if values else Parsed()
+    return in_section(parsed, part)
 
 
 def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
@@ -198,8 +215,8 @@ def _heading(text: str) -> list[Column]:
     elif "," in plain and "  " not in plain:
         cells, is_comma = [cell.strip() for cell in plain.split(",")], True
     else:
-        cells = _GAP.split(plain)
-    if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells):
+        cells = _cells_of(plain)
+    if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells if cell):
         return []
     if any("trial" in cell.lower() or cell.lower() == "fold" for cell in cells):
         return []  # a row for each of many runs
@@ -207,12 +224,21 @@ def _heading(text: str) -> list[Column]:
         unit = "" if "iterations" in cells else "round"
         names = [cell.replace(" ", "_") for cell in cells]
         own = [Column(n, "round" if n == "iterations" else "", False) for n in names]
-        return [Column("index", unit, False), *own]
+        return [Column("", unit, False), *own]
     columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
         return []
     return columns
+
+
+def _cells_of(heading: str) -> list[str]:
+    """Return the columns of a heading without separators; an empty name if one is not read."""
+    if _OF_VOWPAL_WABBIT.match(heading):
+        return ["average_loss", "since_last_loss", "counter", "", "", "", ""]
+    if found := _OF_NEQUIP.match(heading):
+        return ["", "set", *found["names"].split()]
+    return heading[1:].split() if heading.startswith("# ") else _GAP.split(heading)
 
 
 def _unit(cell: str) -> str:

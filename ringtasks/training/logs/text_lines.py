@@ -38,7 +38,7 @@ _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
 
 # A warning or an instruction to the user measures nothing.
 _WARNING = re.compile(
-    r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
+    r"warning\b|\bwarn\b|(?-i:\b(?:Key|Value|Index|Type|Runtime|Assertion|OS|IO|Attribute|Memory)Error:)|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
     r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))"
     # glog: Warning, Error, Fatal; from PyTorch's C++ code "[rank0]:[W1126 15:45:32.884935668".
     r"|(?<!\w)(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.\d"
@@ -48,7 +48,7 @@ _WARNING = re.compile(
 # The best value so far, one read from a file, or a hypothetical one: not measured at this position.
 _SUMMARY = re.compile(
     r"^(?!\W*\[[^\[\]]*\]\s*(?:epoch|step|iter))"  # "[NEW BEST] Epoch 3: loss=0.5"
-    r"\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
+    r"\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not (?:improve|beat)\b"
     r"|(?:^|\s)max(?:imum)? accuracy\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
     r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
@@ -81,9 +81,9 @@ _WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
 #: "mAP@0.50:0.95: 0.4": without a value behind it, the range holds no number.
 _RANGE = r"(?::0?\.\d+(?=[\"']?\s{0,4}[=:])|(?!(?<=\.\d):0?\.\d)(?!(?<=\.\d\d):0?\.\d))"
-_OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.25], "0.25"
+_OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}\s?[\"']?"  # np.float64(0.25), [ 0.25], "0.25"
 #: "loss 0.9 -> 0.5" is one value before and one after.
-_NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
+_NO_ARROW = r"(?!\s?(?:-{1,2}>|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
     rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)(?<!=\s)(?<![Tt]ime\s)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
@@ -97,7 +97,9 @@ _BARE_NAME = (
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(
-    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?(?P<number>{NUMBER}){END}{_NO_ARROW}",
+    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?"
+    r"(?!\d+\s+\d+\.\d)"  # "Prec@1 05 0.125": a threshold is before the value
+    rf"(?P<number>{NUMBER}){END}{_NO_ARROW}",
     _FLAGS,
 )
 # "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2".
@@ -170,7 +172,7 @@ def parse_text(text: str) -> Parsed:
     totals = find_totals(text, start)
     if _is_settings(text, start):
         return Parsed(totals=totals, rank=rank)
-    if _SUMMARY.search(text):
+    if _SUMMARY.search(text[start:]):
         return Parsed(totals=totals)
     taken = [span for _, span in totals]
     positions = find_positions(text, start, taken)

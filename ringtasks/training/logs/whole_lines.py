@@ -36,6 +36,8 @@ _LINES = [
         ("Average objective f", _OBJECTIVE("output-xent", "objective_xent")),
         ("Overall average objective f", _OBJECTIVE("output", "overall_objective")),
         ("Overall average objective f", _OBJECTIVE("output-xent", "overall_objective_xent")),
+        # ParlAI: these are counts so far.
+        (" total_exs:", r".*\btime:\d+s total_exs:\d+(?: total_steps:(?P<step>\d+))?"),
         # rl_games: frames per second of three parts of the work
         ("fps step: ", r"fps step: \d+(?:.*\bepoch: (?P<epoch>\d+)(?:/(?P<epoch_total>\d+))?)?"),
     )

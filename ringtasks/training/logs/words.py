@@ -82,7 +82,7 @@ _ARGUMENTS = frozenset(
 _UNRECORDED = frozenset(
     """
     time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
-    seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
+    seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall wal
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
     remaining_time elapsed_time s h min gb mb gib mib instances labels images jobs data_cost
     time_taken time_ms sample
@@ -118,7 +118,7 @@ _POSITIONS = {
         "train_num_updates", "num_update", "total_timesteps", "num_timesteps", "timesteps_total",
         "timesteps", "timestep", "env_step", "env_steps", "num_env_steps", "iteration",
         "training_iteration", "iter", "iters", "itr", "it", "n_iter", "cur_iter", "current_iter",
-        "update", "updates", "n_updates", "policy_step",
+        "update", "updates", "n_updates", "policy_step", "total_train_updates",
     ),
     "round": ("round", "boosting_round", "tree", "stage"),
     "episode": ("episode", "i_episode", "episodes"),
