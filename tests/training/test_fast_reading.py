@@ -107,6 +107,25 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
         pytest.param(
             ["epoch 1 step {n} loss: 1", "epoch 1 loss: 0.{n}", "acc: 0.{n}"], id="whole epochs"
         ),
+        pytest.param(["{{", "  a, b", "'loss': {n}", "}}", "{{", "  note", "}}"], id="cut, note"),
+        pytest.param(["epoch  loss  name", "{n} 0.{n} a", "a note {n}"], id="rows, notes"),
+        pytest.param(
+            [
+                *(
+                    "-" * 9,
+                    " Validate metric  DataLoader 0",
+                    "-" * 9,
+                    " depth  0.{n}",
+                    " loss  0.1",
+                ),
+                *("-" * 9, " Validate metric  DataLoader 0", " a note", " loss  0.3", "-" * 9),
+            ],
+            id="loaders",
+        ),
+        pytest.param(["  Test:", "    loss: 0.{n}", "    a", " b", "    loss: 1"], id="indents"),
+        pytest.param(["Config:", "  loss: {n}", "- a", "b: {n}", " c {n}", "d {n}"], id="settings"),
+        pytest.param(["a.py:1: UserWarning: x", "[2026-01-{n}] a", "loss: 0.{n}"], id="brackets"),
+        pytest.param(["Validation:", "note {n}", "loss: 0.{n}", "it, was {n}"], id="notes"),
         pytest.param(["[1][ {n}/9]", "Epoch: [1][ {n}/9]", "loss: 0.{n}", "step 1"], id="batches"),
     ],
 )
@@ -121,6 +140,21 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
     for log in (in_order, mixed):
         assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
         assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
+
+
+def test_lines_that_hold_no_metric_are_not_read() -> None:
+    chance = random.Random(1)
+    words = ["".join(chance.choices("bdfghkmz", k=6)) for _ in range(500)]
+    notes = [f"{chance.choice(words)}_{chance.choice(words)}: {n} {words[n]}" for n in range(500)]
+    lines = [f"{chance.choice(['', '  ', '[2026-01-02 10:00] '])}{note}" for note in notes]
+    log = "\n".join(f"{line}\nstep {n} loss 0.{n:03}" for n, line in enumerate(lines)).encode()
+    history = History()
+    reader = LogReader(history)
+
+    reader.feed(log + b"\n")
+
+    assert len([*history.series["loss"]]) == 500
+    assert reader.read_alone < 50
 
 
 def test_more_names_than_are_told_apart_by_their_digits_are_read_one_by_one() -> None:

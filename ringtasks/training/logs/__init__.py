@@ -16,10 +16,10 @@ Layers, each pure and importing only those before it:
 - ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at
   their positions
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
-- ``patterns``, ``known_patterns``, ``template_ids``, ``number_columns``, ``columns``,
-  ``pattern_rows``, ``bulk_reader``: the same for many lines of known templates, with NumPy; for
-  bars: ``bar_rows``, ``bar_steps``, ``bar_columns``; for Keras: ``keras_columns``; ``segments``,
-  ``bulk_history``: the points of such lines
+- ``patterns``, ``known_patterns``, ``plain_lines``, ``template_ids``, ``number_columns``,
+  ``columns``, ``pattern_rows``, ``bulk_reader``: the same for many lines of known templates, with
+  NumPy; for bars: ``bar_rows``, ``bar_steps``, ``bar_columns``; for Keras: ``keras_columns``;
+  ``segments``, ``bulk_history``: the points of such lines
 - ``reader``: a stream of output to a history
 
 A wrong value is worse than none: what cannot be read for certain is left out.

@@ -22,6 +22,7 @@ from .known_patterns import KnownPatterns
 from .line_reader import LineReader, Mode
 from .number_columns import TextBlock
 from .pattern_rows import STRIDE, PatternRows
+from .plain_lines import PLAIN_KINDS
 from .records import Record
 from .template_cache import MAX_TEMPLATES
 from .template_ids import IRREGULAR, TemplateIds
@@ -58,6 +59,7 @@ class _TemplateNode(dict[int, "_TemplateNode"]):
         return found
 
 
+_PLAIN = frozenset(PLAIN_KINDS)
 _number_of = attrgetter("number")
 _READ_ALONE = _TemplateNode()
 
@@ -159,6 +161,8 @@ class BulkReader:
         templates = self._templates[start:end]
         if len(templates) > _MAX_LINES or IRREGULAR in templates:
             return
+        if not _PLAIN.isdisjoint(templates) and (len(templates) > 1 or _reads_any_line(root.mode)):
+            return
         node = root
         for template in templates:
             self._size += template not in node
@@ -177,7 +181,12 @@ class BulkReader:
     def _takes(self, root: _TemplateNode, start: int) -> bool:
         """Return whether a line of a new template has the pattern of its shape, and note it."""
         template = self._templates[start]
-        if template == IRREGULAR or dict.__contains__(root, template) or root.mode is None:
+        if (
+            template == IRREGULAR
+            or template in _PLAIN
+            or dict.__contains__(root, template)
+            or root.mode is None
+        ):
             return False
         line = self._block.line(start)
         pattern = self._patterns.certain(root.mode, line)
@@ -226,3 +235,10 @@ class BulkReader:
         """Return the time of a record by its serial number."""
         assert self._times is not None  # noqa: S101  # for the type checker
         return self._times[n // STRIDE - 1]
+
+
+def _reads_any_line(mode: Mode | None) -> bool:
+    """Return whether a plain line may be a row there, or the end of a section, by its indent."""
+    if mode is None or mode.table.columns or mode.section.is_indented:
+        return True
+    return mode.key_values[0] in ("result", "loaders")

@@ -1,7 +1,7 @@
 """Numbers for the templates of lines, many lines at a time.
 
 Lines share a number if they have the same template and the same digits in names.  A line with a
-leading zero before a separator of thousands shares none.
+leading zero before a separator of thousands shares none.  All plain lines of a kind share one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .number_columns import Ints, TextBlock
+from .plain_lines import PLAIN_KINDS, plain_kind
 from .template_cache import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
 
 __all__ = ["IRREGULAR", "TemplateIds"]
@@ -33,7 +34,8 @@ class TemplateIds(dict[bytes, int]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = IRREGULAR
+        self._last = max(PLAIN_KINDS)
+        self._has_results = False
         self._in_names: dict[int, _InName] = {}
 
     @property
@@ -41,6 +43,11 @@ class TemplateIds(dict[bytes, int]):
         return self._last > MAX_TEMPLATES
 
     def __missing__(self, template: bytes) -> int:
+        number = plain_kind(template, has_results=self._has_results)
+        if number and len(self) < 2 * MAX_TEMPLATES:
+            self[template] = number
+        if number:
+            return number
         number = self[template] = self._next() if len(template) <= MAX_CHARS else IRREGULAR
         names = IN_NAME.finditer(template.decode("latin-1"))
         digits = [n for found in names for n in range(*found.span()) if template[n] == ord("0")]
@@ -51,6 +58,9 @@ class TemplateIds(dict[bytes, int]):
 
     def of(self, block: TextBlock) -> Ints:
         """Return the numbers of a block's lines."""
+        if not self._has_results and b"Result for " in block.text:
+            self._has_results = True
+            self.clear()
         found = np.array([*map(self.__getitem__, masked(block.text).split(b"\n"))], dtype=np.int64)
         count = np.bincount(found)
         for number, in_name in [*self._in_names.items()]:

@@ -1,0 +1,106 @@
+"""Lines that no rule of a reader can tell from one another: prose, requests, notes.  Pure.
+
+A log is full of lines that come only once and hold no metric: the texts that a model writes, the
+requests of a server.  Each would be a template of its own, which is read for nothing.  A line is
+plain if it has neither the structure nor a word that a rule looks for; the check is coarse, but a
+line that it calls plain gives nothing, and leaves the reader as any other plain line of its kind
+would.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+
+from .positions import UNIT_WORDS
+from .words import is_metric, is_split, position_field
+
+__all__ = ["NOT_PLAIN", "PLAIN_KINDS", "plain_kind"]
+
+NOT_PLAIN = 0
+#: At the margin; indented; behind a bracket; as in a dump of settings ("- a", "a: b").
+PLAIN_KINDS = _AT_MARGIN, _INDENTED, _IN_BRACKET, _LIKE_SETTINGS = 1, 2, 3, 4
+
+#: What rules look for, apart from words: other alphabets, boxes, bars and dicts; counts, headings
+#: and quoted source, after one of a few characters; and how a line begins.  ``0`` is any digit.
+_NOT_USED = bytes({*range(256)} - {*range(32, 127), 9}) + b"{|%#"
+_STRUCTURE = re.compile(
+    rb"[/:\[(=-](?:(?<=0/)|(?<=0\s/)|(?<=0\s\s/)|(?<=s/)it|(?<=it/)s|(?<=0:)\t|(?<=\.py:)|(?<=v_num=)"
+    rb"|(?<=-)(?:mean|std)|(?<=.\[)[\s0]|(?<=[:(])\s*\Z)"
+)
+_BEGINNING = re.compile(rb"\s*(?:[\"']|\[(?!0000-)|all\s|s:0)")
+#: A row of Ray Tune's older reports, which are read as a whole.
+_ROW_OF_RESULT = re.compile(rb"  [\w/.@-]+: ")
+_SETTING = re.compile(rb"-\s|[A-Za-z_]\w*:(?:\s|\Z)")
+_COLUMNS = re.compile(rb"  |[\t,=:]")
+_WORD = re.compile(rb"[A-Za-z]+")
+_MAX_HEADING = 100
+_MAX_WORDS = 1 << 16
+
+#: A word that counts anywhere; beside a number; as a name of columns or before a number; in a
+#: heading.
+_ANYWHERE, _BY_NUMBER, _AS_NAME, _IN_HEADING, _IS_NUMBER = 1, 2, 4, 8, 16
+_STATES = frozenset(
+    """
+    fold trial cv oof resume resuming resumed restarting restarted continuing continued annotation
+    iou copypaste available sanity trainer dataloader pt labels instances targets tokenization
+    scorers computing
+    """.split()
+)
+_CONTENT = frozenset("examples accumulation avg region nn exs progress learn top f r prec".split())
+_SHORT_NAMES = frozenset("e n it up counter".split())
+
+
+def _weight(word: str) -> int:
+    plain = word.lower()
+    stem = plain.removesuffix("s")
+    weight = _ANYWHERE if plain in _STATES or plain.startswith("evaluat") else 0
+    if plain in ("nan", "inf", "infinity"):
+        weight |= _IS_NUMBER
+    if plain in _CONTENT or is_metric(word) or is_metric(stem):
+        weight |= _BY_NUMBER
+    if is_split(plain):
+        weight |= _IN_HEADING
+    if plain in _SHORT_NAMES:
+        weight |= _AS_NAME
+    elif {plain, stem, plain.removesuffix("es")} & UNIT_WORDS.keys() or position_field(plain):
+        weight |= _AS_NAME | _BY_NUMBER
+    return weight
+
+
+class _Weights(dict[bytes, int]):
+    def __missing__(self, word: bytes) -> int:
+        if len(self) > _MAX_WORDS:
+            self.clear()
+        weight = self[word] = _weight(word.decode("ascii"))
+        return weight
+
+
+_weight_of = _Weights().__getitem__
+
+
+def plain_kind(template: bytes, *, has_results: bool = False) -> int:
+    """Return the kind of the lines of a template; `NOT_PLAIN` if they have to be read.
+
+    :param has_results: the log has results of Ray Tune.
+    """
+    words = _WORD.findall(template)
+    if not words or len(template.translate(None, _NOT_USED)) < len(template):
+        return NOT_PLAIN
+    if _STRUCTURE.search(template) or _BEGINNING.match(template) or b"up. 0" in template:
+        return NOT_PLAIN
+    if has_results and _ROW_OF_RESULT.match(template):
+        return NOT_PLAIN
+    weight = functools.reduce(operator.or_, map(_weight_of, words))
+    if weight & _ANYWHERE or (weight & _IN_HEADING and len(template) <= _MAX_HEADING):
+        return NOT_PLAIN
+    if weight & _BY_NUMBER and (weight & _IS_NUMBER or b"0" in template):
+        return NOT_PLAIN
+    if weight & _AS_NAME and _COLUMNS.search(template):
+        return NOT_PLAIN
+    if template[:1].isspace():
+        return _INDENTED
+    if template.startswith(b"["):
+        return _IN_BRACKET
+    return _LIKE_SETTINGS if _SETTING.match(template) else _AT_MARGIN
