@@ -184,6 +184,10 @@ def _refuse_extra_word(
         typed = as_typed(f"{' '.join(map(shlex.quote, others))} --{_COMMAND} {command}")
         meant = f"did you mean --{_COMMAND} {command}: {typed}"
         raise ParseError(f"{word.text!r} is not a task; {meant}")
+    if "src" in word.context.args:
+        several = "for several files, quote a pattern, such as '*.csv'"
+        takes = f"{word.context.name} takes one SRC and one DST"
+        raise ParseError(f"{visible(word.text)}: {takes}; {several}")
     raise ParseError(unknown_task(word.text, sorted(tasks)))
 
 

@@ -23,6 +23,7 @@ resumes automatically, or with the next call.
 from __future__ import annotations
 
 import glob
+import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
@@ -142,7 +143,10 @@ def sync(
         raise UsageError("hard_links: is for what is sent")
     here = _local(target if pull else source)
     if not pull and not here.is_dir():
-        raise UsageError(f"{source}: is not a folder; for files use '{as_typed('put')}'")
+        told = "no such folder"
+        if os.path.lexists(here):
+            told = f"is not a folder; for files use '{as_typed('put')}'"
+        raise UsageError(f"{source}: {told}")
     ignored = () if pull else _ignored(here, options)
     with clients_of(hosts) as clients:
         if pull:

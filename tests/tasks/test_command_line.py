@@ -228,6 +228,7 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        ("put a.pt b.pt out --host a", "out: put takes one SRC and one DST; "),
         ("rnu --cmd true", "rnu is not a task; did you mean run?"),
         ("deploy.stats", "deploy.stats is not a task; did you mean deploy.status"),
         ("help run", "help is not a task; see '{} --list' and '{} TASK --help'"),
@@ -239,7 +240,7 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
         ("put --host a -- -y x", "not used by put; a path that begins with - is written ./-"),
     ],
 )
-@pytest.mark.matrix(5)
+@pytest.mark.matrix(6)
 def test_mistyped_command_line_gets_the_words_that_were_meant(
     typed: Inv, tmp_path: Path, words: str, told: str
 ) -> None:

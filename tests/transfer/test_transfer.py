@@ -553,6 +553,8 @@ def test_a_folder_does_not_replace_a_file(
 def test_missing_source_is_reported(
     client: SSHClient, near: Path, source: str, pulls: bool
 ) -> None:
+    with pytest.raises(UsageError, match=f"^{source}: no such folder"):
+        sync(source, "x", [client])
     way = (
         (lambda: sync(source, near, [client], pull=True))
         if pulls
