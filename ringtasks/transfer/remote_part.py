@@ -58,15 +58,19 @@ class RemotePart:
 
     def look(self) -> SSHResult:
         """Find or make the part, and read its length."""
+        new = f"{self._version}{os.urandom(8).hex()}"
         find = self.program(
             _FIND,
             # In a file system of one owner and mode, its name alone identifies it.
             known=self._name if self._check == "true" else "",
             beginning=self._beginning,
             version=self._version,
-            new=f"{self._version}{os.urandom(8).hex()}",
+            new=new,
         )
         result = ask(self._client, find)
+        if not result.success and new in result.stderr:
+            reason = result.stderr.strip().rpartition(": ")[2]
+            return replace(result, stderr=f"cannot write to {self.folder}: {reason}")
         if result.success and not self._take(result.stdout):
             error = f"{result.host}: no answer about the part, but {result.stdout[:200]!r}"
             return replace(result, success=False, returncode=1, error=error)

@@ -57,6 +57,7 @@ _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
 #: The beginning of the message by which a failed rsync differs from a failed login shell.
 _FULL = "No space left on device"
+_ENDED = "connection unexpectedly closed"
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
@@ -341,6 +342,7 @@ def _reason(stderr: str, status: int) -> str:
     """Return rsync's first errors, without its name and the positions in its source."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     telling = [line for line in lines if not re.match(r"rsync error: |\(see |WARNING", line)]
+    telling = [line for line in telling if _ENDED not in line] or telling  # it tells no reason
     if any(_UNCLEAN in line for line in telling):
         return "rsync: a login file on the host prints something; let it do so in terminals only"
     chosen = [re.sub(r"^rsync: (\[\w+\] )?", "", line) for line in (telling or lines)[:3]]

@@ -511,6 +511,17 @@ def test_failed_put_reports_its_reason(
     assert contents(far).keys() == {"file"}
 
 
+def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
+    (near / "x").write_text("x")
+
+    file = only(put(near / "x", "/proc/", [client]))
+    folder = only(put(near, "/proc/", [client]))
+
+    assert "box: cannot write to /proc: " in str(file.error)
+    assert f"'/proc/{near.name}'" in str(folder.error)
+    assert "unexpectedly closed" not in str(folder.error)
+
+
 @pytest.mark.parametrize(
     ("name", "advice"), [("x", "with / at its end it is made: '"), ("y", "make it: mkdir -p ")]
 )
