@@ -68,11 +68,15 @@ def bounded(text: str, limit: int = 200) -> str:
 def near_names(name: str, known: Iterable[str], similarity: float = 0.5) -> tuple[str, ...]:
     """Return up to three of ``known`` that ``name`` may stand for, the most similar first.
 
+    Small and capital letters count as equal.
+
     :param similarity: from 0 to 1, as of `difflib.SequenceMatcher.ratio`.
     """
     import difflib  # only an error needs it
 
-    return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=similarity))
+    by_folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=similarity)
+    return tuple(by_folded[folded] for folded in near)
 
 
 def size(count: float) -> str:

@@ -78,7 +78,7 @@ def locate(
         return Located((own,), is_trusted=True)
     raise InventoryError(
         f"no inventory: looked for hosts/*.yaml here and for {own}; 'ringtasks "
-        "init' writes one, --inventory names another"
+        "init' writes one, --inventory names another; without one, a host is USER@HOST"
     )
 
 

@@ -161,6 +161,7 @@ class Inventory(NamedTuple):
         if name not in self.hosts:
             is_group = name in {*self.groups, *self.group_faults, *RESERVED_GROUPS}
             near = (f"@{name}",) if is_group else near_names(name, self.hosts)
-            advice = "" if near else f"; '{as_typed('hosts')}' lists the hosts"
+            listed = f"; '{as_typed('hosts')}' lists the hosts"
+            advice = "" if near else f"{listed}; one that no file has is given as USER@HOST"
             raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]

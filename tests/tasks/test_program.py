@@ -117,7 +117,7 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["ray"], "ray is not a task; did you mean ray.up, ray.status, "),
+        (["ray"], "ray is not a task; did you mean ray.down, ray.status, "),
         (["deployy"], "deployy is not a task; did you mean deploy"),
         (["run", "--hsot", "m"], "--hsot is not a flag of run; did you mean --host"),
         (["health", "-H", "m"], "-H is not a flag of health.show; 'ringtasks health.show --help' "),
