@@ -42,12 +42,17 @@ class _Signature:
         positional, defaults, factories = _parameters_of(owner)
         values = {name: Parameter.empty if v is MISSING else v for name, v in defaults.items()}
         kinds = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        return Signature(
-            [
-                Parameter(name, kinds[name in positional], default=factories.get(name, value))
-                for name, value in values.items()
-            ]
-        )
+        types = {f.name: f.type for f in fields(owner)}
+        parameters = [
+            Parameter(
+                name,
+                kinds[name in positional],
+                default=factories.get(name, value),
+                annotation=types[name],
+            )
+            for name, value in values.items()
+        ]
+        return Signature(parameters, return_annotation=None)
 
 
 def _init(self: Any, *values: Any, **named: Any) -> None:
