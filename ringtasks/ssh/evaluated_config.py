@@ -12,11 +12,12 @@ system.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.local_user import expanded_home
+from ringtasks.common.regular_file import read_regular
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
@@ -39,10 +40,10 @@ from .settings_files import (
     Version,
     absolute,
     files_of,
+    include_patterns,
     is_configured,
     local_user,
     passwd_home,
-    patterns_of,
     text_of,
     user_file,
     version_of,
@@ -66,11 +67,8 @@ _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "loc
 #: Values that ``ssh -F none -G`` cannot tell from configured ones, since it names the host itself.
 _ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
 _DEFAULTS = SSHConfig("")
-#: Programs, networks and variables decide; and files whose folders have no fixed names.
-_UNCACHED = (
-    r"(?im)^\s*(match\b.*\b(exec|localnetwork)\b|(include|forwardagent|identityagent)\b.*\$"
-    r"|include\b.*[*?\[].*/)"
-)
+#: Keywords in whose values variables are replaced.
+_WITH_VARIABLES = ("include", "forwardagent", "identityagent")
 #: A ProxyCommand of ours, that of `generated_config`, and the keywords beside it.
 _OWN_PROGRAM = r"ringtasks['\"]? connect "
 _OWN_PROXY = r"ringtasks'? connect --inventory "
@@ -78,14 +76,12 @@ _OWN_PROXY_KEYWORDS = frozenset({"proxycommand", "proxyusefdpass"})
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
-_READING = rb"(?m)^debug1: Reading configuration data (.*?)\r?$"
-#: The criteria of a ``Match`` line that did match, and those that name hosts other than all.
-_MATCHING = (
-    rb"(?m)^debug2: checking match for '(.*)' host .* originally .*\n"
-    rb"(?:debug[13]: .*\n)*debug2: match found"
-)
-_OF_HOSTS = rb"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\*(?:\s|$))"
-_APPLYING = rb"(?m)^debug1: .*: Applying options for (.*?)\r?$"
+#: The criteria of a ``Match`` line that name hosts other than all.
+_OF_HOSTS = r"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\*(?:\s|$))"
+# Lines of ``ssh -vv``.
+_READING = "debug1: Reading configuration data "
+_APPLYING = ": Applying options for "
+_CHECKING, _FOUND = "debug2: checking match for '", "debug2: match found"
 
 
 class HostSettings(NamedTuple):
@@ -267,19 +263,52 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         for keyword, found in _parsed(output).items()
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
-    patterns = [text for text in re.findall(_APPLYING, log) if text != b"*"]
-    patterns += [text for text in re.findall(_MATCHING, log) if re.search(_OF_HOSTS, text)]
+    lines = [line.rstrip("\r") for line in os.fsdecode(log).split("\n")]
     # A name that only `generated_config` knows is one of an inventory, or was.
-    is_alias = len(patterns) > bool(re.search(_OWN_PROXY, _proxy_command(values)))
+    is_alias = len(_applied(lines)) > _is_own(_OWN_PROXY, _proxy_command(values))
     answer = HostSettings(_without_own(_without_own_block(values), question), is_alias, question)
-    files = [os.fsdecode(name) for name in re.findall(_READING, log)]
+    files = [line.removeprefix(_READING) for line in lines if line.startswith(_READING)]
     is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
-    if is_canonical and not any(re.search(_UNCACHED, text_of(file)) for file in files):
-        watched = {*files, *files_of(question.file), *_included_folders(files)}
+    if is_canonical and all(_decides(text_of(file)) for file in files):
+        # A new file in the folder of a pattern would be included.
+        folders = {os.path.dirname(found) for file in files for found in include_patterns(file)}  # noqa: PTH120  # no Path for each host
+        watched = {*files, *files_of(question.file), *folders}
         kept = KeptAnswer(answer.values, answer.is_alias, _versions(watched))
         _kept[question] = kept
         kept_answers.keep(question, kept)
     return answer
+
+
+def _applied(lines: Iterable[str]) -> list[str]:
+    """Return the patterns of the ``Host`` and ``Match`` lines that name this host, not all."""
+    found, criteria = [], ""
+    for line in lines:
+        if _APPLYING in line:
+            found.append(line.rpartition(_APPLYING)[2])
+        elif line.startswith(_CHECKING):
+            criteria = line.removeprefix(_CHECKING).rpartition("' host ")[0]
+        elif line.startswith(_FOUND) and re.search(_OF_HOSTS, criteria):
+            found.append(criteria)
+    return [pattern for pattern in found if pattern != "*"]
+
+
+@functools.lru_cache(maxsize=64)
+def _decides(text: str) -> bool:
+    """Return False if more than the text of a file decides: programs, networks or variables.
+
+    Or files that are included from folders without fixed names.
+    """
+    return not any(map(_is_undecided, text.lower().splitlines()))
+
+
+def _is_undecided(line: str) -> bool:
+    # No regular expression: to compile it takes longer than to look at usual files.
+    keyword, _, value = line.replace("\t", " ").replace("=", " ").strip().partition(" ")
+    if keyword == "match":
+        return "exec" in value or "localnetwork" in value
+    has_variables = keyword in _WITH_VARIABLES and "$" in value
+    folder = value.rpartition("/")[0]
+    return has_variables or (keyword == "include" and not {*"*?["}.isdisjoint(folder))
 
 
 def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -288,10 +317,14 @@ def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[st
     They would start this program again.
     """
     command = _proxy_command(values)
-    if not re.search(_OWN_PROGRAM, command):
+    if not _is_own(_OWN_PROGRAM, command):
         return values
-    own = _OWN_KEYWORDS if re.search(_OWN_PROXY, command) else _OWN_PROXY_KEYWORDS
+    own = _OWN_KEYWORDS if _is_own(_OWN_PROXY, command) else _OWN_PROXY_KEYWORDS
     return {keyword: found for keyword, found in values.items() if keyword not in own}
+
+
+def _is_own(pattern: str, command: str) -> bool:
+    return bool(command) and re.search(pattern, command) is not None
 
 
 def _proxy_command(values: Mapping[str, tuple[str, ...]]) -> str:
@@ -393,8 +426,10 @@ def _joined_file(home: str) -> Path:
     """Return a file that includes the user's file below ``home``, then the system's."""
     text = with_home(text_of(str(user_file())), home) + f"\nMatch all\nInclude {SYSTEM_FILE}\n"
     path = _joined_path()
-    if text_of(str(path)) != text or path.stat().st_uid != os.getuid():
-        replace_file(path, text)
+    with contextlib.suppress(OSError):
+        if read_regular(path) == text.encode() and path.stat().st_uid == os.getuid():
+            return path
+    replace_file(path, text)
     return path
 
 
@@ -407,16 +442,6 @@ def _joined_path() -> Path:
 
         folder = Path(tempfile.gettempdir())
     return folder / f"ssh_config-{os.getuid()}"
-
-
-def _included_folders(files: list[str]) -> Iterator[str]:
-    """Yield the folders in which a new file would be included."""
-    for file in files:
-        for word in patterns_of(text_of(file)):
-            pattern = expanded_home(word)
-            if not pattern.is_absolute():
-                pattern = user_file().parent / pattern
-            yield str(pattern.parent)
 
 
 def _versions(files: Iterable[str]) -> dict[str, Version]:

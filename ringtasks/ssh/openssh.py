@@ -17,6 +17,7 @@ def is_usable() -> bool:
     return program() is not None and has_passwd_entry()
 
 
+@one_look.kept
 def program() -> str | None:
     """Return the first ``ssh`` of PATH; every run asks, so it is done without loading shutil."""
     paths = (os.path.join(folder, "ssh") for folder in os.get_exec_path())  # noqa: PTH118

@@ -23,11 +23,11 @@ __all__ = [
     "absolute",
     "files_of",
     "ignored_by_paramiko",
+    "include_patterns",
     "is_configured",
     "local_user",
     "mentions",
     "passwd_home",
-    "patterns_of",
     "read_files",
     "text_of",
     "user_file",
@@ -106,11 +106,9 @@ def ignored_by_paramiko(config_file: str | None) -> str:
     return " and ".join(lines)
 
 
-def patterns_of(text: str) -> list[str]:
-    """Return the patterns of all ``Include`` lines, as they are written."""
-    if "include" not in text.lower():  # the pattern takes longer to compile than to apply
-        return []
-    return [word for _, line in re.findall(_INCLUDE, text) for word in _words(line)]
+def include_patterns(file: str) -> tuple[str, ...]:
+    """Return the patterns of a file's ``Include`` lines, with whole paths."""
+    return _patterns(file, _include_folder(file), version_of(file))
 
 
 def with_home(text: str, home: str) -> str:
@@ -147,14 +145,20 @@ def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=64)
 def _patterns(file: str, folder: Path, version: Version) -> tuple[str, ...]:
-    found = patterns_of(_known_text(file, version))
-    return tuple(str(folder / expanded_home(word)) for word in found)
+    text = _known_text(file, version)
+    if "include" not in text.lower():  # the pattern takes longer to compile than to apply
+        return ()
+    words = (word for _, line in re.findall(_INCLUDE, text) for word in _words(line))
+    return tuple(str(folder / expanded_home(word)) for word in words)
 
 
 @functools.lru_cache(maxsize=64)
-def _known_text(file: str, version: Version) -> str:
+def _known_text(file: str, _version: Version) -> str:
     """Return the text of one version of a file, which is read once for all that look at it."""
-    return "" if version is None else text_of(file)
+    try:
+        return Path(file).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def user_file() -> Path:
@@ -200,10 +204,7 @@ def version_of(file: str) -> Version:
 
 def text_of(file: str) -> str:
     """Return the file's text; empty if it cannot be read."""
-    try:
-        return Path(file).read_text(errors="replace")
-    except OSError:
-        return ""
+    return _known_text(file, version_of(file))
 
 
 @functools.lru_cache(maxsize=4)
