@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import select
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
-__all__ = ["LARGE_BYTES", "WAIT", "LargeFiles"]
+from ringtasks.common.fork import RenewedLock
+
+__all__ = ["LARGE_BYTES", "WAIT", "LargeFiles", "searching"]
 
 #: A smaller file is sent from its beginning if the one before was cut off.
 LARGE_BYTES = 1024 * 1024
@@ -23,6 +26,8 @@ WAIT = 0.1
 class LargeFiles:
     """A search below local paths, by ``find``, which runs at the same time as this process.
 
+    Get one by `searching`.
+
     :param follow: the targets of symbolic links are sent.
     """
 
@@ -30,6 +35,10 @@ class LargeFiles:
         blocks = LARGE_BYTES // _BLOCK_BYTES
         options = ["-L"] if follow else []
         command = ["find", *options, *paths, "-type", "f", "-size", f"+{blocks - 1}", "-print"]
+        self.users = 0
+        self._reading = threading.Lock()
+        self._has_found: bool | None = None
+        """None: the search has not ended."""
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):  # there is no find
             self._process = subprocess.Popen(
@@ -39,19 +48,45 @@ class LargeFiles:
                 stderr=subprocess.DEVNULL,
             )
 
-    def __enter__(self) -> LargeFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the search."""
         if self._process is not None:
             with self._process as process:
                 process.kill()
 
     def may_exist(self) -> bool:
-        """Return False if the search has ended and found none; it is called once."""
+        """Return False if the search has ended and found none."""
         if self._process is None or self._process.stdout is None:
             return True
         stdout = self._process.stdout
-        poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
-        poll.register(stdout, select.POLLIN)
-        return not poll.poll(WAIT * 1000) or bool(stdout.read(1)) or self._process.wait() != 0
+        with self._reading:
+            if self._has_found is None:
+                poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
+                poll.register(stdout, select.POLLIN)
+                if poll.poll(WAIT * 1000):
+                    self._has_found = bool(stdout.read(1)) or self._process.wait() != 0
+            return self._has_found is not False
+
+
+_lock = RenewedLock()
+_searches: dict[tuple[object, ...], LargeFiles] = {}
+
+
+@contextlib.contextmanager
+def searching(paths: Sequence[str], *, follow: bool) -> Iterator[LargeFiles]:
+    """Yield the search below these paths; the hosts to which they are sent now have one in common.
+
+    :param follow: as in `LargeFiles`.
+    """
+    key = (*paths, follow)
+    with _lock.lock:
+        search = _searches.get(key) or _searches.setdefault(key, LargeFiles(paths, follow=follow))
+        search.users += 1
+    try:
+        yield search
+    finally:
+        with _lock.lock:
+            search.users -= 1
+            if not search.users:
+                del _searches[key]
+                search.close()

@@ -34,7 +34,7 @@ from ringtasks.remote.paths import on_host
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quote, quoted_path
 
-from .large_files import LargeFiles
+from .large_files import searching
 from .patterns import encoded, filter_rules
 from .replaced_links import cleared, local_links, replaced, split
 from .rsync_flags import PARTIAL_FOLDER, Rules, Version, can_stage, flags, parse_version
@@ -145,7 +145,7 @@ class Rsync:
         follow = rules.follow_outside or rules.follow_all
         with (
             _arguments(given, rules) as arguments,
-            LargeFiles(arguments, follow=follow) as large_files,
+            searching(arguments, follow=follow) as large_files,
         ):
 
             def command(rsync_arguments: list[str]) -> str:

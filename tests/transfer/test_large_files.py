@@ -11,7 +11,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.transfer import Rsync, Rules, large_files
-from ringtasks.transfer.large_files import LARGE_BYTES, LargeFiles
+from ringtasks.transfer.large_files import LARGE_BYTES, searching
 from tests.support.fixtures import MakeSshd
 
 
@@ -57,17 +57,40 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("patience")
 def test_failed_search_finds_no_reason_to_leave_a_file_unfinished(tmp_path: Path) -> None:
-    with LargeFiles([str(tmp_path / "missing")], follow=False) as search:
+    with searching([str(tmp_path / "missing")], follow=False) as search:
         assert search.may_exist()
-    with LargeFiles([str(tmp_path)], follow=False) as search:
+    with searching([str(tmp_path)], follow=False) as search:
         assert not search.may_exist()
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "large").write_bytes(bytes(LARGE_BYTES))
     (tmp_path / "near").mkdir()
     (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "large")
     for follow in (False, True):
-        with LargeFiles([str(tmp_path / "near")], follow=follow) as search:
+        with searching([str(tmp_path / "near")], follow=follow) as search:
             assert search.may_exist() == follow
+
+
+@pytest.mark.usefixtures("patience")
+def test_hosts_to_which_the_same_files_are_sent_share_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, find = tmp_path / "begun", tmp_path / "bin" / "find"
+    (source := tmp_path / "source").mkdir()
+    find.parent.mkdir()
+    find.write_text(f'#!/bin/sh\necho >>{begun}\nexec {shutil.which("find")} "$@"\n')
+    find.chmod(0o755)
+    monkeypatch.setenv("PATH", str(find.parent), prepend=os.pathsep)
+
+    with searching([str(source)], follow=False) as first:
+        with searching([str(source)], follow=False) as second:
+            found = [second.may_exist()]
+        found += [first.may_exist(), first.may_exist()]
+    (source / "large").write_bytes(bytes(LARGE_BYTES))
+    with searching([str(source)], follow=False) as later:
+        found.append(later.may_exist())
+
+    assert found == [False, False, False, True]
+    assert begun.read_text() == "\n" * 2
 
 
 @pytest.mark.usefixtures("patience")
@@ -77,7 +100,7 @@ def test_search_is_read_also_if_many_descriptors_are_open(tmp_path: Path) -> Non
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]  # select(2) takes no more
     try:
-        with LargeFiles([str(tmp_path)], follow=False) as search:
+        with searching([str(tmp_path)], follow=False) as search:
             assert not search.may_exist()
     finally:
         for descriptor in opened:
