@@ -49,7 +49,8 @@ fi
 # offset, and output that is written meanwhile is not lost. Blocks are freed by the page. The new
 # beginning is written to log.first before the hole is made. If no hole can be made, on macOS for
 # example, the log is left as it is. The mark is unset, so that programs run here do not count as
-# processes of the job.
+# processes of the job. If the monitor is killed, this runs on as long as the command, and keeps the
+# lock: a command whose log is elsewhere has none.
 rt_watch() {
   unset RINGTASKS_RUN_ID
   rt_size=0
@@ -57,7 +58,8 @@ rt_watch() {
   while
     sleep 5 &
     rt_sleep=$!
-    wait "$rt_sleep" && kill -0 $$
+    # shellcheck disable=SC2086  # the fields of an identity
+    wait "$rt_sleep" && { kill -0 $$ || { rt_read "$2/process" && rt_is_alive $rt_line; }; }
   do
     [ -e "$2/log" ] || continue
     # shellcheck disable=SC2012  # wc(1) may read the file, and stat(1) is not in POSIX

@@ -20,18 +20,27 @@ import pytest
 import yaml
 
 from tests.support.claims import Case, Result
-from tests.support.fault_hosts import FaultHosts, empty, fill
-from tests.support.fixtures import Inv, MakeSshd, WriteHosts
-from tests.support.processes import proc_files
+from tests.support.fault_hosts import BROKEN, NOISE, FaultHosts, empty, fill
+from tests.support.fixtures import Inv, MakeSshd, Start, WriteHosts
 from tests.support.run_claims import ALL_CASES
 
-#: Tools of the host of which one fails.
-TOOLS = ("awk", "grep", "mkdir", "mv", "sed", "sha256sum", "tail", "dd", "cat", "ln", "date")
+#: Tools of the host of which one is broken.
+TOOLS = (
+    "awk", "cat", "chmod", "cmp", "cp", "cut", "date", "dd", "df", "env", "find", "flock", "grep",
+    "head", "ln", "ls", "mkdir", "mktemp", "mv", "od", "ps", "readlink", "rm", "rsync", "sed",
+    "setsid", "sha256sum", "sleep", "sort", "stat", "tail", "tar", "timeout", "touch", "tr",
+    "uname", "wc", "xargs",
+)  # fmt: skip
 
+#: Faults of a server of its own.
+OWN = (
+    "forced command", "noisy login", "shared home", "fork fails", "read-only home",
+    "no temporary folder", *BROKEN,
+)  # fmt: skip
 FAULTS = (
-    "none", "link cut", "link cut", "peer stops", "killed here", "remote shell killed",
-    "forced command", "noisy login", "tool fails", "disk full", "disk full here", "fork fails",
-    "shared home", "forked child",
+    "none", "link cut", "link cut", "peer stops", "links forgotten", "killed here",
+    "interrupted here", "remote shell killed", "remote process killed", "host reboots", "disk full",
+    "disk full here", "forked child", *OWN,
 )  # fmt: skip
 
 #: The user's tasks, in a process that forks meanwhile, as a data loader or a server does.
@@ -74,8 +83,10 @@ class Matrix:
     #: Seconds within which each task has to end.
     limit = 60.0
 
-    def __init__(self, hosts: FaultHosts, inv: Inv, write_hosts: WriteHosts, near: Path) -> None:
-        self._hosts, self._inv, self._write_hosts = hosts, inv, write_hosts
+    def __init__(
+        self, hosts: FaultHosts, inv: Inv, start: Start, write_hosts: WriteHosts, near: Path
+    ) -> None:
+        self._hosts, self._inv, self._start, self._write_hosts = hosts, inv, start, write_hosts
         self._near, self._folder = near, near.parent
         (self._folder / "tasks.py").write_text(_TASKS)
 
@@ -104,12 +115,9 @@ class Matrix:
         return f"{task} / {fault} / {link}: {status}", found
 
     def _reach(self, fault: str, chance: random.Random, use_control_master: bool) -> None:
-        kind = {"tool fails": chance.choice(TOOLS)}.get(fault, fault)
-        is_own = fault in (
-            "forced command", "noisy login", "tool fails", "shared home", "fork fails",
-        )  # fmt: skip
-        place = self._hosts.server(kind) if is_own else self._hosts.wire
-        key = self._hosts.server(kind) if is_own else self._hosts.plain
+        kind = "broken tool" if fault in BROKEN else fault
+        place = self._hosts.server(kind) if fault in OWN else self._hosts.wire
+        key = self._hosts.server(kind) if fault in OWN else self._hosts.plain
         self._write_hosts(
             box={
                 "ssh_host": place.address,
@@ -128,11 +136,18 @@ class Matrix:
         if fault == "link cut":
             wire.cut_after(chance.randrange(1, 20_000))
         elif fault == "peer stops":
-            wire.freeze_after(chance.randrange(4_000, 16_000))
+            wire.freeze_after(chance.randrange(16_000))
             threads.append(threading.Thread(target=self._thaw, args=(ended,)))
-        elif fault == "remote shell killed":
-            delay = chance.uniform(0.1, 1.0)
-            threads.append(threading.Thread(target=self._kill_a_shell, args=(ended, delay)))
+        elif fault == "links forgotten":
+            wire.drop_after(chance.randrange(16_000))
+        elif fault in ("remote shell killed", "remote process killed", "host reboots"):
+            args = (ended, chance.uniform(0.1, 1.0), fault)
+            threads.append(threading.Thread(target=self._end_processes, args=args))
+        elif fault in BROKEN:
+            tool = "date" if fault == "clock jumps" else chance.choice(TOOLS)
+            self._hosts.break_tool(tool, fault)
+        elif fault == "noisy login":
+            self._hosts.make_noise(chance.choice(NOISE))
         elif fault in ("disk full", "disk full here"):
             disk = self._hosts.home if fault == "disk full" else self._near
             fill(disk, chance.randrange(0, 16) * 4096)
@@ -152,16 +167,16 @@ class Matrix:
         ended.wait(6)
         self._hosts.wire.thaw()
 
-    def _kill_a_shell(self, ended: threading.Event, delay: float) -> None:
+    def _end_processes(self, ended: threading.Event, delay: float, fault: str) -> None:
         if ended.wait(delay):
             return
-        mark = f"HOME={self._hosts.home}".encode()
-        for file in proc_files("comm"):
-            with contextlib.suppress(OSError):
-                is_shell = file.read_text().strip() in ("sh", "dash", "bash")
-                if is_shell and mark in file.with_name("environ").read_bytes():
-                    os.kill(int(file.parent.name), signal.SIGKILL)
-                    return
+        if fault == "host reboots":
+            self._hosts.reboot()
+            return
+        names = ("sh", "dash", "bash") if fault == "remote shell killed" else ()
+        for pid in self._hosts.processes(*names)[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _result(self, case: Case, fault: str, chance: random.Random) -> Result:
         timeout = chance.uniform(0.05, case.longest) if fault == "killed here" else self.limit
@@ -170,12 +185,29 @@ class Matrix:
             environ = {"XDG_STATE_HOME": str(self._near / "state"), "TMPDIR": str(self._near)}
         elif fault == "forked child":
             environ["FORK_AFTER"] = " ".join(f"{chance.uniform(0, 0.4):.3f}" for _ in range(3))
+        if fault == "interrupted here":
+            return self._interrupted(case, chance.uniform(0.05, case.longest))
         return self._inv(*case.arguments("box"), timeout=timeout, **environ)
+
+    def _interrupted(self, case: Case, delay: float) -> Result:
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        arguments = case.arguments("box")
+        program = self._start(*arguments, **streams)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(delay)
+        program.send_signal(signal.SIGINT)
+        stdout, stderr = program.communicate(timeout=self.limit)
+        return subprocess.CompletedProcess(arguments, program.returncode, stdout, stderr)
 
 
 def test_no_task_makes_a_false_claim_under_faults(
     hosts: FaultHosts,
     inv: Inv,
+    start: Start,
     write_hosts: WriteHosts,
     small_disk: Path,
     request: pytest.FixtureRequest,
@@ -184,7 +216,7 @@ def test_no_task_makes_a_false_claim_under_faults(
     first = request.config.getoption("--first-seed")
     first = random.SystemRandom().randrange(10**6) if first is None else first
     print(f"--first-seed {first} --seeds {count}")
-    matrix = Matrix(hosts, inv, write_hosts, small_disk)
+    matrix = Matrix(hosts, inv, start, write_hosts, small_disk)
     if count > 20:
         matrix.limit = 600.0  # a long run has the lowest priority
     outcomes: collections.Counter[str] = collections.Counter()
@@ -192,9 +224,10 @@ def test_no_task_makes_a_false_claim_under_faults(
     began = time.monotonic()
 
     for seed in range(first, first + count):
+        started = time.monotonic()
         name, found = matrix.false_claims(seed)
         outcomes[name] += 1
-        print(f"seed {seed}: {name}", flush=True)
+        print(f"seed {seed}: {name}, {time.monotonic() - started:.1f} s", flush=True)
         for claim in found:
             false.append(f"--first-seed {seed} --seeds 1: {name}: {claim}")
             print(false[-1], flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from ringtasks.remote.programs import Program
 from ringtasks.remote.script import quote
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts, own_server
 from tests.support.jobs import JobHost, is_alive, reboot
+from tests.support.processes import proc_files
 from tests.support.shells import SHELLS
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -152,16 +154,31 @@ def test_job_of_another_machine_is_listed_and_not_changed(
     assert b"".join(seen.logs()) == b"hi\n"
 
 
+def watchers(home: Path) -> set[str]:
+    """The process ids of the sleeps between two looks at the logs of a home."""
+    found = set()
+    for file in proc_files("cmdline"):
+        with contextlib.suppress(OSError):
+            is_sleep = file.read_bytes() == b"sleep\x005\x00"
+            if is_sleep and f"HOME={home}\0".encode() in file.with_name("environ").read_bytes():
+                found.add(file.parent.name)
+    return found
+
+
+@pytest.mark.parametrize(("log_file", "group"), [(None, "-"), ("~/out.log", "")])
 def test_job_of_another_container_is_lost_only_if_none_of_its_processes_runs(
-    make_container: MakeSshd, server: Sshd, config: SSHConfig
+    make_container: MakeSshd, server: Sshd, config: SSHConfig, log_file: str | None, group: str
 ) -> None:
     """The containers have one kernel, hostname and name; the second began after the job."""
     same = {"environ": {"HOME": str(server.home)}, "host_key": server.host_key}
-    command = "kill -9 -- -$(cut -d' ' -f1 ~/.ringtasks/jobs/*/monitor); exec sleep 60"
+    command = f"kill -9 {group}$(cut -d' ' -f1 ~/.ringtasks/jobs/*/monitor); exec sleep 60"
     first = make_container(**same)
     with SSHClient(replace(config, port=first.port)) as client:
-        job = jobs.start(client, command)
+        job = jobs.start(client, command, log_file=log_file)
         eventually(lambda: job.status().state is JobState.RUNNING)
+    if log_file:  # its lock is that of the process that watches the log
+        first_looks = watchers(server.home)
+        eventually(lambda: watchers(server.home) - first_looks, timeout=20)
     second = make_container(**same)
     with SSHClient(replace(config, port=second.port)) as client:
         seen = jobs.Job(client, job.id)

@@ -103,6 +103,10 @@ class Run(Case):
             found.append(f"claims exit status {self.status}, ended {done} times")
         if result.returncode == 255 and not is_unknown(result) and began:
             found.append("claims that it did not run, and it began")
+        if "terminated (verified)" in _said(result):
+            time.sleep(0.2)
+            if self._lines("done") > done:
+                found.append("claims that it was terminated, and it went on")
         return found
 
 
@@ -173,14 +177,26 @@ class Start(Case):
             job_id = result.stdout.decode().strip()
             folder = self.home / JOBS_FOLDER / job_id
             is_there = (folder / "pid").exists() if job_id else False
-            if not is_there or not _settled(lambda: self._lines("began") == 1):
+            if not is_there or not _settled(
+                lambda: self._lines("began") == 1 or _is_killed(folder)
+            ):
                 return [f"claims that {job_id or 'nothing'} was started"]
             return []
         time.sleep(0.3)  # what was started against the claim begins by then
         began = self._lines("began")
         if began > 1:
             return ["it was started twice"]
+        if "terminated (verified)" in _said(result):
+            ids = [folder.name for folder in self.home.glob(f"{JOBS_FOLDER}/*")]
+            return [f"claims that it was ended: {left}"] if (left := marked(*ids)) else []
         return ["claims that it was not started"] if began and not is_unknown(result) else []
+
+
+def _is_killed(folder: Path) -> bool:
+    """Return whether the job of a folder was killed, by its record or since it has none."""
+    file = folder / "exit_status"
+    text = file.read_text().strip() if file.exists() else ""
+    return text == "137" or (not text and not is_alive(int((folder / "pid").read_text())))
 
 
 class OfJob(Case):

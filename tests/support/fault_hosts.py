@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -11,18 +13,39 @@ from pathlib import Path
 
 from ringtasks import SSHClient, SSHConfig
 from tests.support.faulty import Wire
-from tests.support.jobs import end_jobs
+from tests.support.jobs import end_jobs, reboot
 from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 
-__all__ = ["FaultHosts", "empty", "fill"]
+__all__ = ["BROKEN", "NOISE", "FaultHosts", "empty", "fill"]
 
 _NOISY = """\
 #!/bin/sh
-echo 'Welcome! ringtasks:0:0:1'
-echo 'You have mail.' >&2
+cat {folder}/noise
+cat {folder}/noise >&2
 exec sh -c "$SSH_ORIGINAL_COMMAND"
 """
+#: What login files print.
+NOISE = (
+    b"Welcome! ringtasks:0:0:1\n", b"no newline", b"\0\xff\x1b[31m\r\n", b"a long text\n" * 20_000,
+)  # fmt: skip
+#: The file systems of the host are read only, as after an error of the disk; what was open is not.
+_READ_ONLY = """\
+#!/bin/sh
+exec unshare --mount sh -c '
+  mount --bind "$HOME" "$HOME" && mount -o remount,bind,ro "$HOME" && cd "$HOME" || exit
+  exec sh -c "$SSH_ORIGINAL_COMMAND"
+'
+"""
+#: Stand-ins for a tool of the host, the real one of which is $real.
+BROKEN = {
+    "tool fails": "exit 1",
+    "tool stops half-way": '"$real" "$@" | head -c 20; exit 1',
+    "tool is killed": "kill -9 $$",
+    "clock jumps": """\
+[ "$*" = +%s ] || exec "$real" "$@"
+echo $(($("$real" +%s) + $$ * 7919 % 7200 - 3600))""",
+}
 #: Another machine: it has a boot and a hostname of its own.
 _ELSEWHERE = """\
 #!/bin/sh
@@ -47,6 +70,7 @@ _PROGRAMS = {
     "shared home": _ELSEWHERE,
     "ordinary user": _AS_USER,
     "fork fails": _FEW_PROCESSES,
+    "read-only home": _READ_ONLY,
 }
 
 
@@ -66,7 +90,7 @@ class FaultHosts:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", self.home], check=True)
 
     def server(self, kind: str) -> Sshd:
-        """Return the server with this fault, or with this tool broken."""
+        """Return the server with this fault."""
         if kind not in self._made:
             environ = {"HOME": str(self.home)}
             config: list[str] = []
@@ -75,9 +99,10 @@ class FaultHosts:
             elif kind in _PROGRAMS:
                 text = _PROGRAMS[kind].format(folder=self._folder)
                 config = [f"ForceCommand {self._program(kind.replace(' ', '-'), text)}"]
+            elif kind == "no temporary folder":
+                environ["TMPDIR"] = str(self._folder / "missing")
             else:
-                broken = self._program(f"without-{kind}/{kind}", "#!/bin/sh\nexit 1\n")
-                environ["PATH"] = f"{broken.parent}:{os.environ['PATH']}"
+                environ["PATH"] = f"{self._folder / 'broken'}:{os.environ['PATH']}"
             self._made[kind] = self._make(environ=environ, config=config)
         return self._made[kind]
 
@@ -87,11 +112,44 @@ class FaultHosts:
         os.chown(self.home, *([_USER, _USER] if is_users else [0, 0]))
         server = self.server("ordinary user") if is_users else self.plain
         if server not in self._clients:
-            config = SSHConfig(
-                server.address, server.port, server.user, str(self._key), name=f"own-{server.port}"
-            )
+            # A machine that was booted since is known by its name.
+            name = f"own-{server.port}" if is_users else "box"
+            config = SSHConfig(server.address, server.port, server.user, str(self._key), name=name)
             self._clients[server] = SSHClient(config)
         return self._clients[server]
+
+    def break_tool(self, tool: str, fault: str) -> None:
+        """Let one tool of the servers with such a fault be broken, and no other."""
+        shutil.rmtree(self._folder / "broken", ignore_errors=True)
+        text = f"#!/bin/sh\nreal={shutil.which(tool)}\n{BROKEN[fault]}\n"
+        self._program(f"broken/{tool}", text)
+
+    def make_noise(self, noise: bytes) -> None:
+        """Let login files print this."""
+        (self._folder / "noise").write_bytes(noise)
+
+    def processes(self, *names: str) -> list[int]:
+        """Return the processes of the home, or those with such a name."""
+        found = []
+        for file in proc_files("environ"):
+            with contextlib.suppress(OSError):
+                name = file.with_name("comm").read_text().strip()
+                is_meant = name in names if names else not name.startswith("sshd")
+                if is_meant and f"HOME={self.home}\0".encode() in file.read_bytes():
+                    found.append(int(file.parent.name))
+        return found
+
+    def reboot(self) -> None:
+        """End all processes of the home; jobs then belong to an earlier boot."""
+        self.wire.block()
+        self.wire.cut()
+        while pids := self.processes():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ValueError):  # half a file
+            reboot(self.home)
+        self.wire.block(now=False)
 
     def allow_processes(self, more: int) -> None:
         """Let the user of "fork fails" have so many processes beside those that it has."""

@@ -156,6 +156,8 @@ class Wire(_Server):
         self.bytes_from_client = 0
         self._cut_after: int | None = None
         self._freeze_after: int | None = None
+        self._drop_after: int | None = None
+        self._forgotten: set[socket.socket] = set()
         super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
@@ -179,9 +181,16 @@ class Wire(_Server):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
-    def block(self) -> None:
-        """From now on, close new connections at once."""
-        self._is_blocked = True
+    def block(self, *, now: bool = True) -> None:
+        """From now on, close new connections at once, or pass them again."""
+        self._is_blocked = now
+
+    def drop_after(self, byte_count: int) -> None:
+        """When so many more bytes have come from the client, forget all connections; new ones pass.
+
+        Nothing is passed on or closed: a router has lost its table of them.
+        """
+        self._drop_after = self.bytes_from_client + byte_count
 
     def cut_after(self, byte_count: int) -> None:
         """Cut when so many more bytes have come from the client; those are passed on."""
@@ -202,6 +211,8 @@ class Wire(_Server):
         with contextlib.suppress(OSError):
             while piece := source.recv(65536):
                 self._thawed.wait()
+                if source in self._forgotten:
+                    continue
                 if self._delay:
                     time.sleep(self._delay)
                 sink.sendall(piece)
@@ -213,6 +224,9 @@ class Wire(_Server):
                     ):
                         self._freeze_after = None
                         self.freeze()
+                    if self._drop_after is not None and self._drop_after <= self.bytes_from_client:
+                        self._drop_after = None
+                        self._forgotten.update(self._sockets)
                     if self._cut_after is not None and self.bytes_from_client >= self._cut_after:
                         self._cut_after = None
                         self.cut()
