@@ -77,7 +77,8 @@ def one_line(place: str, value: Any) -> str:
 def tcp_port(place: str, value: Any) -> int:
     """Return a TCP port."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
-        raise expected(place, "a port from 1 to 65535", value)
+        quotes = ", without quotes" if isinstance(value, str) and value.isdigit() else ""
+        raise expected(place, f"a port from 1 to 65535{quotes}", value)
     return value
 
 

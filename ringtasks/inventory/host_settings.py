@@ -338,7 +338,10 @@ def error_at(host_config: Any, message: str, field_name: str | None = None) -> I
 
 def _expanded(value: str, declared: Field[Any], field_name: str, host_config: Any) -> str:
     """Return ``value`` with its variables replaced; an error names its place in the hosts file."""
+    odd = re.search(r"\$\{\w+[^\w}]+", value)
     try:
+        if odd and declared.name != "venv_activate":  # which is a shell's text
+            raise InventoryError(f"expected ${{NAME}} without a default, found {odd[0]}")
         if declared.metadata.get("is_path"):
             return expand(value)
         return _expanded_address(value, is_name=declared.name != "ssh_host_key")

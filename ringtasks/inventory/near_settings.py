@@ -6,6 +6,7 @@ be a fact on purpose, so it is not warned of if the host has the setting, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ _FOREIGN = {
     "connect_timeout": "timeout",
     "is_ephemeral": "ephemeral",
 }
+#: A password: there is no setting for one.
+_UNUSED = re.compile(r"pass(word|phrase|wd)$|_pass$", re.IGNORECASE)
 _MEANT = {name: setting for setting, names in _FOREIGN.items() for name in names.split()}
 #: ``ServerAliveInterval`` is ``server_alive_interval``.
 _MEANT |= {name.replace("_", ""): name for name in SETTINGS}
@@ -53,11 +56,13 @@ def warnings_of(file: str, defaults: Any, hosts: Iterable[tuple[str, Any]]) -> I
             if not isinstance(key, str) or key in SETTINGS or key in seen:
                 continue
             meant = _meant(key)
+            place = f"{file}:{mapping.lines.get(key)}: {f'{host}: ' if host else ''}{key}"
             if meant is None:
                 seen.add(key)
+                if _UNUSED.search(key):
+                    yield f"{place}: not used: log-ins are with keys (ssh_key)"
             elif meant not in mapping and meant not in common:
                 seen.add(key)
-                place = f"{file}:{mapping.lines.get(key)}: {f'{host}: ' if host else ''}{key}"
                 yield f"{place}: not a setting, kept as a fact; did you mean {meant}?"
 
 

@@ -114,7 +114,16 @@ FAULTS = {
     "duplicate field": ("a:\n  ssh_host: h\n  ssh_host: i", 3, "'ssh_host' is given twice"),
     "duplicate in a fact": ("a:\n  ssh_host: h\n  x: {k: 1, k: 2}", 3, "'k' is given twice"),
     "port": ("a:\n  ssh_host: h\n  ssh_port: 0", 3, "a: ssh_port: expected a port from 1 to 65535"),
-    "port as text": ("a:\n  ssh_host: h\n  ssh_port: '22'", 3, "ssh_port: expected a port"),
+    "port as text": (
+        "a:\n  ssh_host: h\n  ssh_port: '22'",
+        3,
+        "ssh_port: expected a port from 1 to 65535, without quotes, found '22'",
+    ),
+    "default of a variable": (
+        "a:\n  ssh_host: h\n  ssh_key: '${KEY:-~/.ssh/x}'",
+        3,
+        "ssh_key: expected ${NAME} without a default, found ${KEY:-",
+    ),
     "number for a name": ("a:\n  ssh_host: h\n  ssh_user: 1000", 3, "ssh_user: expected"),
     "flag": (
         "a:\n  ssh_host: h\n  is_ephemeral: maybe",
@@ -347,6 +356,13 @@ def test_name_of_another_tool_is_warned_of_unless_the_setting_is_there(
     told = f"hosts.yaml:3: a: {key}: not a setting, kept as a fact; did you mean {meant}?"
     assert [warning.rpartition("/")[2] for warning in alone.warnings] == [told]
     assert not any("not a setting" in warning for warning in beside.warnings)
+
+
+def test_password_in_a_hosts_file_is_warned_of_as_unused(load: Load) -> None:
+    inventory = load("a: {ssh_host: h, ansible_password: p}\nb: {ssh_host: h, Passphrase: p}")
+
+    for warning, key in zip(inventory.warnings, ("ansible_password", "Passphrase"), strict=True):
+        assert f": {key}: not used: log-ins are with keys" in warning
 
 
 def test_missing_named_inventory_is_an_error(

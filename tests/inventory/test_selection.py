@@ -84,6 +84,7 @@ def test_selected_hosts_can_be_ordered_as_they_were_named(
         ("gpu[01-03]", "unknown host 'gpu03'"),
         ("MAC", "unknown host 'MAC'; did you mean mac"),
         ("zzzzzz", "'inv hosts' lists the hosts; one that no file has is given as USER@HOST"),
+        ("@8", "unknown group '@8'; did you mean cpus=8"),
         ("@zzzzzz", "unknown group '@zzzzzz'; there are @"),
         ("", "found a gap"),
         ("a,,b", "found a gap"),
