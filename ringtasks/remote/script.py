@@ -41,15 +41,11 @@ __all__ = [
 #: Marks every process of a run in its environment, so that remaining ones can be found in /proc.
 RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
 
-# Compiled at first use: many runs need only one or two of them.
-_RUN_ID = r"[A-Za-z0-9_-]+\Z"
-_VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*\Z"
+# Compiled at first use: most runs need none of them.
 _UNSAFE_BYTE = rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]"
-
-# Text that every login shell takes literally between single quotes. csh would expand "!", and end
-# the word at a newline; fish reads two backslashes as one.
-_PLAIN = r"(?!.*\\\\)[ \"-&(-~]*\Z"
 _UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
+#: What has a meaning between double quotes (XCU 2.2.3).
+_ESCAPES = str.maketrans({char: f"\\{char}" for char in '\\$`"'})
 #: Below Dropbear's limit for a command (its sysoptions.h, MAX_CMD_LEN: 9000), which ends the
 #: connection at a longer one; execve(2) takes 128 KiB (MAX_ARG_STRLEN).
 _MAX_LINE_BYTES = 8900
@@ -109,7 +105,7 @@ class Script:
                 _check_text(name, value)
         if not self.command.strip():
             raise ValueError("command: is empty")
-        if not re.match(_RUN_ID, self.run_id):
+        if not self.run_id or not is_variable_name(f"_{self.run_id.replace('-', '_')}"):
             raise ValueError(f"run_id: {self.run_id!r} is not a word of letters, digits, - and _")
         if not isinstance(self.env, Mapping):
             raise TypeError(f"env: expected a mapping, got {type(self.env).__name__}")
@@ -129,7 +125,7 @@ class Script:
         if self.env:
             return None
         plain = "; ".join([self.mark.hello, *self._statements(_double_quoted, "; ")])
-        if re.match(_PLAIN, plain):
+        if _is_plain(plain):
             line = f"exec {shell} -c '{plain}'"
         else:
             line = marked_line("\n".join(self._statements(quote, "\n")), shell, self.mark)
@@ -186,7 +182,7 @@ def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
 
 def is_variable_name(name: str) -> bool:
     """Return True if a shell variable can have this name (XBD 3.231)."""
-    return re.match(_VARIABLE_NAME, name) is not None
+    return name.isascii() and name.isidentifier()
 
 
 def quote(text: str) -> str:
@@ -232,9 +228,18 @@ def _activate(venv: str, quoted: Callable[[str], str]) -> Iterator[str]:
         yield f"eval {quoted(venv)} || exit 1"
 
 
+def _is_plain(text: str) -> bool:
+    """Return True if every login shell takes the text literally between single quotes.
+
+    csh would expand ``!``, and end the word at a newline; fish reads two backslashes as one.
+    """
+    is_printable = text.isascii() and text.isprintable()
+    return is_printable and not any(part in text for part in ("'", "!", "\\\\"))
+
+
 def _double_quoted(text: str) -> str:
-    """Return ``text`` as one literal word in double quotes (XCU 2.2.3)."""
-    return '"' + re.sub(r'([\\$`"])', r"\\\1", text) + '"'
+    """Return ``text`` as one literal word in double quotes."""
+    return f'"{text.translate(_ESCAPES)}"'
 
 
 def _octal(byte: re.Match[bytes]) -> bytes:
