@@ -189,7 +189,7 @@ def measure(
 
 
 def run_ringtasks(targets: Any, user: str, key: str, **options: Any) -> Any:
-    import ringtasks.ssh.inprocess.link  # both are loaded when first used
+    import ringtasks.ssh.inprocess.pooled  # both are loaded when first used
     import ringtasks.ssh.master.open  # noqa: F401
     from ringtasks import SSHConfig, fleet
 

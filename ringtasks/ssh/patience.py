@@ -70,6 +70,12 @@ class Patience:
         """Return True if the deadline has passed."""
         return time.monotonic() >= self._deadline
 
+    def until_look(self) -> float:
+        """Return the seconds until `show` or `is_over` has to be asked, if no banner comes."""
+        if self._shown_from is None or self._is_shown:
+            return self.remaining()
+        return max(0.0, min(self.remaining(), self._shown_from - time.monotonic()))
+
     def elapsed(self) -> float:
         """Return the seconds since the start."""
         return time.monotonic() - self._started
@@ -84,7 +90,7 @@ class Patience:
         self._banner, self._is_shown, self._shown_from = banner, False, now + _QUIET
 
     def show(self) -> None:
-        """Show the banner if the log-in still waits behind it; to be called now and then."""
+        """Show the banner if the log-in still waits behind it; see `until_look`."""
         if self._is_shown or self._shown_from is None or time.monotonic() < self._shown_from:
             return
         self._is_shown = True

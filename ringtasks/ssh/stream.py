@@ -11,6 +11,7 @@ import contextlib
 import errno
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,7 @@ class Stream:
                 self._early, self._taken = b"", 0
             return early
         try:
-            received: bytes = self._sock.recv(max(size, _READ_BYTES))
+            received: bytes = _in_time(self._sock.recv, max(size, _READ_BYTES))
         except TimeoutError:
             self._check_silence()
             raise
@@ -124,7 +125,7 @@ class Stream:
     def _seen(self) -> bytes:
         """Return the first bytes, which stay in the socket; empty if it cannot be peeked into."""
         can_peek = self._is_tcp and not self._early
-        return self._sock.recv(_PEEKED_BYTES, socket.MSG_PEEK) if can_peek else b""
+        return _in_time(self._sock.recv, _PEEKED_BYTES, socket.MSG_PEEK) if can_peek else b""
 
     def share(self) -> socket.socket | None:
         """Return the bare TCP connection for another process; `close` then leaves it open.
@@ -164,12 +165,13 @@ class Stream:
 
     def send(self, data: bytes) -> int:
         """Send a part of ``data``; return the number of bytes sent."""
-        sent: int = self._sock.send(data)
+        sent: int = _in_time(self._sock.send, data)
         return sent
 
     def settimeout(self, timeout: float | None) -> None:
         """Set the seconds that `recv` and `send` may wait; None: no limit."""
-        self._sock.settimeout(timeout)
+        if not (self._is_tcp and _limited(self._sock, timeout)):
+            self._sock.settimeout(timeout)
 
     def getsockname(self) -> Any:
         """Return this end's address, for users of Fabric's ``transport.sock``."""
@@ -181,6 +183,8 @@ class Stream:
 
     def close(self) -> None:
         """Close the socket and its carrier. Safe to repeat, from any thread."""
+        if self._closed:
+            return
         self._closed = True
         if not self._is_shared:
             with contextlib.suppress(OSError, AttributeError):
@@ -205,3 +209,29 @@ class Stream:
 def _is_tcp(sock: Any) -> bool:
     family = getattr(sock, "family", None)
     return family in (socket.AF_INET, socket.AF_INET6)
+
+
+def _limited(sock: socket.socket, timeout: float | None) -> bool:
+    """Let the system limit each recv and send (socket(7)); False: it does not.
+
+    For its own limit Python calls poll(2) before each of them, which lets another thread run.
+    """
+    whole, fraction = divmod(timeout or 0.0, 1)
+    limit = struct.pack("ll", int(whole), int(fraction * 1_000_000))
+    if timeout is not None and not any(limit):  # which would be no limit
+        return False
+    try:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, limit)
+    except OSError:
+        return False
+    if sock.gettimeout() is not None:
+        sock.settimeout(None)
+    return True
+
+
+def _in_time(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except BlockingIOError as error:  # the system's limit (EAGAIN)
+        raise TimeoutError("timed out") from error

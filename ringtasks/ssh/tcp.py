@@ -118,7 +118,7 @@ class _AddressRace:
         self._race: Race[_AddressInfo] = Race(infos)
         self._deadline = deadline
         self._cancellation = cancellation
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()  # two sockets: epoll(7) takes six calls more
         self._last_error = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
         # Closing a descriptor does not wake a thread that selects on it; a byte on this pair does.
         self._wake, self._woken = socket.socketpair()

@@ -12,9 +12,15 @@ import pytest
 from ringtasks.ssh.stream import Stream
 
 
-@pytest.fixture
-def ends() -> Iterator[tuple[Stream, socket.socket]]:
-    ours, theirs = socket.socketpair()
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        return ours, listener.accept()[0]
+
+
+@pytest.fixture(params=[socket.socketpair, tcp_pair], ids=["unix", "tcp"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Stream, socket.socket]]:
+    ours, theirs = request.param()
     stream = Stream(ours)
     yield stream, theirs
     stream.close()
@@ -53,3 +59,21 @@ def test_bytes_read_with_the_banner_precede_the_rest_of_the_stream(
     while not received.endswith(b"rest"):
         received += stream.recv(99)
     assert received == b"hello\r\nSSH-2.0\r\nrest"
+
+
+@pytest.mark.parametrize("seconds", [0.02, 1e-9])
+def test_silent_peer_and_one_that_reads_nothing_end_a_wait(
+    ends: tuple[Stream, socket.socket], seconds: float
+) -> None:
+    stream, peer = ends
+    stream.settimeout(seconds)
+
+    with pytest.raises(TimeoutError):
+        stream.recv(9)
+    with pytest.raises(TimeoutError):
+        for _ in range(100_000):
+            stream.send(bytes(1 << 16))
+
+    stream.settimeout(None)
+    peer.sendall(b"late")
+    assert stream.recv(9) == b"late"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,7 +31,6 @@ __all__ = ["METHODS", "InProcessLogIn", "Refusal", "RefusedError"]
 #: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
 METHODS = ("publickey", "keyboard-interactive", "password")
 _OPENSSH = "SSH-2.0-OpenSSH_"
-_LOOK_INTERVAL = 0.05  # seconds between looks at the deadline, while the server does not answer
 
 
 class Refusal(NamedTuple):
@@ -213,6 +211,13 @@ def _asked_at_terminal(text: str, questions: _Questions) -> list[str]:
     return answers
 
 
+class _Answered(queue.SimpleQueue[Callable[[], object] | None]):
+    """Paramiko's event for the answer, which is None here; before it come things to be done."""
+
+    def set(self) -> None:
+        self.put(None)
+
+
 class _Handler(PublicAuthHandler):
     """Paramiko's handler of one request, which asks for the service once and hears banners.
 
@@ -222,13 +227,12 @@ class _Handler(PublicAuthHandler):
 
     def __init__(self, transport: Any, patience: Patience, is_service_open: bool) -> None:
         super().__init__(transport)
-        self.answered = threading.Event()
+        self.answered: Any = _Answered()  # Paramiko wants an Event, and calls set() only
         self.methods: tuple[str, ...] = ()
         self.is_partial = False
         self.fault: paramiko.SSHException | None = None
         self.answer: _Answer = _asked_at_terminal
         self._patience, self._is_service_open = patience, is_service_open
-        self._questions: queue.SimpleQueue[tuple[str, _Questions]] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
 
     def await_answer(self) -> None:
@@ -237,9 +241,12 @@ class _Handler(PublicAuthHandler):
         :raises TimeoutError: none came in time.
         """
         try:
-            while not self.answered.wait(_LOOK_INTERVAL):
+            while True:
                 with contextlib.suppress(queue.Empty):
-                    self._answers.put(self.answer(*self._questions.get_nowait()))
+                    heard = self.answered.get(timeout=self._patience.until_look())
+                    if heard is None:
+                        return
+                    heard()
                 self._patience.show()
                 if self._patience.is_over():
                     raise TimeoutError(self._lateness())
@@ -248,7 +255,8 @@ class _Handler(PublicAuthHandler):
 
     def pass_on(self, title: str, instructions: str, questions: _Questions) -> list[str]:
         """Return the answers to the server's questions, from the thread that waits."""
-        self._questions.put((f"{title} {instructions}".strip(), questions))
+        text = f"{title} {instructions}".strip()
+        self.answered.put(lambda: self._answers.put(self.answer(text, questions)))
         with contextlib.suppress(queue.Empty):
             return self._answers.get(timeout=ANSWER_TIMEOUT)
         return []
@@ -280,3 +288,4 @@ class _Handler(PublicAuthHandler):
 
     def on_banner(self, message: paramiko.Message) -> None:
         self._patience.hear(message.get_string().decode("utf-8", "replace"))
+        self.answered.put(self._patience.show)  # later, as a rule
