@@ -120,6 +120,7 @@ class LinkPool:
         self._recorder = recorder
         self._health_file = health_file()
         self._store = recorder
+        self._under_way: weakref.WeakSet[RouteReport] = weakref.WeakSet()
 
     @property
     def store(self) -> HealthRecorder:
@@ -144,6 +145,7 @@ class LinkPool:
         :raises UnreachableError: no route works.
         :raises UsageError: the configuration cannot be used, or has a ``fault``.
         """
+        self._under_way.add(report)
         with self._lock:
             if self.current is None or not self._is_as_opened():
                 self.close()
@@ -266,7 +268,7 @@ class LinkPool:
 
     def leave_to_parent(self) -> None:
         """Forget the link without closing it, in a forked child."""
-        self._lock = threading.RLock()
+        self._lock, self._under_way = threading.RLock(), weakref.WeakSet()
         if self._link is not None:
             _of_parent.append(self._link)
             self._link = None
@@ -283,17 +285,21 @@ class LinkPool:
                 self._store.release()
 
     def prepare(self, report: RouteReport) -> None:
-        """Prepare the record of a success; to be called while a remote command runs."""
+        """Prepare the record of a success; to be called while a remote command runs.
+
+        With several commands under way, their records share a write, and another content is likely.
+        """
         from ringtasks.health.store import HealthStore
 
         link, store = self._link, self.store
-        if link is not None and isinstance(store, HealthStore):
+        if link is not None and isinstance(store, HealthStore) and len(self._under_way) == 1:
             likely = RouteReport(report.routes)
             likely.served(link.route)
             store.prepare(self._outcome(likely, success=True))
 
     def record(self, report: RouteReport, *, success: bool | None, reason: str = "") -> None:
         """Report one call to the health file."""
+        self._under_way.discard(report)
         self.store.record([self._outcome(report, success, reason)])
 
     def _outcome(self, report: RouteReport, success: bool | None, reason: str = "") -> HostOutcome:
