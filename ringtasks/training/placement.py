@@ -64,7 +64,7 @@ class Placement:
         fit = sorted(choice.fit, key=lambda name: name in self.gone)
         needed = self._settings.nodes
         for verdict in choice.verdicts:
-            is_chosen = verdict.host in fit[:needed]
+            is_chosen = len(fit) >= needed and verdict.host in fit[:needed]
             word = "chosen" if is_chosen else "eligible" if verdict.is_fit else "not eligible"
             self._tell(f"{verdict.host}: {word}: {verdict.reason}")
         if len(fit) < needed:

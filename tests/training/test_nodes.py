@@ -341,3 +341,4 @@ def test_too_few_hosts_for_the_nodes_end_the_run_with_1(
 
     assert done.returncode == 1
     assert b"only 1 of 2 hosts can take the run" in done.stderr
+    assert b"box: eligible" in done.stderr

@@ -60,7 +60,6 @@ def follow(client: Any, asked: dict[str, Any]) -> int:
     while True:
         info = info_of(client, asked["id"])
         if info is None:
-            print(f"Ray knows no job {asked['id']}", file=sys.stderr)
             return NO_SUCH_JOB
         printed = asyncio.run(print_log(client, asked["id"], printed))
         info = info_of(client, asked["id"])
@@ -83,7 +82,6 @@ async def print_log(client: Any, job_id: str, skip: int) -> int:
 def stop(client: Any, asked: dict[str, Any]) -> int:
     """Ask Ray to stop the job, and wait until it has ended."""
     if info_of(client, asked["id"]) is None:
-        print(f"Ray knows no job {asked['id']}", file=sys.stderr)
         return NO_SUCH_JOB
     client.stop_job(asked["id"])
     deadline = time.monotonic() + STOP_TIMEOUT

@@ -18,6 +18,7 @@ from typing import Any
 from ringtasks import transfer
 from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult, last_words, why_failed
+from ringtasks.common import interruption
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
@@ -68,7 +69,8 @@ def submit(
     there = f"{FOLDER}/{head.cluster_id}/{job_id}" if folder is not None else None
     try:
         if folder is not None:
-            _send(head, folder, f"~/{there}", upload)
+            with interruption.said_as("interrupted: the folder was being sent; Ray has no job"):
+                _send(head, folder, f"~/{there}", upload)
         _hand_over(head, job_id, command, there)
     finally:
         if there is not None:
