@@ -247,6 +247,13 @@ LAYOUTS = [
     pytest.param(PARLAI, "loss", [(4.1, {"step": 1, "total_steps": None}), (4.2, {"step": 2})],
                  id="ParlAI"),
     pytest.param(PARLAI, "valid_loss", [(5.5, {"step": 1})], id="ParlAI, validation"),
+    pytest.param("{'loss': 2.5, 'epoch': 0.0, 'global_step/max_steps': '1/90', 'elapsed': '3s'}\n"
+                 "{'loss': 2.0, 'epoch': 0.0, 'global_step/max_steps': '2/90', 'elapsed': '6s'}\n",
+                 "loss", [(2.5, {"epoch": 0, "step": 1, "total_steps": 90}),
+                          (2.0, {"epoch": 0, "step": 2})], id="ms-swift"),
+    pytest.param("[E1] step 9 loss 2.5\nEpoch 1 took 3 s\n[E2] step 0 loss 2.0\n", "loss",
+                 [(2.5, {"epoch": 1, "step": 9}), (2.0, {"epoch": 2, "step": 0})],
+                 id="epochs in brackets"),
     pytest.param(VOWPAL_WABBIT, "average_loss", [(0.75, {"sample": 1}), (0.55, {"sample": 2})],
                  id="Vowpal Wabbit"),
     pytest.param(NEQUIP, "loss", [(1.25, {"epoch": 1, "batch": 1})], id="NequIP, batches"),

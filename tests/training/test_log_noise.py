@@ -39,6 +39,7 @@ LOSS = "step 1 loss 3\n"
         "Traceback (most recent call last):\nKeyError: 8\n",
         "125 iterations per epoch. 12500 in all\nTokens / optimizer step : 32,768\n",
         "10:00:01 | did not beat best ppl: 5.1 impatience: 1\nimproving ppl: inf --> 5.25.\n",
+        "MODEL:\n  LR: 0.1\nTRAIN:\n  k_mse: 1.0\nWORKERS: 6\n",
         "fps step: 9000 fps step and policy inference: 8000 fps total: 7000\n",
     ],
 )  # fmt: skip
@@ -87,6 +88,10 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
         ("Prec@1   0 4.125 (2.5)\tPrec@5 05 9.5 (8.5)", {}),
         ("Prec@1     4.125 (2.5)\tPrec@5     9.5 (8.5)", {"Prec@1": [4.125], "Prec@5": [9.5]}),
         ("train --- batch:200/1600  loss:[ 0.5]", {"train_loss": [0.5]}),
+        ("Epoch 2 - Validation BLEU: BLEU-1 71.5, BLEU-2 65.5",
+         {"validation_bleu_bleu-1": [71.5], "validation_bleu_bleu-2": [65.5]}),
+        ("RMSE 30.5, MAPE 0.25", {"RMSE": [30.5], "MAPE": [0.25]}),
+        ("Accuracy on Test-Set: 10.5% (1050 / 10000)", {"test_accuracy": [10.5]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),
     ],
 )  # fmt: skip

@@ -47,6 +47,11 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
             id="bar between",
         ),
         pytest.param(
+            "Epoch: [0/5] Iter:[0/9], Loss: 5, Acc:4\nLoss: 3.5, MeanIU:  0.25, Best_mIoU:  0.5",
+            {"Loss": [5], "Acc": [4], "val_loss": [3.5], "val_meaniu": [0.25]},
+            id="HRNet",
+        ),
+        pytest.param(
             "Validating\na note\nanother\na third\nloss=3", {"loss": [3]}, id="too far away"
         ),
         pytest.param("Evaluating...\n{'loss': 4}\nepoch 2 loss 3", {"loss": [3], "eval_loss": [4]},

@@ -138,7 +138,8 @@ def _with_fractions(parsed: Parsed, texts: Sequence[Item]) -> Parsed:
     known = {position.unit for position in parsed.positions}
     positions = list(parsed.positions)
     for path, start, _, text, _ in texts:
-        named_unit, found = position_field(path[-1]), _FRACTION.match(text or "")
+        name = path[-1].partition("/")[0]  # ms-swift: {"global_step/max_steps": "1/200"}
+        named_unit, found = position_field(name), _FRACTION.match(text or "")
         if named_unit and found and named_unit[0] not in known:
             known.add(named_unit[0])
             spans = ((start + a, start + b) for a, b in (found.span("done"), found.span("total")))

@@ -100,6 +100,6 @@ class SettingsDump:
         """Return whether an indented line is in a section of settings."""
         if opens_dump(text):
             self.is_open = True
-        elif not _OF_DUMP.match(text) or _SECTION.match(text):
-            self.is_open = False
+        elif not _OF_DUMP.match(text) or (_SECTION.match(text) and not text.strip(":").isupper()):
+            self.is_open = False  # but not by yacs' "TRAIN:"
         return self.is_open and text[:1].isspace()

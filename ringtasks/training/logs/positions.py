@@ -80,7 +80,14 @@ _COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.A
 _SLASHES = re.compile(
     r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
-_TWO_COUNTS = ((_TWO, "batch"), (_COMMA, "batch"), (_GLUED, "batch"), (_SLASHES, "step"))
+_SHORT = re.compile(r"\[E(?P<epoch>\d+)\] step (?P<done>\d+)(?:/(?P<total>\d+))?", re.ASCII)
+_TWO_COUNTS = (
+    (_SHORT, "step"),
+    (_TWO, "batch"),
+    (_COMMA, "batch"),
+    (_GLUED, "batch"),
+    (_SLASHES, "step"),
+)
 # tqdm_loggable: "Progress on:train 100it/10.0kit rate:2.1it/s remaining:01:18 elapsed:00:47".
 _LOGGABLE = re.compile(
     r"\bProgress on:\S* (?P<done>\d+)it/(?P<total>\d+(?=it)|)\S* rate:", re.ASCII

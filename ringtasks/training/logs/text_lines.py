@@ -92,7 +92,7 @@ _PAIR = re.compile(
 )
 _SOURCE_FILE = re.compile(r"\.(?:py|cc|cpp|cu|rs|go)\Z", re.ASCII)
 _BARE_NAME = (
-    r"(?:(?:acc|prec|err|top)@\d+|loss|cost|m?iou|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|bpc"
+    r"(?:(?:acc|prec|err|top)@\d+|loss|cost|m?iou|accuracy|acc|perplexity|ppl|bleu(?:-\d)?|auc|reward|error|wer|cer|f1|mae|mape|mse|rmse|bpc"
     r"|bpb|psnr|ssim|lpips|dice"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
@@ -314,6 +314,8 @@ def _split_of_line(text: str, start: int) -> str:
         return "test_avg"
     if "cur metric, " in text:  # PaddleOCR, of a validation
         return "eval"
+    if "MeanIU: " in text and "Best_mIoU" in text:  # HRNet and its kin
+        return "val"
     found = _SPLIT_BEHIND.search(text, start)
     return found["split"].lower() if found else ""
 

@@ -44,8 +44,8 @@ _LINES = [
 ]
 # PyTorch's CIFAR tutorial, DeiT, Swin: "Accuracy of the network on the 10000 test images: 55 %".
 _ACCURACY = re.compile(
-    r".*\bAccuracy (?:at epoch (?P<epoch>\d+) )?of the (?:network|model|net) on (?:the )?"
-    rf"(?:\d+ )?(?:(?P<split>{SPLITS}) )?(?:images|samples|examples|data|set)\b(?: \w+)?: "
+    r".*\bAccuracy (?:at epoch (?P<epoch>\d+) )?(?P<of>of the (?:network|model|net) )?on (?:the )?"
+    rf"(?:\d+ )?(?:(?P<split>{SPLITS})[ -])?(?:images|samples|examples|data|set)\b(?: \w+)?: "
     rf"(?P<number>{NUMBER})",
     re.ASCII | re.IGNORECASE,
 )
@@ -66,7 +66,8 @@ def parse_whole_line(text: str) -> Parsed | None:
     if "@[ IoU=" in text and (found := _COCO.match(text)):
         value = Value(_name_of_coco(found), found.span("number"))
         return Parsed(values=() if found["number"].startswith("-") else (value,))
-    if "ccuracy " in text and (found := _ACCURACY.match(text)):
+    found = _ACCURACY.match(text) if "ccuracy " in text else None
+    if found and (found["of"] or found["split"]):
         name = f"{(found['split'] or 'test').lower()}_accuracy"
         epoch = [ParsedPosition("epoch", found.span("epoch"))] if found["epoch"] else []
         return Parsed(tuple(epoch), (Value(name, found.span("number")),))
