@@ -20,8 +20,7 @@ from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
-from .arguments import as_text, check_at_least, check_whole, ends, limit_of
-from .ask import Ask, OnOutput, both
+from .ask import Ask, OnOutput, as_text, both, check_at_least, check_whole, ends, limit_of
 from .operation import Operation, Work
 from .retries import RETRY_DELAY, Attempts
 

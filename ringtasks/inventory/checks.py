@@ -8,8 +8,17 @@ from typing import Any
 from ringtasks.common.setting_checks import Check, expected
 
 __all__ = [
-    "ADDRESS_EXPECTED", "HOST_NAME_EXPECTED", "address", "host_address", "is_address",
-    "is_host_name", "is_loopback", "one_line", "one_of", "public_key", "tcp_port",
+    "ADDRESS_EXPECTED",
+    "HOST_NAME_EXPECTED",
+    "address",
+    "host_address",
+    "is_address",
+    "is_host_name",
+    "is_loopback",
+    "one_of",
+    "public_key",
+    "single_line",
+    "tcp_port",
     "without_brackets",
 ]  # fmt: skip
 
@@ -67,7 +76,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def one_line(place: str, value: Any) -> str:
+def single_line(place: str, value: Any) -> str:
     """Return a text of one line."""
     if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
         raise expected(place, "text (in quotes, if it looks like a number)", value)

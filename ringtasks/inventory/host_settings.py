@@ -24,9 +24,9 @@ from .checks import (
     address,
     host_address,
     is_address,
-    one_line,
     one_of,
     public_key,
+    single_line,
     tcp_port,
     without_brackets,
 )  # fmt: skip
@@ -91,7 +91,7 @@ class SSHConfig:
     port: int = setting(tcp_port, DEFAULT_SSH_PORT, keys=("ssh_port",), is_reaching=True)
     user: str | None = setting(address, None, keys=("ssh_user",), is_reaching=True)
     key_path: str | None = setting(
-        one_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
+        single_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
     )
     connect_timeout: float = setting(seconds(above_zero=True), 10, is_reaching=False)
     command_timeout: float = setting(seconds(), 60, is_reaching=False)
@@ -101,17 +101,17 @@ class SSHConfig:
     server_alive_count_max: int = setting(count(0), 4, is_reaching=False)
     tailscale_ip: str | None = setting(address, None, address_of="tailscale", is_reaching=True)
     work_dir: str | None = setting(
-        one_line, None, keys=("work_dir", "ringrift_path"), is_path=True, is_reaching=False
+        single_line, None, keys=("work_dir", "ringrift_path"), is_path=True, is_reaching=False
     )
-    venv_activate: str | None = setting(one_line, None, is_path=True, is_reaching=False)
+    venv_activate: str | None = setting(single_line, None, is_path=True, is_reaching=False)
     cloudflare_tunnel: str | None = setting(
         address, None, address_of="cloudflare", is_reaching=True
     )
     cloudflare_service_token_id: str | None = setting(
-        one_line, None, is_secret=True, is_reaching=True
+        single_line, None, is_secret=True, is_reaching=True
     )
     cloudflare_service_token_secret: str | None = setting(
-        one_line, None, is_secret=True, is_reaching=True
+        single_line, None, is_secret=True, is_reaching=True
     )
 
     _: KW_ONLY
