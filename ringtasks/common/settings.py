@@ -38,7 +38,6 @@ def setting(
     default_factory: Any = MISSING,
     is_secret: bool = False,
     repr: bool = True,
-    kw_only: Any = MISSING,
     **metadata: Any,
 ) -> Any:
     """Return a dataclass field for a setting.
@@ -53,7 +52,6 @@ def setting(
         default=default,
         default_factory=default_factory,
         repr=repr and not is_secret,
-        kw_only=kw_only,
         metadata={"check": check, "is_secret": is_secret, **metadata},
     )
 

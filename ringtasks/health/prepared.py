@@ -23,6 +23,7 @@ from ringtasks.common.regular_file import open_regular
 __all__ = ["PreparedFile", "prepared"]
 
 MAX_AGE = 0.1  # seconds; the content holds the time of its preparation
+_MODE = 0o600  # only the owner reads the health file
 _UNNAMED = getattr(os, "O_TMPFILE", None)
 
 
@@ -66,7 +67,7 @@ class PreparedFile:
         os.close(self._replaced)
 
 
-def prepared(path: Path, make: Callable[[bytes], bytes], mode: int = 0o600) -> PreparedFile | None:
+def prepared(path: Path, make: Callable[[bytes], bytes]) -> PreparedFile | None:
     """Return a content for the file, made from the present one; None: it has to be written later.
 
     :raises Exception: what ``make`` raises.
@@ -81,9 +82,9 @@ def prepared(path: Path, make: Callable[[bytes], bytes], mode: int = 0o600) -> P
             if not stat.S_ISREG(status.st_mode):  # the null device, which is not replaced
                 return None
             made = make(os.pread(replaced, status.st_size, 0))
-            content = os.open(path.parent, os.O_WRONLY | os.O_CLOEXEC | _UNNAMED, mode)
+            content = os.open(path.parent, os.O_WRONLY | os.O_CLOEXEC | _UNNAMED, _MODE)
             undo.callback(os.close, content)
-            os.fchmod(content, mode)  # an odd umask
+            os.fchmod(content, _MODE)  # an odd umask
             if os.write(content, made) != len(made):
                 return None
             # Allocate its blocks, and begin to write them to the disk; rename(2) would wait.
