@@ -96,9 +96,8 @@ def _named(path: Path, *, is_named: bool) -> Located:
 
 
 def _is_trusted(folder: Path) -> bool:
-    own = Path("~/.config/ringtasks").expanduser()
     place = folder.resolve()
-    return place == own.resolve() or place.parent in _trusted
+    return place.parent in _trusted or place == Path("~/.config/ringtasks").expanduser().resolve()
 
 
 def _in_folder(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
