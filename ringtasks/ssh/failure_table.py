@@ -170,14 +170,23 @@ FAILURES: tuple[Failure, ...] = (
                 errno.EPERM,
             }  # a firewall of this machine
         ),
-        ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down)",
+        ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down"
+        r"|Permission denied|Operation not permitted)",
+    ),
+    Failure(
+        "unusable address",
+        Reason.NO_ROUTE,
+        errnos=frozenset({errno.EINVAL, errno.EAFNOSUPPORT}),
+        ssh=r"^ssh: connect to .*: (Invalid argument|Address family not supported by protocol)",
+        fix="an address in fe80::/10 needs a zone (fe80::1%eth0); 'ip route get' shows the route",
     ),
     Failure(
         "no such local address",
         Reason.NO_ROUTE,
         errnos=frozenset({errno.EADDRNOTAVAIL}),
         ssh=r"^(ssh: connect to .*|bind \S+): Can(no|')t assign requested address",
-        fix="check BindAddress in ~/.ssh/config: 'ip addr' shows the addresses of this machine",
+        fix="check BindAddress in ~/.ssh/config, and that IPv6 is on if the address needs it: "
+        "'ip addr' shows the addresses of this machine",
     ),
     Failure(
         "no banner in time",

@@ -22,6 +22,10 @@ __all__ = ["KEYS_ARE_OFF", "NO_KEY", "TOO_MANY", "explain"]
 TOO_MANY = "Too many authentication failures"
 KEYS_ARE_OFF = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
 NO_KEY = "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key"
+#: It accepts one key, and asks for another one (sshd_config(5), AuthenticationMethods).
+_WANTS_MORE = "the server accepted publickey, and wants more"
+_PARTIAL = r'(?m)^Authenticated using "publickey" with partial success'
+_ANOTHER_KEY = "it wants another key, too: name each by IdentityFile in ~/.ssh/config"
 #: Older releases of ssh look for it, too.
 _OLD_KEY = "id_dsa"
 _NAME_A_KEY = "name a key by IdentityFile; its .pub file will do if an agent has the key"
@@ -54,6 +58,10 @@ def explain(
     elif methods and "publickey" not in methods:
         error.evidence += f"; it needs {_need(methods)}"
         error.advice = _by_a_person(config) if _ASKING & set(methods) else _NO_KEYS_THERE
+    elif _WANTS_MORE in error.evidence or re.search(_PARTIAL, said):
+        if _WANTS_MORE not in error.evidence:
+            error.evidence += f"; {_WANTS_MORE}"
+        error.advice = _ANOTHER_KEY
     elif KEYS_ARE_OFF not in error.evidence and _are_keys_off(config):
         error.evidence += f"; {KEYS_ARE_OFF}"
     elif os.environ.get(PRIVATE_KEY_VARIABLE) == "" and not config.key_path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -112,6 +114,7 @@ SAID_BY_SSH: dict[str, Callable[[Lab], list[str]]] = {
     "refused connection": lambda _: in_front_of(Refusing()),
     # A multicast address: the kernel refuses TCP to it.
     "no network route": lambda _: said_by_ssh(["-o", "BatchMode=yes", "--", "224.0.0.1", "true"]),
+    "unusable address": lambda _: said_by_ssh(["--", "fe80::1", "true"]),
     "no such local address": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-b", "192.0.2.77")),
     "no banner in time": lambda _: in_front_of(Silent()),
     "no answer in time": lambda _: in_front_of(Blackhole()),
@@ -299,6 +302,7 @@ WHILE_DIALLING: dict[str, Callable[[Lab], RouteError]] = {
     "unknown name": lambda _: dialled_to(Route("direct", "foo..bar", 22)),
     "refused connection": lambda _: dialled(Refusing()),
     "no network route": lambda _: dialled_to(Route("direct", "224.0.0.1", 22)),
+    "unusable address": lambda _: dialled_to(Route("direct", "fe80::1", 22)),
     "no such local address": lambda lab: dialled_to(
         Route("direct", lab.sshd.address, lab.sshd.port, source="192.0.2.77")
     ),
@@ -320,6 +324,34 @@ def test_words_of_a_jump_host_are_the_evidence(lab: Lab, use_control_master: boo
     failure = behind_jump_host("", port=1)(lab, use_control_master)
 
     assert "Connection refused" in failure.evidence
+
+
+@pytest.mark.parametrize("name", ["no network route", "unusable address"])
+def test_text_of_ssh_about_a_route_is_that_of_the_system(name: str) -> None:
+    assert ROWS[name].ssh
+    for number in ROWS[name].errnos - {errno.ENETDOWN}:
+        found = by_ssh_lines([f"ssh: connect to host a port 22: {os.strerror(number)}"])
+        assert found is not None
+        assert found[0].name == name
+
+
+def test_host_that_wants_a_second_key_is_named(lab: Lab, use_control_master: bool) -> None:
+    server = lab.make_sshd(overrides=["AuthenticationMethods publickey,publickey"])
+
+    failure = failure_of(lab.config(server, use_control_master))
+
+    assert "the server accepted publickey, and wants more" in failure.evidence
+    assert "it wants another key, too" in failure.advice
+
+
+def test_key_that_ssh_cannot_look_up_is_not_said_to_have_changed(lab: Lab) -> None:
+    server = lab.make_sshd(addresses=("127.0.0.1", "::1"))
+    lab.write_config(f"Host box\n  HostName [::1]\n  Port {server.port}\n")
+
+    failure = failure_of(replace(lab.config(server, True), host="box", port=22))
+
+    assert failure.reason is Reason.HOST_KEY
+    assert failure.evidence == "Host key verification failed."
 
 
 def test_key_exchange_without_an_end_has_timed_out(lab: Lab, use_control_master: bool) -> None:

@@ -191,8 +191,9 @@ def _common_options(
     count = config.server_alive_count_max
     options = {
         "BatchMode": "yes",
-        # INFO: at ERROR ssh hides the server's banner, and why no algorithm was agreed on.
-        "LogLevel": "DEBUG1" if trust.tells_keys else "INFO",
+        # VERBOSE: at ERROR ssh hides the server's banner, and why no algorithm was agreed on; at
+        # INFO, that a method was accepted as a part of what the server wants.
+        "LogLevel": "DEBUG1" if trust.tells_keys else "VERBOSE",
         "ConnectTimeout": str(max(1, math.ceil(config.connect_timeout))),
         # For ringtasks a count of 0 turns keepalives off; for ssh it means to give up at once.
         "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),

@@ -21,13 +21,18 @@ _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: Authentication
 #: Evidence that ssh's last line lacks.
 _HOST_KEY = "REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification"
 _OTHER_KEY = "REVOKED|HOST IDENTIFICATION HAS CHANGED"
+#: There were keys to compare with.
+_KNOWN_KEYS = rf"{_OTHER_KEY}|[Hh]ost key is known for|Certificate invalid"
 #: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
 _NO_PINS = Pins()
 _SHOWN = r"(?m)(SHA256:\S+?)\.?$"
 _SHOWN_IN_DEBUG = r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)"
 #: Lines without an explanation.
-_NOISE = r"@@@|\*\*|Warning: |debug\d|^\s*$"
+_NOISE = (
+    r"@@@|\*\*|Warning: |debug\d|^\s*$"
+    r"|^Authenticated (to .* )?using \"|^Transferred: sent |^Bytes per second: sent "
+)
 
 
 def error_of(
@@ -109,6 +114,8 @@ def _telling(said: str) -> list[str]:
 
 
 def _of_host_key(said: str, pins: Pins) -> str:
+    if not pins.is_pinned and not re.search(_KNOWN_KEYS, said):
+        return " / ".join(_telling(said)[-4:])  # ssh could not check it
     found = re.search(_SHOWN_IN_DEBUG, said) or re.search(_SHOWN, said)
     shown = f"host key changed: got {found[1] if found else 'another key'}"
     bad = BAD_CERTIFICATE.search(said)
