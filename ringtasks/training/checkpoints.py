@@ -164,6 +164,8 @@ class CheckpointPuller:
             options = limit.options(MIRROR) if limit else MIRROR
             before = self._inspected()
             if before is None:
+                if limit is not None:
+                    raise FileCopyError(f"{self._client.config.id}: {self._none_there()}")
                 return False
             if before.files == self._kept:
                 return True
@@ -184,6 +186,11 @@ class CheckpointPuller:
             self._swap()
         self._kept = pulled.files
         return True
+
+    def _none_there(self) -> str:
+        if self._done is None:
+            return f"there is no file in {self._remote}"
+        return f"neither {self._remote} nor a folder in it has a {self._done} that is not empty"
 
     def _inspected(self) -> CheckpointState | None:
         return inspect(self._client, self._remote, self._done)

@@ -215,14 +215,19 @@ class Supervisor:
             if (settings.fetch or settings.metrics) and is_first:
                 items = settings.fetch + settings.metrics
                 note_files(client, cwd, items, self._key(attempt))
-            if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
-                self._tell(f"{client.config.id}: starts from the checkpoint")
-                target = posixpath.join(cwd, settings.checkpoint)
-                mirror(client, self._record.checkpoint, target)
+            if settings.checkpoint and attempt > 1:
+                self._send_checkpoint(client, posixpath.join(cwd, settings.checkpoint))
         except FileCopyError as error:
             raise RunNotStartedError(
                 client.config.id, f"its files were not sent: {error}"
             ) from error
+
+    def _send_checkpoint(self, client: SSHClient, target: str) -> None:
+        if not self._record.checkpoint.is_dir():
+            self._tell(f"{client.config.id}: gets no checkpoint: none was pulled")
+            return
+        self._tell(f"{client.config.id}: starts from the checkpoint")
+        mirror(client, self._record.checkpoint, target)
 
     def _claim(self, client: SSHClient, cwd: str, checkpoint: str, attempt: int) -> None:
         """Set aside the checkpoint of another run, or one that is known to be incomplete."""

@@ -162,6 +162,26 @@ def test_last_pull_of_a_checkpoint_has_a_time_limit(
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        (None, "box: there is no file in {}"),
+        ("DONE", "box: neither {} nor a folder in it has a DONE that is not empty"),
+    ],
+)
+def test_last_pull_says_why_there_is_no_checkpoint(
+    client: SSHClient, there: Path, tmp_path: Path, done: str | None, why: str
+) -> None:
+    told: list[str] = []
+    if done:
+        (there / "step-1").mkdir()
+        (there / "step-1" / done).touch()
+
+    puller(client, there, tmp_path / "kept", told, done).stop(TimeLimit(20))
+
+    assert told == [f"the checkpoint was not pulled: {why.format(there)}"]
+
+
 def write(folder: Path, text: str) -> None:
     for name in ("model", "optimizer"):
         (folder / name).write_text(text)
