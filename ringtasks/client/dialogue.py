@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TypeVar
 
 from ringtasks.common.light_typing import NamedTuple, Protocol
@@ -92,10 +93,13 @@ def answer_to(ask: Ask) -> Dialogue[SSHResult]:
 def ask_until_known(ask: Ask) -> Dialogue[SSHResult]:
     """Repeat a request until its outcome is known; the host must execute it once only.
 
-    If the known outcome is an error, ``error`` also lists the earlier attempts with an unknown
-    outcome.
+    An attempt that fails on the way says nothing of an earlier one with an unknown outcome:
+    ``error`` then lists both, and the outcome is unknown.
     """
     attempts = Attempts(_ATTEMPTS, until_known=True)
     while not attempts.is_last(result := (yield from answer_to(ask))):
         pass
-    return result if result.error is None or result.is_unknown else attempts.with_notes(result)
+    if result.error is None or result.is_unknown:
+        return result
+    noted = attempts.with_notes(result)
+    return replace(noted, is_unknown=noted is not result)

@@ -158,11 +158,25 @@ class Supervisor:
     def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> JobStatus:
         if attempt > 1:
             self._curves.new_attempt()
-        self.jobs = self._started(hosts, attempt)
+        try:
+            self.jobs = self._started(hosts, attempt)
+        except (JobNotStartedError, KeyboardInterrupt) as error:
+            self._keep_unknown(attempt, error)
+            raise
         entry = RunAttempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
         self._save_record()
         return self._attend(entry)
+
+    def _keep_unknown(self, attempt: int, error: BaseException) -> None:
+        """Record a job that may have been started: its end has to be known before another one."""
+        cause = error if isinstance(error, JobNotStartedError) else next(iter(error.args), None)
+        if isinstance(cause, JobNotStartedError) and cause.is_unknown and self._settings.nodes == 1:
+            place = JobPlace(cause.host, cause.job)
+            self._record.attempts.append(RunAttempt(attempt, [place]))
+            self._save_record()
+            attach = self._hint("train --attach", self._record.id)
+            self._tell(f"job {cause.job} may run on {cause.host}: {attach} follows it")
 
     def _attend(self, entry: RunAttempt) -> JobStatus:
         """Follow the attempt to its end; return the status that decides about the run."""

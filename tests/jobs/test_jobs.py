@@ -357,18 +357,16 @@ def test_permanent_cut_at_any_point_is_reported_with_the_known_job_state(
         wire.cut_after(byte_count)
         wire.block()
         try:
-            found = jobs.start(client, "echo ran >> ~/ran").id
+            found, is_started = jobs.start(client, "echo ran >> ~/ran").id, True
         except JobNotStartedError as error:
-            found = error.job
-            is_certain = not error.is_unknown
+            found, is_started = error.job, None if error.is_unknown else False
         else:
-            is_certain = True
             eventually(lambda: (server.home / "ran").exists())
         there = {job.id for job in jobs.list([other])[0].jobs}
 
     assert there <= {found}
-    if is_certain:
-        assert there == ({found} if (server.home / "ran").exists() else set())
+    if is_started is not None:
+        assert there == ({found} if is_started else set())
 
 
 def test_job_starts_when_its_predecessor_has_ended(host: JobHost) -> None:

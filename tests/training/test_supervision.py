@@ -503,6 +503,40 @@ def test_interrupted_takeover_and_fetch_go_on_by_the_hinted_command(
     assert record["state"] == "succeeded"
 
 
+def test_job_that_may_have_been_started_is_followed_before_another_one_starts(
+    inv: Inv,
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    client_key: Path,
+) -> None:
+    tools = tmp_path / "tools"
+    server = make_sshd(environ={"PATH": f"{tools}:{os.environ['PATH']}"})
+    tools.mkdir()
+    (tools / "mkdir").write_text(
+        f'#!/bin/sh\n[ -e ~/cut ] || exec {shutil.which("mkdir")} "$@"\n'
+        f"rm ~/cut; : >{server.authorized_keys}; pid=$PPID\n"
+        "until grep -q sshd /proc/$pid/comm; do pid=$(ps -o ppid= $pid | tr -d ' '); done\n"
+        "kill -KILL $pid; sleep 60\n"
+    )
+    (tools / "mkdir").chmod(0o755)
+    write_hosts(box={"ssh_port": server.port})
+    write_settings(setup=["touch ~/cut"], fetch=[], sync_up=[], retries=1, lost_after=1)
+
+    lost = inv("train")
+    server.authorize(client_key)
+    again = inv("train", "--attach", "last")
+
+    said = re.search(rb"job (\w+) may run on box: 'inv train --attach (.*)' follows", lost.stderr)
+    assert (lost.returncode, again.returncode) == (255, 255), lost.stderr + again.stderr
+    assert said, lost.stderr
+    record = run_of(tmp_path)[1]
+    assert record["id"] == said[2].decode()
+    assert [own["jobs"][0]["job_id"] for own in record["attempts"]] == [said[1].decode()]
+    assert b"no other host takes over" in again.stderr
+
+
 def test_second_process_does_not_follow_a_run_of_which_another_host_may_take_over(
     inv: Inv,
     two_hosts: dict[str, Sshd],
