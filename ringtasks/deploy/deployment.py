@@ -73,6 +73,10 @@ class Deployment:
                     self._interruptible(step)
             for _ in each(list(self._targets.values()), Target.ask_current):
                 pass
+            for host in self.report.hosts:
+                is_other = host.is_current_known and host.current != self.plan.release.id
+                if host.end_state is EndState.FAILED and is_other:
+                    host.end_state = EndState.UNKNOWN  # another deploy has switched it
         finally:
             self.report.elapsed_ms = round((time.monotonic() - began) * 1000, 3)
         return self.report
@@ -144,6 +148,7 @@ class Deployment:
             report.end_state = self._rollout.end_state[report.host]
 
     def _lost(self, target: Target, why: str) -> None:
+        target.loss = why
         target.report.is_current_known = False  # the new holder may switch it
         self._watcher.say(f"{target.report.host}: {why}")
         with self._lock:

@@ -75,7 +75,7 @@ class Lease:
                     on_lost(f"the lock cannot be renewed: {error}")
                 return
             if held is not None:
-                on_lost(f"the lock is held by {held}")
+                on_lost(held.as_loss)
                 return
 
 

@@ -43,6 +43,11 @@ class LockState(NamedTuple):
     def is_expired(self) -> bool:
         return self.until < self.now
 
+    @property
+    def as_loss(self) -> str:
+        """The reason why a deploy has lost its lock, if this is the state now."""
+        return f"the lock was taken over by {self}" if self.token else "the lock was removed"
+
     def __str__(self) -> str:
         who = f"{self.who or 'an unknown user'}{f' on {self.host}' if self.host else ''}"
         what = f", deploying {self.revision[:12]}" if self.revision else ""

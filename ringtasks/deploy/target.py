@@ -81,7 +81,7 @@ class Target:
     """Host of a rollout; for one thread at a time, except `renew`.
 
     ``precheck`` is the host's first answer, ``state`` its state when it was locked.  ``stop`` ends
-    the running step.
+    the running step.  ``loss`` is the reason why the lock was lost while a step ran.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Target:
         self.precheck = Precheck()
         self.state = HostState()
         self.stop = Cancellation()
+        self.loss: str | None = None
         self._has_switched = self._has_locked = False
         """True if the switch was made or may have been made."""
         self._watcher = watcher
@@ -346,8 +347,7 @@ class Target:
         return StepOutcome(f"exit status {result.returncode}{why}", 1)
 
     def _without_lock(self, held: LockState) -> StepOutcome:
-        taken = f"was taken over by {held}" if held.token else "was removed"
-        return StepOutcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
+        return StepOutcome(f"{held.as_loss}: nothing more was done", HELD_STATUS)
 
     def _other_holder(self, stdout: str) -> LockState | None:
         held = parse_held(stdout)
@@ -393,6 +393,10 @@ class Target:
             told = joined_lines(str(error)).removeprefix(f"{report.host}: ")
             status = USAGE if isinstance(error, UsageError) else getattr(error, "returncode", 1)
             outcome = StepOutcome(told, status)
+        if self.loss is not None and outcome.returncode == INTERRUPTED:
+            outcome = outcome._replace(
+                error=f"{self.loss}; {outcome.error}", returncode=HELD_STATUS
+            )
         elapsed_ms = round((time.monotonic() - began) * 1000, 3)
         step = StepReport(name, elapsed_ms, outcome.error, outcome.output)
         report.steps.append(step)

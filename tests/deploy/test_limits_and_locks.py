@@ -143,6 +143,23 @@ def test_current_release_is_read_from_a_host_whose_lock_was_lost(fleet: Fleet) -
     assert "current release: 20260101T000000Z-abc-0001" in told
 
 
+def test_lock_lost_during_a_restart_is_the_reported_reason(fleet: Fleet) -> None:
+    fleet.configure(restart="until [ -e ../../shared/go ]; do sleep 0.2; done", check_url=None)
+    fleet.commit("v1")
+    deploying = fleet.start("deploy", "--json")
+    eventually(lambda: (fleet.root("web1") / "restart.log").exists())
+
+    fleet.inv("deploy.unlock", "--reason", "test")
+    (fleet.root("web1") / "current").unlink()
+    _fake_release(fleet)
+    told, _ = deploying.communicate(timeout=60)
+
+    (host,) = map(json.loads, told.splitlines())
+    assert (deploying.returncode, host["returncode"]) == (75, 75)
+    assert host["error"].startswith("restart: the lock was removed; interrupted; ")
+    assert (host["end_state"], host["current"]) == ("not known", "20260101T000000Z-abc-0001")
+
+
 def test_hanging_or_failing_lock_renewal_does_not_delay_other_renewals() -> None:
     lost: list[str] = []
     hanging, failing, good = _Host("hang"), _Host("fail"), _Host("")
