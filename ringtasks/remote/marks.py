@@ -61,6 +61,11 @@ class Mark(NamedTuple):
         return f"echo {self._words}:end:$?"
 
     @property
+    def unread(self) -> str:
+        """The statement of a shell that could not read its script."""
+        return f"echo {self._words}:unread"
+
+    @property
     def printed(self) -> bytes:
         """The first bytes of the output of `hello`."""
         return b"ringtasks:%s:%d:" % (self.word.encode(), self.left + self.right)
@@ -79,10 +84,12 @@ class MarkedOutput:
     """The stdout of one exchange's program, as it arrives.
 
     :param has_end: the script prints the mark at its end, too.
+    :param is_sent_later: the script's shell first has to read the script, on stdin.
     """
 
-    def __init__(self, mark: Mark, *, has_end: bool = False) -> None:
+    def __init__(self, mark: Mark, *, has_end: bool = False, is_sent_later: bool = False) -> None:
         self._begin = mark.printed
+        self._unread = mark.printed + b"unread" if is_sent_later else b""
         self._end = mark.printed + b"end:" if has_end else None
         self._held = b""
         self._kept: list[bytes] = []
@@ -91,6 +98,8 @@ class MarkedOutput:
         """The process id of the script's shell; None before the mark has come."""
         self.status: int | None = None
         """The exit status in the mark at the end."""
+        self.is_unread = False
+        """True if the shell could not read the script."""
 
     @property
     def is_hopeless(self) -> bool:
@@ -111,6 +120,8 @@ class MarkedOutput:
         """Return the script's output in ``chunk`` and in bytes that were held back."""
         if self.pid is None:
             chunk = self._look_for_begin(chunk)
+        if self._unread and self.pid is not None:
+            chunk = self._look_for_unread(chunk)
         return chunk if self._end is None or self.pid is None else self._look_for_end(chunk)
 
     def rest(self) -> bytes:
@@ -129,6 +140,18 @@ class MarkedOutput:
         self._keep(before)
         self.pid = number
         return after
+
+    def _look_for_unread(self, chunk: bytes) -> bytes:
+        """Return the script's output; its first bytes are held back while they may be the mark."""
+        received, self._held = self._held + chunk, b""
+        if received.startswith(self._unread):
+            self.is_unread = True
+            return b""
+        if self._unread.startswith(received):
+            self._held = received
+            return b""
+        self._unread = b""
+        return received
 
     def _look_for_end(self, chunk: bytes) -> bytes:
         if self.status is not None:

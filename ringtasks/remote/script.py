@@ -54,14 +54,16 @@ _MAX_LINE_BYTES = 8900
 #: ignores it.
 GIVE_UP = b"exit\n"
 # No quote, backslash or newline inside: it stands between single quotes in any login shell.
+# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode); a forced
+# command that records sessions, such as script(1), makes one unasked.
 _BOOTSTRAP = (
-    '{hello}; s=exit; while [ "$s" = exit ]; do IFS= read -r s || exit 1; done; {restore}'
-    'eval "$(printf %b "$s")"'
+    "TTY=; if test -t 0; then TTY=$(stty -g); stty raw -echo; fi; "
+    '{mark.hello}; s=exit; while [ "$s" = exit ]; do '
+    "IFS= read -r s || {{ {mark.unread}; exit 1; }}; done; "
+    'test -z "$TTY" || stty "$TTY"; eval "$(printf %b "$s")"'
 )
-# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode). A host
-# that refuses the terminal starts the shell all the same, which must not run the payload.
-_TO_RAW = "test -t 0 || exit 1; TTY=$(stty -g); stty raw -echo; "
-_FROM_RAW = 'stty "$TTY"; '
+# A host that refuses a terminal starts the shell all the same, which must not run the payload.
+_NEEDS_TERMINAL = "test -t 0 || exit 1; "
 
 
 class Script:
@@ -176,8 +178,7 @@ def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
 
     The payload may be sent after ``mark`` has come.
     """
-    begin, restore = (_TO_RAW, _FROM_RAW) if pty else ("", "")
-    return f"exec {shell} -c '{begin}{_BOOTSTRAP.format(hello=mark.hello, restore=restore)}'"
+    return f"exec {shell} -c '{_NEEDS_TERMINAL * pty}{_BOOTSTRAP.format(mark=mark)}'"
 
 
 def is_variable_name(name: str) -> bool:

@@ -101,7 +101,11 @@ class Execution:
         :raises LinkLostError: the link failed before the command can have started.
         """
         self._link = link
-        self._answer = MarkedOutput(self._script.mark, has_end=self._script.is_own)
+        self._answer = MarkedOutput(
+            self._script.mark,
+            has_end=self._script.is_own,
+            is_sent_later=self._line is None and not self.has_terminal,
+        )
         self._early_stderr: list[bytes] = []
         self._early_bytes = self._output_bytes = 0
         self._is_payload_sent = self._has_given_up = False
@@ -186,6 +190,8 @@ class Execution:
             late = f"the command's shell has not started within {self._mark_timeout:g} s"
             unknown = late if is_slow else None
             return Ending(status=status, unknown=unknown, unproven=self._evidence())
+        if self._answer.is_unread:
+            return Ending(status=status, unproven="a shell without the stdin for the command")
         if rest := self._answer.rest():
             self._on_output(STDOUT, rest)
         if not self._script.is_own:

@@ -178,6 +178,29 @@ def test_interactive_shell_started_instead_of_the_script_is_ended(
     assert "s3cr3t" not in str(result.error)
 
 
+def test_command_that_the_host_did_not_read_is_not_reported_to_have_failed(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced('sh -c "$SSH_ORIGINAL_COMMAND" </dev/null'))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        results = [client.run("make", env={"A": "1"}), client.ask(Ask("make", env={"A": "1"}))]
+
+    for result in results:
+        assert (result.returncode, result.stdout, result.is_other_program) == (255, "", True)
+        assert "a shell without the stdin for the command" in str(result.error)
+
+
+def test_environment_is_not_repeated_by_a_terminal_that_records_sessions(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced('script -qec "$SSH_ORIGINAL_COMMAND" ~/record'))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run("echo ${#TOKEN}; exit 3", env={"TOKEN": "s3cr3t" * 1000}, timeout=20)
+
+    assert (result.returncode, result.stdout) == (3, "6000\r\n")
+    assert "s3cr3t" not in (server.home / "record").read_text()
+
+
 @pytest.mark.matrix(4)
 def test_connection_sends_no_environment_to_an_unexpected_program(
     other: Sshd, client_key: Path, use_control_master: bool
@@ -455,14 +478,20 @@ def test_script_reports_its_own_exit_status(
     assert (result.returncode, result.stdout, result.error) == (3, "one", None)
 
 
-@given(st.binary(max_size=80), st.binary(max_size=80), st.lists(st.integers(0, 200)), st.booleans())
+@given(
+    st.binary(max_size=80),
+    st.binary(max_size=80),
+    st.lists(st.integers(0, 200)),
+    st.booleans(),
+    st.booleans(),
+)
 def test_answer_does_not_depend_on_chunk_boundaries(
-    before: bytes, output: bytes, cuts: list[int], has_end: bool
+    before: bytes, output: bytes, cuts: list[int], has_end: bool, is_sent_later: bool
 ) -> None:
     mark = Mark.new()
     end = mark.printed + b"end:7\n" if has_end else b""
     whole = before + mark.printed + b"42\n" + output + mark.printed[:9] + end
-    answer, taken = MarkedOutput(mark, has_end=has_end), b""
+    answer, taken = MarkedOutput(mark, has_end=has_end, is_sent_later=is_sent_later), b""
 
     for start, stop in itertools.pairwise([0, *sorted(cuts), len(whole)]):
         taken += answer.take(whole[start:stop])

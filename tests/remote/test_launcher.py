@@ -459,7 +459,7 @@ def test_possible_start_is_reported_even_if_the_host_became_unreachable(
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
     ):
         assert client.run("true")
-        wire.cut_after(400)
+        wire.cut_after(1000)
         wire.block()
         result = asyncio.run(client.run_background("true"))
 
