@@ -49,46 +49,29 @@ def encode(document: dict[str, Any]) -> bytes:
 
     :raises DamagedError: a value that was read is nested too deeply to be written again.
     """
+    others = {name: value for name, value in document.items() if name != "hosts"}
     try:
-        text = _lines(document, "hosts", _host_lines)
+        text = _dumps({**others, "hosts": document["hosts"]})
     except RecursionError as error:  # Python 3.12 reads deeper nesting than it writes
         raise DamagedError("nested too deeply") from error
+    for between, shown in _LAYOUT.items():
+        text = text.replace(between, shown)
     # Undecodable bytes in a name or reason are lone surrogates here; Python's escape for them is
     # also JSON's.
     return text.encode("utf-8", "backslashreplace")
 
 
 # json's own indentation is done in Python, ten times slower than its C code, and one number per
-# line is no easier to read.
-_dumps = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _host_lines(hosts: dict[str, Any]) -> str:
-    return _entries(hosts, _host_line, margin=" ")
-
-
-def _host_line(entry: Any) -> str:
-    if not isinstance(entry, dict) or not isinstance(entry.get("transports"), dict):
-        return _dumps(entry)
-    return _lines(entry, "transports", _route_lines, margin="   ")
-
-
-def _route_lines(routes: dict[str, Any]) -> str:
-    return _entries(routes, _dumps, margin="   ")
-
-
-def _entries(mapping: dict[str, Any], text_of: Callable[[Any], str], margin: str) -> str:
-    lines = (f"{margin} {_dumps(name)}: {text_of(entry)}" for name, entry in mapping.items())
-    return "{\n" + ",\n".join(lines) + f"\n{margin}}}" if mapping else "{}"
-
-
-def _lines(
-    mapping: dict[str, Any], last: str, format_last: Callable[[Any], str], margin: str = " "
-) -> str:
-    """Return ``mapping`` on one line, with ``last`` at the end on lines of its own."""
-    others = _dumps({name: value for name, value in mapping.items() if name != last})
-    separator = "," if len(mapping) > 1 else ""
-    return f"{others[:-1]}{separator}\n{margin}{_dumps(last)}: {format_last(mapping[last])}}}"
+# line is no easier to read. So the separator of items is a control character, which no JSON string
+# holds as it is, and becomes what is shown in its place.
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=("\x1f", ": ")).encode
+_LAYOUT = {
+    '\x1f"hosts": {"': ',\n "hosts": {\n  "',
+    '\x1f"transports": {"': ',\n   "transports": {\n    "',
+    "}}\x1f": "}},\n  ",  # between hosts
+    "}\x1f": "},\n    ",  # between routes
+    "\x1f": ", ",
+}
 
 
 def _is_count(value: object) -> bool:
