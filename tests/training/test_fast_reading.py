@@ -145,9 +145,11 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
 def test_lines_that_hold_no_metric_are_not_read() -> None:
     chance = random.Random(1)
     words = ["".join(chance.choices("bdfghkmz", k=6)) for _ in range(500)]
-    notes = [f"{chance.choice(words)}_{chance.choice(words)}: {n} {words[n]}" for n in range(500)]
-    lines = [f"{chance.choice(['', '  ', '[2026-01-02 10:00] '])}{note}" for note in notes]
+    notes = [f"/{chance.choice(words)}-{chance.choice(words)}: {n}, {words[n]}" for n in range(500)]
+    starts = ["", "  ", "[2026-01-02 10:00] ", "10.0.0.1 GET ", "it is, ", "— "]
+    lines = [f"{chance.choice(starts)}{note}" for note in notes]
     log = "\n".join(f"{line}\nstep {n} loss 0.{n:03}" for n, line in enumerate(lines)).encode()
+    log = b"epoch  auc  name\n1  0.5  a\n" + log
     history = History()
     reader = LogReader(history)
 

@@ -22,7 +22,7 @@ from .known_patterns import KnownPatterns
 from .line_reader import LineReader, Mode
 from .number_columns import TextBlock
 from .pattern_rows import STRIDE, PatternRows
-from .plain_lines import PLAIN_KINDS
+from .plain_lines import MAYBE_ROWS, PLAIN_KINDS
 from .records import Record
 from .template_cache import MAX_TEMPLATES
 from .template_ids import IRREGULAR, TemplateIds
@@ -161,7 +161,10 @@ class BulkReader:
         templates = self._templates[start:end]
         if len(templates) > _MAX_LINES or IRREGULAR in templates:
             return
-        if not _PLAIN.isdisjoint(templates) and (len(templates) > 1 or _reads_any_line(root.mode)):
+        is_alone = len(templates) == 1
+        if not _PLAIN.isdisjoint(templates) and not (
+            is_alone and _is_plain(templates[0], root.mode)
+        ):
             return
         node = root
         for template in templates:
@@ -237,8 +240,8 @@ class BulkReader:
         return self._times[n // STRIDE - 1]
 
 
-def _reads_any_line(mode: Mode | None) -> bool:
-    """Return whether a plain line may be a row there, or the end of a section, by its indent."""
-    if mode is None or mode.table.columns or mode.section.is_indented:
-        return True
-    return mode.key_values[0] in ("result", "loaders")
+def _is_plain(template: int, mode: Mode | None) -> bool:
+    """Return whether it is no row in that mode, nor ends a section by its indentation."""
+    if mode is None or mode.section.is_indented or mode.key_values[0] in ("result", "loaders"):
+        return False
+    return template not in MAYBE_ROWS or not mode.table.columns

@@ -14,28 +14,37 @@ import operator
 import re
 
 from .positions import UNIT_WORDS
+from .sections import heading_of
 from .words import is_metric, is_split, position_field
 
-__all__ = ["NOT_PLAIN", "PLAIN_KINDS", "plain_kind"]
+__all__ = ["MAYBE_ROWS", "NOT_PLAIN", "PLAIN_KINDS", "plain_kind"]
 
 NOT_PLAIN = 0
 #: At the margin; indented; behind a bracket; as in a dump of settings ("- a", "a: b").
-PLAIN_KINDS = _AT_MARGIN, _INDENTED, _IN_BRACKET, _LIKE_SETTINGS = 1, 2, 3, 4
+_AT_MARGIN, _INDENTED, _IN_BRACKET, _LIKE_SETTINGS = 1, 2, 3, 4
+#: Added to the kind of a line that may be the row of a table: it has two numbers.
+_ROW = 4
+PLAIN_KINDS = range(1, 9)
+MAYBE_ROWS = range(5, 9)
 
 #: What rules look for, apart from words: other alphabets, boxes, bars and dicts; counts, headings
 #: and quoted source, after one of a few characters; and how a line begins.  ``0`` is any digit.
-_NOT_USED = bytes({*range(256)} - {*range(32, 127), 9}) + b"{|%#"
+_NOT_USED = bytes({*range(32), 127} - {9}) + b"{|%#"
+_DRAWN = re.compile(rb"\xe2(?:[\x94-\x96]|\x80\xa2|\x86\x92)")
 _STRUCTURE = re.compile(
-    rb"[/:\[(=-](?:(?<=0/)|(?<=0\s/)|(?<=0\s\s/)|(?<=s/)it|(?<=it/)s|(?<=0:)\t|(?<=\.py:)|(?<=v_num=)"
+    rb"[/:\[(=-](?:(?:(?<=0/)|(?<=0\s/)|(?<=0\s\s/))\s*0|(?<=s/)it|(?<=it/)s|(?<=0:)\t|(?<=\.py:)|(?<=v_num=)"
     rb"|(?<=-)(?:mean|std)|(?<=.\[)[\s0]|(?<=[:(])\s*\Z)"
 )
-_BEGINNING = re.compile(rb"\s*(?:[\"']|\[(?!0000-)|all\s|s:0)")
+_BEGINNING = re.compile(rb"\s*(?:[\"']|\[(?!0000-)|all\s|s:0)|GPU available: |Sanity Checking|`")
 #: A row of Ray Tune's older reports, which are read as a whole.
 _ROW_OF_RESULT = re.compile(rb"  [\w/.@-]+: ")
 _SETTING = re.compile(rb"-\s|[A-Za-z_]\w*:(?:\s|\Z)")
-_COLUMNS = re.compile(rb"  |[\t,=:]")
+_IT = re.compile(rb"(?<![A-Za-z])it[\"']?\s*[=:]", re.IGNORECASE)
+#: F1, R2, valF1
+_SHORT_METRIC = re.compile(rb"[fFrR](?:(?<![A-Za-z0-9].)|(?<=[a-z][FR]))0(?![0-9A-Za-z])")
+_GAP = re.compile(r"[\t,]|\s{2,}")
+_NUMERIC_CELL = re.compile(rb"(?<![^\s,])[-+]?(?:0[0_]*\.?0*|\.0+)(?:[eE][-+]?0+)?(?![^\s,])")
 _WORD = re.compile(rb"[A-Za-z]+")
-_MAX_HEADING = 100
 _MAX_WORDS = 1 << 16
 
 #: A word that counts anywhere; beside a number; as a name of columns or before a number; in a
@@ -44,12 +53,12 @@ _ANYWHERE, _BY_NUMBER, _AS_NAME, _IN_HEADING, _IS_NUMBER = 1, 2, 4, 8, 16
 _STATES = frozenset(
     """
     fold trial cv oof resume resuming resumed restarting restarted continuing continued annotation
-    iou copypaste available sanity trainer dataloader pt labels instances targets tokenization
-    scorers computing
+    iou copypaste dataloader pt labels instances targets tokenization scorers computing
     """.split()
 )
-_CONTENT = frozenset("examples accumulation avg region nn exs progress learn top f r prec".split())
+_CONTENT = frozenset("examples accumulation avg region nn exs progress learn top prec".split())
 _SHORT_NAMES = frozenset("e n it up counter".split())
+_UNITS = UNIT_WORDS.keys() - _SHORT_NAMES
 
 
 def _weight(word: str) -> int:
@@ -64,7 +73,7 @@ def _weight(word: str) -> int:
         weight |= _IN_HEADING
     if plain in _SHORT_NAMES:
         weight |= _AS_NAME
-    elif {plain, stem, plain.removesuffix("es")} & UNIT_WORDS.keys() or position_field(plain):
+    elif {plain, stem, plain.removesuffix("es")} & _UNITS or position_field(plain):
         weight |= _AS_NAME | _BY_NUMBER
     return weight
 
@@ -86,19 +95,38 @@ def plain_kind(template: bytes, *, has_results: bool = False) -> int:
     :param has_results: the log has results of Ray Tune.
     """
     words = _WORD.findall(template)
-    if not words or len(template.translate(None, _NOT_USED)) < len(template):
+    if not template.isascii() and _DRAWN.search(template):
+        return NOT_PLAIN
+    if (not words and template.isascii()) or len(template.translate(None, _NOT_USED)) < len(
+        template
+    ):
         return NOT_PLAIN
     if _STRUCTURE.search(template) or _BEGINNING.match(template) or b"up. 0" in template:
         return NOT_PLAIN
     if has_results and _ROW_OF_RESULT.match(template):
         return NOT_PLAIN
-    weight = functools.reduce(operator.or_, map(_weight_of, words))
-    if weight & _ANYWHERE or (weight & _IN_HEADING and len(template) <= _MAX_HEADING):
+    weight = functools.reduce(operator.or_, map(_weight_of, words), 0)
+    has_number = weight & _IS_NUMBER or b"0" in template
+    if weight & _ANYWHERE or (weight & _BY_NUMBER and has_number):
         return NOT_PLAIN
-    if weight & _BY_NUMBER and (weight & _IS_NUMBER or b"0" in template):
+    if has_number and _SHORT_METRIC.search(template):
         return NOT_PLAIN
-    if weight & _AS_NAME and _COLUMNS.search(template):
+    if weight & _IN_HEADING and heading_of(template.decode("latin-1")):
         return NOT_PLAIN
+    if weight & _AS_NAME and (_IT.search(template) or _names_columns(template)):
+        return NOT_PLAIN
+    numbers = len(_NUMERIC_CELL.findall(template)) + bool(weight & _IS_NUMBER)
+    return _place_of(template) + _ROW * (numbers > 1)
+
+
+def _names_columns(template: bytes) -> bool:
+    """Return whether a unit alone is a column of a heading."""
+    cells = [cell.strip().lower() for cell in _GAP.split(template.decode("latin-1").strip())]
+    names = (cell in _SHORT_NAMES or position_field(cell) is not None for cell in cells)
+    return len(cells) > 1 and any(names)
+
+
+def _place_of(template: bytes) -> int:
     if template[:1].isspace():
         return _INDENTED
     if template.startswith(b"["):
