@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig
+from ringtasks import SSHClient, SSHConfig, SSHResult
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
 
@@ -40,7 +40,9 @@ def test_soak_runs_no_command_twice_and_reports_each_correctly(
         config = SSHConfig(wire.address, wire.port, sshd.user, str(client_key))
         config_kept_in_process = SSHConfig(**{**vars(config), "use_control_master": False})
         with SSHClient(config_kept_in_process) as client:
-            for number in range(commands):
+            for number in range(4 * commands):
+                if number >= commands and any(map(is_unknown, answers.values())):
+                    break  # on a busy machine the first cuts may all come between commands
                 if number == commands // 5:
                     early = belongings()
                 if chance.random() < 1 / CUT_EVERY:
@@ -51,7 +53,7 @@ def test_soak_runs_no_command_twice_and_reports_each_correctly(
     times = collections.Counter(map(int, ran.read_text().split()))
     good = [number for number, answer in answers.items() if answer.success]
     lost = {number: str(answer.error) for number, answer in answers.items() if not answer.success}
-    unknown = [number for number, error in lost.items() if "outcome unknown" in error]
+    unknown = [number for number in lost if is_unknown(answers[number])]
     assert set(times.values()) == {1}  # none twice
     assert all(times[number] == 1 and answers[number].stdout == f"{number}\n" for number in good)
     # Where the cut hit the log-in, the host is unreachable: nothing can have run.
@@ -60,6 +62,10 @@ def test_soak_runs_no_command_twice_and_reports_each_correctly(
     assert late.threads <= early.threads + 1
     assert late.open_files <= early.open_files + 4  # sockets of the last connection
     assert late.resident_megabytes < early.resident_megabytes + 10
+
+
+def is_unknown(answer: SSHResult) -> bool:
+    return "outcome unknown" in str(answer.error)
 
 
 class Belongings(collections.namedtuple("Belongings", "threads open_files resident_megabytes")):
