@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common import one_look
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
@@ -66,13 +67,14 @@ def existing_key_file(config: SSHConfig) -> Path | None:
     if not config.key_path:
         return None
     file = expanded_home(expand(config.key_path))
-    if os.path.isdir(file):  # noqa: PTH112  # is_dir raises for a path that is too long
-        raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
     if problem := no_file(file):
+        if os.path.isdir(file):  # noqa: PTH112  # is_dir raises for a path that is too long
+            raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
         raise UsageError(f"{config.id}: ssh_key: {problem}: {_NEW_FILE}")
     return file
 
 
+@one_look.kept
 def no_file(path: Path) -> str | None:
     """Return the reason for which a path is that of no file; None: it is that of a file."""
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import paramiko
 
+from ringtasks.common import one_look
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
@@ -22,6 +23,7 @@ __all__ = ["KINDS", "key_of_file", "key_of_text", "parsed_key"]
 KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
+@one_look.kept
 def key_of_file(path: Path) -> paramiko.PKey | None:
     """Return the key in ``path``; None: Paramiko has to read the file.
 
