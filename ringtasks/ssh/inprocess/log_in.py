@@ -80,7 +80,7 @@ class InProcessLogIn:
         self._key_count = 0
         self._key: Any = None  # the last one that was offered, unless it was refused
         self._transport: Any = None
-        self._is_service_open = False
+        self._is_openssh = self._is_service_open = False
         self._last_allowed: tuple[str, ...] = ()
 
     def authenticate(self, transport: paramiko.Transport) -> None:
@@ -91,6 +91,7 @@ class InProcessLogIn:
         :raises SSHException: the connection was lost.
         """
         self._transport = transport
+        self._is_openssh = transport.remote_version.startswith(_OPENSSH)
         left: dict[str, Iterator[_Request]] = {
             "publickey": self._keys(),
             "password": self._passwords(),
@@ -115,10 +116,18 @@ class InProcessLogIn:
             self._identities.add_to_agent(self._key)
 
     def _begins_with_key(self) -> bool:
-        is_openssh = self._transport.remote_version.startswith(_OPENSSH)
         may_follow = self._password is not None or self._patience.may_ask
         is_first = [*self._methods[:1]] == ["publickey"]
-        return is_openssh and is_first and not may_follow and self._identities.is_own_key_first
+        is_asked_only = is_first and not may_follow
+        return self._is_openssh and is_asked_only and self._identities.is_own_key_first
+
+    def _is_hasty(self) -> bool:
+        """Return True if the first request need not wait until the server accepts the service.
+
+        It saves a round trip.  RSA waits: the algorithm of its signature depends on the server's
+        extensions (RFC 8308), which may come a moment after the key exchange.
+        """
+        return self._is_openssh and (self._key is None or "rsa" not in self._key.get_name())
 
     def _keys(self) -> Iterator[_Request]:
         for key in self._identities:
@@ -158,7 +167,8 @@ class InProcessLogIn:
 
     def _requested(self, request: _Request) -> tuple[str, ...]:
         """Return the methods that the server wants next; none: the log-in has succeeded."""
-        handler = _Handler(self._transport, self._patience, self._is_service_open)
+        is_awaited = not self._is_service_open and not self._is_hasty()
+        handler = _Handler(self._transport, self._patience, self._is_service_open, is_awaited)
         self._transport.auth_handler = handler
         request(handler)
         handler.await_answer()
@@ -225,14 +235,17 @@ class _Handler(PublicAuthHandler):
     waits, which Ctrl-C can interrupt.
     """
 
-    def __init__(self, transport: Any, patience: Patience, is_service_open: bool) -> None:
+    def __init__(
+        self, transport: Any, patience: Patience, is_service_open: bool, is_service_awaited: bool
+    ) -> None:
         super().__init__(transport)
         self.answered: Any = _Answered()  # Paramiko wants an Event, and calls set() only
         self.methods: tuple[str, ...] = ()
         self.is_partial = False
         self.fault: paramiko.SSHException | None = None
         self.answer: _Answer = _asked_at_terminal
-        self._patience, self._is_service_open = patience, is_service_open
+        self._patience = patience
+        self._is_service_open, self._is_service_awaited = is_service_open, is_service_awaited
         self._answers: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
 
     def await_answer(self) -> None:
@@ -268,13 +281,17 @@ class _Handler(PublicAuthHandler):
     def request_service(self) -> None:
         if not self._is_service_open:
             super().request_service()
-            return
-        accepted = paramiko.Message()
-        accepted.add_string("ssh-userauth")
-        accepted.rewind()
-        self.on_accepted_service(accepted)
+        if not self._is_service_awaited:
+            accepted = paramiko.Message()
+            accepted.add_string("ssh-userauth")
+            accepted.rewind()
+            self._send_request(accepted)
 
     def on_accepted_service(self, message: paramiko.Message) -> None:
+        if self._is_service_awaited:
+            self._send_request(message)
+
+    def _send_request(self, message: paramiko.Message) -> None:
         try:
             super().on_accepted_service(message)
         except paramiko.SSHException as error:

@@ -7,10 +7,11 @@ reads the two streams from two threads, and polls from a third whether the comma
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
@@ -38,6 +39,8 @@ _paramikos: Any = paramiko.channel  # its stubs lack a class, and know no other 
 _CONNECT_FAILED = 2  # RFC 4254 section 5.1: sshd's answer beyond MaxSessions
 #: Unread bytes of one stream at which reading stops, so that the program blocks.
 _LIMIT_BYTES = 4 * 1024 * 1024
+
+_Opened = TypeVar("_Opened")
 
 
 class Sessions:
@@ -95,7 +98,7 @@ class Sessions:
         """
         try:
             with _in_paramikos_words():
-                client = self.link.open_sftp()
+                client = _open(self.link, self.link.open_sftp, self._timeout)
         except paramiko.ChannelException:
             raise
         except (paramiko.SSHException, NoSFTPError) as error:
@@ -215,7 +218,8 @@ class Channel:
 
     def _start(self, command: str | None) -> None:
         with _in_paramikos_words():
-            session = _open(self._link, command, self._terminal, self._open_timeout)
+            start = functools.partial(self._link.open_session, command, self._terminal)
+            session = _open(self._link, start, self._open_timeout)
         self._session = session
         threading.Thread(
             target=self._pump, args=(session,), name="ringtasks-channel", daemon=True
@@ -275,7 +279,6 @@ def _in_paramikos_words() -> Iterator[None]:
         raise paramiko.SSHException(str(error)) from error
 
 
-def _open(link: Link, command: str | None, terminal: Any, timeout: float) -> Session:
+def _open(link: Link, open_: Callable[[], _Opened], timeout: float) -> _Opened:
     """Open a session; if the host has no room, wait for it up to ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    return when_there_is_room(link, lambda: link.open_session(command, terminal), deadline=deadline)
+    return when_there_is_room(link, open_, deadline=time.monotonic() + timeout)

@@ -95,6 +95,19 @@ def test_command_is_ended_on_a_host_that_allows_one_session(
     assert not runs("sleep 98.7")
 
 
+def test_sftp_over_a_master_waits_for_a_session_to_end(
+    sshd: Sshd, client_key: Path, make_sshd: MakeSshd
+) -> None:
+    server = make_sshd(config=["MaxSessions 1"])
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    with Connection(config) as connection:
+        promise = connection.run("echo; exec sleep 0.4", asynchronous=True, hide=True)
+        eventually(lambda: promise.runner.stdout)
+
+        assert connection.sftp().normalize(".") == str(server.home)
+        assert promise.join().exited == 0
+
+
 def test_timeout_does_not_change_a_command_that_ends_in_time(connect: MakeConnection) -> None:
     with connect() as connection:
         result = connection.run(
