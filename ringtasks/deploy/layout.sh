@@ -224,6 +224,8 @@ try() {
 # fetch STATUS...: fetches the URL; fails unless the answer has one of these statuses (204, 2xx).
 # Redirects are followed, unless one of the statuses is that of a redirect.
 fetch() {
+  # A proxy in the host's environment cannot reach the host's own services.
+  export no_proxy="${no_proxy:-$NO_PROXY},127.0.0.1,localhost,::1"
   follow=--location
   for wanted; do
     case $wanted in 3*) follow= ;; esac
