@@ -27,6 +27,7 @@ __all__ = [
     "flag",
     "number",
     "seconds",
+    "selector",
     "share",
     "text",
     "texts",
@@ -156,6 +157,13 @@ def texts(place: str, value: Any) -> tuple[str, ...]:
     if not isinstance(items, (list, tuple)):
         raise expected(place, "a list", value)
     return tuple(text(f"{place}[{n}]", item) for n, item in enumerate(items))
+
+
+def selector(place: str, value: Any) -> str:
+    """Return a selector of hosts, given as one text or as the list of its parts."""
+    if not value:
+        raise expected(place, "a selector of hosts", value)
+    return ",".join(texts(place, value))
 
 
 def environment(place: str, value: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ringtasks.common.setting_checks import (
     expected,
     flag,
     seconds,
+    selector,
     share,
     text,
     texts,
@@ -99,7 +100,7 @@ class DeploySettings:
     replaced by the host's values in the hosts file.
     """
 
-    hosts: str = setting(text, flag="--host")
+    hosts: str = setting(selector, flag="--host")
     path: str = setting(_path, flag=None)
     """Folder on the host; relative to its ``work_dir``, ``~`` is the remote home."""
     ref: str = setting(_ref, "HEAD")

@@ -160,8 +160,14 @@ class Inventory(NamedTuple):
             raise UnknownHostError(f"host {name!r} cannot be reached now: {self.absent[name]}")
         if name not in self.hosts:
             is_group = name in {*self.groups, *self.group_faults, *RESERVED_GROUPS}
-            near = (f"@{name}",) if is_group else near_names(name, self.hosts)
+            near = (f"@{name}",) if is_group else self._listed(name) or near_names(name, self.hosts)
             listed = f"; '{as_typed('hosts')}' lists the hosts"
             advice = "" if near else f"{listed}; one that no file has is given as USER@HOST"
             raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]
+
+    def _listed(self, text: str) -> tuple[str, ...]:
+        """Return the selector that is meant by names with spaces between them."""
+        words = text.split()
+        known = {*self.hosts, *(f"@{group}" for group in (*self.groups, *RESERVED_GROUPS))}
+        return (",".join(words),) if len(words) > 1 and known.issuperset(words) else ()

@@ -19,6 +19,7 @@ from ringtasks.common.setting_checks import (
     flag,
     number,
     seconds,
+    selector,
     text,
     texts,
     word,
@@ -116,7 +117,7 @@ class TrainSettings:
     """One training run. Folders on the host are below its home unless they say otherwise."""
 
     command: str = setting(text, flag="--cmd")
-    hosts: str = setting(text, flag="--host")
+    hosts: str = setting(selector, flag="--host")
     name: str = setting(word, "train")
     gpus: int = setting(count(0), 0)
     """GPUs on each host, reserved for the run; 0: it uses none."""

@@ -14,10 +14,12 @@ import yaml
 from ringtasks.common.setting_checks import count, text
 from ringtasks.common.settings import Place, Section, flag_of, nested, read, setting, settings_of
 from ringtasks.deploy.settings import DeploySettings, Hooks
+from ringtasks.deploy.settings import parse as parse_deploy
 from ringtasks.errors import UsageError
 from ringtasks.tasks import deploy as deploy_tasks
 from ringtasks.tasks import train as train_task
 from ringtasks.training.settings import Preflight, TrainSettings
+from ringtasks.training.settings import parse as parse_train
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: The flags of the tasks that override no setting.
@@ -47,6 +49,14 @@ class Example:
 def place_of(names: tuple[str, ...]) -> Place | None:
     lines = {("keep",): Place("a.yaml:3", ("010",)), ("inner", "word"): Place("a.yaml:5")}
     return lines.get(names)
+
+
+def test_several_hosts_are_given_as_a_text_or_a_list() -> None:
+    for hosts in ("@web,!web9", ["@web", "!web9"]):
+        assert parse_deploy({"hosts": hosts, "path": "app"}).hosts == "@web,!web9"
+        assert parse_train({"hosts": hosts, "command": "x"}).hosts == "@web,!web9"
+    with pytest.raises(UsageError, match="deploy: hosts: expected a selector"):
+        parse_deploy({"hosts": [], "path": "app"})
 
 
 @pytest.mark.parametrize(

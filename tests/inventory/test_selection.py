@@ -82,6 +82,7 @@ def test_selected_hosts_can_be_ordered_as_they_were_named(
         ("gpu1", "unknown host 'gpu1'; did you mean gpu10, gpu01"),
         ("@gpus", "unknown group '@gpus'; did you mean @gpu"),
         ("gpu[01-03]", "unknown host 'gpu03'"),
+        ("gpu01 @gpu", "unknown host 'gpu01 @gpu'; did you mean gpu01,@gpu?"),
         ("MAC", "unknown host 'MAC'; did you mean mac"),
         ("zzzzzz", "'inv hosts' lists the hosts; one that no file has is given as USER@HOST"),
         ("@8", "unknown group '@8'; did you mean cpus=8"),
