@@ -167,7 +167,7 @@ class Inventory(NamedTuple):
         return self.hosts[name]
 
     def _listed(self, text: str) -> tuple[str, ...]:
-        """Return the selector that is meant by names with spaces between them."""
+        """Return the selector for names with spaces between them, for an error."""
         words = text.split()
         known = {*self.hosts, *(f"@{group}" for group in (*self.groups, *RESERVED_GROUPS))}
         return (",".join(words),) if len(words) > 1 and known.issuperset(words) else ()

@@ -92,8 +92,10 @@ def look_at(
         return
     command = ""
     with_command: set[int] = set()
+    given: set[tuple[int, str | None]] = set()
     of_program: list[int] = []
     for word in _words(words, tasks, contexts, program.initial_context):
+        _refuse_second(word, given)
         if word.is_unexpected and not command:
             has_command = word.task_at in with_command
             _refuse_extra_word(word, words, tasks, has_command=has_command)
@@ -115,6 +117,21 @@ def look_at(
     if ours and program.core.remainder and ours == tasks & set(words):
         last = [word for word in words if word in ours][-1]
         _refuse_remainder(program.core.remainder, contexts[last])
+
+
+def _refuse_second(word: _CommandWord, given: set[tuple[int, str | None]]) -> None:
+    """Refuse a flag's second value, if it takes one only: Invoke would take it for a task.
+
+    :param given: the flags with a value so far, each with the place of its task.
+    :raises ParseError: it is a second value.
+    """
+    if word.flag is None or word.flag.kind is list:
+        return
+    flag = (word.task_at, word.flag.name)
+    if flag in given:
+        advice = "; join the hosts by commas" if word.flag.name == "host" else ""
+        raise ParseError(f"--{word.flag.name} is given twice{advice}")
+    given.add(flag)
 
 
 def _move_to_front(words: list[str], places: Sequence[int], program: ParserContext) -> None:

@@ -38,7 +38,7 @@ _HELP = {
     "exclude": "skip names that match; '!' in front includes again; repeatable",
     "dry-run": "change nothing; list what would be copied and deleted",
     "fanout": "hosts at the same time (default: 64)",
-    "timeout": "seconds per host (default: no limit)",
+    "timeout": "seconds per host, or 10m, 2h (default: no limit)",
     "transport": TRANSPORT_HELP,
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,

@@ -265,7 +265,7 @@ def logs(
     positional=["job"],
     help={
         "job": JOB_HELP,
-        "timeout": "exit with 124 after N seconds; the job keeps running (default: no limit)",
+        "timeout": "exit with 124 after N seconds, 10m or 2h; the job keeps on (default: no limit)",
         "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
         "inventory": INVENTORY_HELP,

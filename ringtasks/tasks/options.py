@@ -394,12 +394,20 @@ def several(given: Iterable[str] | str | None) -> tuple[str, ...]:
 
 
 def number(flag: str, text: str | float | None, *, at_least: float) -> float | None:
-    """Return a flag's number, None if it was not given.
+    """Return a flag's seconds, also of ``10m`` or ``2h``; None if it was not given.
 
     :param text: a Python caller may give a number.
-    :raises UsageError: it is not a number, or below ``at_least``.
+    :raises UsageError: it is not a duration, or below ``at_least``.
     """
-    return _number(float, "a number", flag, text, at_least)
+
+    from ringtasks.common.durations import duration
+
+    def seconds(text: str | float) -> float:
+        if isinstance(text, str) and text[:1].isdigit() and text[-1:].isalpha():
+            return duration(flag, text)
+        return float(text)
+
+    return _number(seconds, "seconds or a duration such as 10m", flag, text, at_least)
 
 
 def whole_number(flag: str, text: str | float | None, *, at_least: int = 0) -> int | None:

@@ -60,7 +60,7 @@ _KEPT_BYTES = 16 * 1024 * 1024
         "cmd": "the command, for /bin/sh on the host",
         "script": "run this local script on the host, with the interpreter in its first line",
         "arg": "an argument for --script; repeatable (--arg=-x for one that starts with a dash)",
-        "timeout": "kill after N seconds (default: the host's command_timeout; 0: never)",
+        "timeout": "kill after N seconds, 10m or 2h (default: the host's command_timeout; 0: no)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
         "env": ENV_HELP,
         "env-file": ENV_FILE_HELP,

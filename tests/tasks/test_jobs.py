@@ -207,7 +207,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_job(start: Start, inv: Inv, box: Sshd)
 def test_wait_timeout_exits_124_and_the_job_keeps_running(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
 
-    done = inv("wait", "n", "--timeout", "0.5")
+    done = inv("wait", "n", "--timeout", "500ms")
 
     assert done.returncode == 124
     assert "running" in said(inv("jobs"))

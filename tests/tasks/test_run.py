@@ -335,6 +335,10 @@ BAD_INPUT = {
     "no host": (["--host", ""], "--host is required"),
     "negative timeout": (["--host", "a", "--timeout", "-1"], "--timeout"),
     "timeout no number": (["--host", "a", "--timeout", "soon"], "--timeout"),
+    "timeout unit": (
+        ["--host", "a", "--timeout", "5x"],
+        "--timeout: expected seconds or a duration such",
+    ),
     "timeout nan": (["--host", "a", "--timeout", "nan"], "--timeout"),
     "negative retries": (["--host", "a", "--retries", "-2"], "--retries"),
     "bad selector": (["--host", "a,,b"], "selector"),
