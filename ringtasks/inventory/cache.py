@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from binascii import crc32  # Invoke has loaded it
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -101,8 +101,16 @@ class _Hosts(Mapping[str, HostConfig]):
 
     def __getitem__(self, name: str) -> HostConfig:
         if name not in self._decoded:
-            self._decoded[name] = _decoded(name, self._file, self._lines[name])
+            self._decoded[name] = _decoded(name, self._file, json.loads(self._lines[name]))
         return self._decoded[name]
+
+    def items(self) -> ItemsView[str, HostConfig]:
+        lines = b",".join(self._lines.values())
+        # One call of json for all lines, which takes half the time.
+        for name, found in zip(self._lines, json.loads(b"[%b]" % lines), strict=True):
+            if name not in self._decoded:
+                self._decoded[name] = _decoded(name, self._file, found)
+        return super().items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
@@ -124,8 +132,7 @@ def _encoded(host: HostConfig) -> bytes:
     return json.dumps([host.line, given, dict(host.lines), host.facts, texts]).encode()
 
 
-def _decoded(name: str, file: str, line: bytes) -> HostConfig:
-    found = json.loads(line)
+def _decoded(name: str, file: str, found: list[Any]) -> HostConfig:
     if isinstance(found[1], str):
         at, message, place, host, field_name = found
         fault = InventoryError(message, file=file, line=place, host=host, field_name=field_name)
