@@ -27,7 +27,7 @@ from ringtasks.remote.launcher import LOG_LIMIT_BYTES
 
 from .host_status import Overview, overview_of, unread
 from .job import PATIENCE, Job, launch
-from .listing import HostJobs, Pruned, jobs_of, prune_on, unasked
+from .listing import HostJobs, Pruned, jobs_of, named_once, prune_on, unasked
 from .names import each_once, pick, pick_all
 from .request import JobRequest
 from .states import JobState, JobStatus
@@ -162,13 +162,20 @@ async def list_async(hosts: Hosts) -> builtins.list[HostJobs]:
 def prune(
     hosts: Hosts, older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
 ) -> builtins.list[Pruned]:
-    """Delete the folders and logs of jobs that ended at least ``older_than`` seconds ago."""
-    return _of_all(hosts, lambda client: prune_on(client, older_than), _not_pruned, fanout)
+    """Delete the folders and logs of jobs that ended at least ``older_than`` seconds ago.
+
+    A job of a machine that has several names is in the answer of one of them.
+    """
+    return named_once(
+        _of_all(hosts, lambda client: prune_on(client, older_than), _not_pruned, fanout)
+    )
 
 
 async def prune_async(hosts: Hosts, older_than: float = 7 * 86400.0) -> builtins.list[Pruned]:
     """Delete like `prune`, for asyncio."""
-    return await _of_all_async(hosts, lambda client: prune_on(client, older_than), _not_pruned)
+    return named_once(
+        await _of_all_async(hosts, lambda client: prune_on(client, older_than), _not_pruned)
+    )
 
 
 def overview(hosts: Hosts, *, fanout: int = FANOUT) -> builtins.list[Overview]:

@@ -16,7 +16,16 @@ from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
 from .states import JobStatus
 
-__all__ = ["HostJobs", "Pruned", "asked", "jobs_of", "prune_on", "prune_script", "unasked"]
+__all__ = [
+    "HostJobs",
+    "Pruned",
+    "asked",
+    "jobs_of",
+    "named_once",
+    "prune_on",
+    "prune_script",
+    "unasked",
+]
 
 Answer = TypeVar("Answer")
 
@@ -108,6 +117,16 @@ def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
     if why is not None and answer.error is None:
         why = f"{known.host_id}: {why}"
     return Pruned(known.host_id, deleted, why)
+
+
+def named_once(found: Iterable[Pruned]) -> list[Pruned]:
+    """Return the results of hosts; of those that are one machine, the first has each job."""
+    seen: set[str] = set()
+    once = []
+    for pruned in found:
+        once.append(pruned._replace(jobs=tuple(job for job in pruned.jobs if job.id not in seen)))
+        seen.update(job.id for job in pruned.jobs)
+    return once
 
 
 def _age(job: JobStatus) -> float:

@@ -71,15 +71,20 @@ def selected_jobs(
         chosen = [job for job in every if not job.is_ended and job.runs_on is None]
     else:
         names = (wanted or "").split(",")
-        chosen = [job for name in names for job in _among(known, name, prefers_live=prefers_live)]
+        chosen = jobs.each_once(
+            job for name in names for job in _among(known, name, prefers_live=prefers_live)
+        )
     if not chosen:
         raise _none_running(known)
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     unreached = {own.host_id: own.error for own in known if own.error is not None}
+    missing = ""
+    if unreached or (host is None and len(known) == len(clients)):
+        missing = _missing_of_a_start(wanted or "", chosen, known)
     # A name that was used again elsewhere means another job: the last one, or one more to stop.
-    may_be_others = prefers_live or (not is_shown and all(job.is_ended for job in chosen))
-    missing = _missing(wanted or "", chosen, unreached, may_be_others=may_be_others)
+    if prefers_live or (not is_shown and all(job.is_ended for job in chosen)) or wanted == ALL:
+        missing = missing or _missing_of_hosts(wanted or "", chosen, unreached)
     return SelectedJobs(handles, missing, unreached)
 
 
@@ -189,25 +194,30 @@ def _none_running(known: list[HostJobs]) -> Exception:
     return UsageError(f"no job is running on these hosts; {shows}")
 
 
-def _missing(
-    wanted: str, chosen: Sequence[JobStatus], unreached: Iterable[str], *, may_be_others: bool
-) -> str:
-    hosts = ", ".join(unreached)
-    if not hosts:
+def _missing_of_a_start(wanted: str, chosen: Iterable[JobStatus], known: Sequence[HostJobs]) -> str:
+    """Return a message if a start on several hosts has jobs that are not known."""
+    if wanted == ALL:
         return ""
-    tries = f"try: {as_typed('check')}"
-    for batch in {job.batch for job in chosen if job.batch is not None} if wanted != ALL else ():
-        members = [job for job in chosen if job.batch == batch]
-        if len(members) < (members[0].batch_size or 0):
-            return (
-                f"{members[0].name}: {len(members)} of {members[0].batch_size} jobs are known; the "
-                f"others may be on hosts that could not be asked: {hosts}; {tries}"
-            )
-    by_name = [
-        name
-        for name in wanted.split(",")
-        if name != LAST and not any(job.id.startswith(name) for job in chosen)
-    ]
-    if wanted == ALL or (may_be_others and by_name):
-        return f"not reached, so unknown: the jobs of {hosts}; {tries}"
+    by_name = [job for job in chosen if not job.id.startswith(tuple(wanted.split(",")))]
+    for job in by_name:
+        members = {other.id for own in known for other in own.jobs if other.batch == job.batch}
+        if job.batch is None or len(members) >= (job.batch_size or 0):
+            continue
+        unasked = ", ".join(own.host_id for own in known if own.error is not None)
+        why = "were not started, or their folders are gone from their hosts"
+        if unasked:
+            hosts = f"hosts that could not be asked: {unasked}"
+            why = f"may be on {hosts}; try: {as_typed('check')}"
+        return f"{job.name}: {len(members)} of {job.batch_size} jobs are known; the others {why}"
     return ""
+
+
+def _missing_of_hosts(wanted: str, chosen: Sequence[JobStatus], unreached: Iterable[str]) -> str:
+    """Return a message if hosts that were not reached may have a job of a name, or any job."""
+    hosts = ", ".join(unreached)
+    is_by_id = all(
+        name == LAST or any(job.id.startswith(name) for job in chosen) for name in wanted.split(",")
+    )
+    if not hosts or is_by_id:
+        return ""
+    return f"not reached, so unknown: the jobs of {hosts}; try: {as_typed('check')}"

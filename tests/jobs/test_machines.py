@@ -260,7 +260,8 @@ def test_machine_with_several_host_names_lists_each_job_once(inv: Inv, names: Ss
     )
 
     listed = inv("jobs", "--json")
-    stopped = inv("stop", job_id, "--grace", "0.1")
+    stopped = inv("stop", f"n,{job_id},{job_id[:8]}", "--grace", "0.1")
+    pruned = inv("jobs.prune", "--host", "@all", "--older-than", "0")
 
     found = [json.loads(line) for line in listed.stdout.splitlines()]
     assert [(job["id"], job["host_id"], job["state"]) for job in found] == [
@@ -268,6 +269,9 @@ def test_machine_with_several_host_names_lists_each_job_once(inv: Inv, names: Ss
     ]
     assert stopped.returncode == 0, stopped
     assert b"on two: terminated (verified)" in stopped.stderr
+    assert stopped.stderr.count(b"on two: ") == 1
+    assert pruned.stderr.count(b"1 job deleted") == 1
+    assert pruned.stderr.count(b"0 jobs deleted") == 2
 
 
 def test_job_name_started_on_several_hosts_selects_all_of_them(inv: Inv, names: Sshd) -> None:
@@ -330,9 +334,14 @@ def test_wait_for_jobs_of_an_unreachable_host_fails(
     second = next(f for f in folder.iterdir() if '"host": "two"' in (f / "about").read_text())
     eventually(lambda: (second / "exit_status").exists())
     second.rename(names.home / "away")
+    gone, of_one, by_id = (
+        inv("wait", *what)
+        for what in (["sw"], ["sw", "--host", "one"], [next(folder.iterdir()).name])
+    )
     write_hosts(one=own, two={**own, "ssh_port": 9})
 
     waited = inv("wait", "sw", XDG_STATE_HOME=str(tmp_path / "other-state"))
 
-    assert waited.returncode == 255, waited
-    assert b"sw: 1 of 2 jobs are known" in waited.stderr
+    assert [done.returncode for done in (waited, gone, of_one, by_id)] == [255, 255, 0, 0]
+    assert b"1 of 2 jobs are known; the others may be on hosts that could not be" in waited.stderr
+    assert b"1 of 2 jobs are known; the others were not started, or their fold" in gone.stderr
