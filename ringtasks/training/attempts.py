@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from ringtasks.common.fanout import each
 from ringtasks.errors import RingtasksError
@@ -26,14 +25,8 @@ _STOP_SLACK = 15.0
 _STOPPED = 143  # 128 + SIGTERM
 
 
-class _Printed(NamedTuple):
-    job: Job
-    chunk: bytes
-
-
-class _AttemptEnded(NamedTuple):
-    job: Job
-    status: JobStatus
+#: Output of a job, or its last status.
+_Events = queue.Queue[tuple[Job, bytes | JobStatus]]
 
 
 def see_through(
@@ -50,7 +43,7 @@ def see_through(
     :param patience: seconds for which a host may be unreachable without interruption.
     :param grace: seconds that processes get to end by themselves when they are stopped.
     """
-    events: queue.Queue[_Printed | _AttemptEnded] = queue.Queue(maxsize=256)
+    events: _Events = queue.Queue(maxsize=256)
     for job in jobs:
         threading.Thread(
             target=_follow, args=(job, patience, events), name="ringtasks-follow", daemon=True
@@ -58,14 +51,14 @@ def see_through(
     found: dict[str, JobStatus] = {}
     stopping: threading.Thread | None = None
     while len(found) < len(jobs):
-        event = events.get()
-        if isinstance(event, _Printed):
-            on_log(event.job, event.chunk)
+        job, event = events.get()
+        if isinstance(event, bytes):
+            on_log(job, event)
             continue
-        found[event.job.id] = event.status
-        others = [job for job in jobs if job.id not in found]
-        if others and stopping is None and event.status.state is not JobState.SUCCEEDED:
-            tell(f"{event.job.host}: {event.status.describe()}; stopping the other hosts")
+        found[job.id] = event
+        others = [other for other in jobs if other.id not in found]
+        if others and stopping is None and event.state is not JobState.SUCCEEDED:
+            tell(f"{job.host}: {event.describe()}; stopping the other hosts")
             stopping = threading.Thread(
                 target=stop_all, args=(others, grace, tell), name="ringtasks-stop", daemon=True
             )
@@ -120,13 +113,13 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
     return status.state in (JobState.LOST, JobState.KILLED)
 
 
-def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _AttemptEnded]) -> None:
+def _follow(job: Job, patience: float, events: _Events) -> None:
     try:
-        why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
+        why = job.follow(lambda chunk: events.put((job, chunk)), patience=patience)
         # If the log broke off, the host cannot be asked, or the job's folder is gone.
         limit = min(_STATE_TIMEOUT, patience)
         status = job.wait(limit, patience=patience) if why is None else job.status()
     # Such as an ssh configuration that is not valid any more: the caller waits for the event.
     except Exception as error:  # noqa: BLE001  # any error ends this thread
         status = JobStatus(job.id, job.host, JobState.UNKNOWN, reason=str(error))
-    events.put(_AttemptEnded(job, status))
+    events.put((job, status))

@@ -17,7 +17,7 @@ from ringtasks.health.model import SSHHealth
 from .preflight import Check
 from .probe import HostProbe
 
-__all__ = ["Candidate", "Choice", "HostVerdict", "choose", "willing"]
+__all__ = ["Candidate", "HostVerdict", "choose", "willing"]
 
 #: Loads within one of these steps count as equal: exact values hardly ever are.
 _LOAD_STEP = 0.25
@@ -34,7 +34,6 @@ class Candidate:
     name: str
     probe: HostProbe
     checks: tuple[Check, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
     health: SSHHealth = field(default_factory=SSHHealth)
     asked_at: float = 0.0
 
@@ -50,17 +49,6 @@ class HostVerdict(NamedTuple):
     host: str
     is_fit: bool
     reason: str
-
-
-class Choice(NamedTuple):
-    """Every host's verdict, the eligible ones first, best first."""
-
-    verdicts: tuple[HostVerdict, ...]
-
-    @property
-    def fit(self) -> tuple[str, ...]:
-        """The hosts that can take the run, best first."""
-        return tuple(verdict.host for verdict in self.verdicts if verdict.is_fit)
 
 
 def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -82,8 +70,13 @@ def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return reasons
 
 
-def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = None) -> Choice:
-    """Rank the candidates; ``refused`` are hosts that were not asked, each with the reason."""
+def choose(
+    candidates: Sequence[Candidate], refused: Mapping[str, str] | None = None
+) -> list[HostVerdict]:
+    """Return the hosts' verdicts, the eligible ones first, best first.
+
+    :param refused: hosts that were not asked, each with the reason.
+    """
     fit = sorted((each for each in candidates if not each.failed), key=_rank)
     verdicts = [HostVerdict(each.name, True, _praise(each)) for each in fit]
     verdicts += [
@@ -92,7 +85,7 @@ def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = 
         if each.failed
     ]
     verdicts += [HostVerdict(name, False, why) for name, why in (refused or {}).items() if why]
-    return Choice(tuple(verdicts))
+    return verdicts
 
 
 def _rank(candidate: Candidate) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from ringtasks.errors import NoEligibleHostError, UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import HostConfig
 
-from .choice import Candidate, Choice, choose, willing
+from .choice import Candidate, HostVerdict, choose, willing
 from .files import folder_of
 from .preflight import checks
 from .probe import probe_host
@@ -60,10 +60,10 @@ class Placement:
         :raises UsageError: the hosts file lets none of them train.
         :raises NoEligibleHostError: there are too few.
         """
-        choice = self._choose()
-        fit = sorted(choice.fit, key=lambda name: name in self.gone)
+        verdicts = self._choose()
+        fit = sorted((own.host for own in verdicts if own.is_fit), key=self.gone.__contains__)
         needed = self._settings.nodes
-        for verdict in choice.verdicts:
+        for verdict in verdicts:
             is_chosen = len(fit) >= needed and verdict.host in fit[:needed]
             word = "chosen" if is_chosen else "eligible" if verdict.is_fit else "not eligible"
             self._tell(f"{verdict.host}: {word}: {verdict.reason}")
@@ -74,7 +74,7 @@ class Placement:
             raise NoEligibleHostError(len(fit), needed, is_unreachable=is_unreachable)
         return [self._clients[name] for name in fit]
 
-    def _choose(self) -> Choice:
+    def _choose(self) -> list[HostVerdict]:
         refused = willing({name: host.facts for name, host in self._hosts.items()})
         asked = [name for name, why in refused.items() if not why]
         known = dict(each(asked, self._look))
@@ -86,7 +86,7 @@ class Placement:
         return choose([known[name] for name in asked], refused)
 
     def _look(self, name: str) -> Candidate:
-        client, facts = self._clients[name], self._hosts[name].facts
+        client = self._clients[name]
         wanted = self._settings.preflight or _ANSWERS
         before, asked_at = client.health, time.time()
         found = probe_host(
@@ -95,17 +95,15 @@ class Placement:
             imports=wanted.imports,
             driver_timeout=wanted.driver_timeout,
         )
-        if self._settings.preflight is None:
-            held = checks(found, wanted)
-        else:
-            held = checks(
-                found,
-                wanted,
-                gpus=self._settings.gpus,
-                facts=facts,
-                any_memory=self._settings.any_memory,
-            )
-        return Candidate(name, found, held, facts, before, asked_at)
+        has_checks = self._settings.preflight is not None
+        held = checks(
+            found,
+            wanted,
+            gpus=self._settings.gpus if has_checks else 0,
+            facts=self._hosts[name].facts if has_checks else None,
+            any_memory=self._settings.any_memory,
+        )
+        return Candidate(name, found, held, before, asked_at)
 
 
 def _client(host: HostConfig, venv: str | None) -> SSHClient:

@@ -63,7 +63,7 @@ def checks(
 
 def _driver(probe: HostProbe, preflight: Preflight) -> Check:
     evidence = {
-        "ok": f"answers, {len(probe.gpus)} GPUs{_warning(probe)}",
+        "ok": "; ".join(filter(None, (f"answers, {len(probe.gpus)} GPUs", probe.driver_said))),
         "none": "there is no nvidia-smi, amd-smi or rocm-smi",
         "hangs": f"gives no answer within {preflight.driver_timeout:g} s",
     }.get(probe.driver, probe.driver_said or "gave no answer")
@@ -72,10 +72,6 @@ def _driver(probe: HostProbe, preflight: Preflight) -> Check:
         "hangs": "a GPU hangs: reboot the host",
     }.get(probe.driver, "look at 'nvidia-smi' and 'dmesg' there")
     return Check("GPU driver", probe.driver == "ok", evidence, advice)
-
-
-def _warning(probe: HostProbe) -> str:
-    return f"; {probe.driver_said}" if probe.driver_said else ""
 
 
 def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bool) -> list[Check]:

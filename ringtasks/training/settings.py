@@ -24,7 +24,7 @@ from ringtasks.common.setting_checks import (
     texts,
     word,
 )
-from ringtasks.common.settings import nested, read, setting, settings_of
+from ringtasks.common.settings import nested, read, setting
 
 __all__ = ["Preflight", "SyncUp", "TrainSettings", "parse", "to_mapping"]
 
@@ -193,13 +193,7 @@ def parse(given: object, **flags: Any) -> TrainSettings:
 
 def to_mapping(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings as YAML values, for `parse`; without ``env``, which may be secret."""
-    found = {name: getattr(settings, name) for name in settings_of(TrainSettings) if name != "env"}
+    found = {name: value for name, value in asdict(settings).items() if name != "env"}
     found["sync_up"] = [{"from": item.source, "to": item.target} for item in settings.sync_up]
-    for name in ("fetch", "metrics", "setup", "setup_inputs"):
-        found[name] = list(found[name])
-    if settings.preflight is None:
-        found["preflight"] = False
-    else:
-        checks = asdict(settings.preflight)
-        found["preflight"] = {**checks, "imports": list(settings.preflight.imports)}
+    found["preflight"] = found["preflight"] or False
     return found
