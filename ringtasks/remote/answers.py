@@ -148,13 +148,6 @@ class Fields(Mapping[str, object]):
             raise _unexpected(name, value)
         return Fields(value)
 
-    def items_of(self, name: str, *, at_most: int = 10_000) -> list[object]:
-        """Return a list of ``at_most`` values, whose types are not checked."""
-        value = self._value(name)
-        if not isinstance(value, list) or len(value) > at_most:
-            raise _unexpected(name, value)
-        return value
-
     def optional(self, read: Callable[[str], Value], name: str) -> Value | None:
         """Return ``read(name)``; None if the field is missing or null."""
         return None if self._values.get(name) is None else read(name)

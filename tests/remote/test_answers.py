@@ -131,8 +131,6 @@ def test_json_fields_are_read_with_their_types() -> None:
         lambda told: told.whole("number", at_most=6),
         lambda told: told.decimal("list"),
         lambda told: told.fields("list"),
-        lambda told: told.items_of("number"),
-        lambda told: told.items_of("list", at_most=1),
         lambda told: told.text("absent"),
         lambda told: told.optional(told.text, "number"),
     ],
@@ -186,7 +184,7 @@ def test_any_json_raises_only_the_readers_own_error(text: bytes) -> None:
     except AnswerError:
         return
     for name in told:
-        for read in (told.text, told.whole, told.decimal, told.fields, told.items_of):
+        for read in (told.text, told.whole, told.decimal, told.fields):
             try:
                 read(name)
             except AnswerError as error:

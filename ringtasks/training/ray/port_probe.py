@@ -1,7 +1,7 @@
 """Print the versions of Ray and Python, and a free port for each name.  Needs Ray, no ringtasks.
 
 The argument is JSON: for each name a port (0: any) and whether it must be that one.  The answer is
-JSON too: ``ray``, ``python``, ``ports``, and ``taken``, with a reason for each port in use.
+JSON too: ``ray``, ``python``, ``ports``, and ``taken``, the reasons for ports that are in use.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from importlib.metadata import version
 
 def main() -> None:
     held: list[socket.socket] = []
-    ports, taken = {}, []
+    ports, taken = {}, {}
     for name, (port, is_required) in json.loads(sys.argv[1]).items():
         try:
             ports[name] = take(port, held)
         except OSError as error:
             if is_required:
-                taken.append([name, port, str(error)])
+                taken[name] = str(error)
             else:
                 ports[name] = take(0, held)
     versions = {"ray": version("ray"), "python": platform.python_version()}

@@ -92,19 +92,11 @@ def _parsed(printed: str, wanted: Mapping[str, tuple[int, bool]], host: str) -> 
     :raises UsageError: a port that was asked for is in use.
     """
     told = json_fields(printed.strip().rpartition("\n")[2])
-    ports, taken = told.fields("ports"), told.items_of("taken", at_most=len(wanted))
+    ports, taken = told.fields("ports"), told.fields("taken")
     for name, (port, _) in wanted.items():
-        why = next(
-            (
-                row[2]
-                for row in taken
-                if isinstance(row, list) and row[:1] == [name] and len(row) == 3
-            ),
-            None,
-        )
-        if name not in ports and isinstance(why, str):
+        if name not in ports and name in taken:
             raise UsageError(
-                f"{host}: port {port} is in use: {bounded(why)}: "
+                f"{host}: port {port} is in use: {bounded(taken.text(name))}: "
                 f"give another --{name}-port, or none"
             )
     return Prepared(
