@@ -65,6 +65,7 @@ class Stream:
         self.silence_limit: float | None = None
         """Seconds without a byte after which the peer counts as gone; None: no limit."""
         if self._is_tcp:
+            sock.settimeout(None)  # a descriptor that another module has opened may not block
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def recv(self, size: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -59,6 +60,21 @@ def test_bytes_read_with_the_banner_precede_the_rest_of_the_stream(
     while not received.endswith(b"rest"):
         received += stream.recv(99)
     assert received == b"hello\r\nSSH-2.0\r\nrest"
+
+
+def test_banner_is_awaited_on_a_descriptor_that_does_not_block() -> None:
+    ours, peer = tcp_pair()
+    ours.setblocking(False)
+    stream = Stream(socket.socket(fileno=ours.detach()))
+    late = threading.Timer(0.1, peer.sendall, [b"SSH-2.0\r\n"])
+    late.start()
+
+    stream.await_banner(time.monotonic() + 10)
+
+    assert stream.recv(99) == b"SSH-2.0\r\n"
+    late.join()
+    stream.close()
+    peer.close()
 
 
 @pytest.mark.parametrize("seconds", [0.02, 1e-9])
