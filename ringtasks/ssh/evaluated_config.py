@@ -79,8 +79,7 @@ _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile",
 #: The criteria of a ``Match`` line that name hosts other than all.
 _OF_HOSTS = r"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\*(?:\s|$))"
 # Lines of ``ssh -vv``.
-_READING = "debug1: Reading configuration data "
-_APPLYING = ": Applying options for "
+_READING, _APPLYING = "debug1: Reading configuration data ", ": Applying options for "
 _CHECKING, _FOUND = "debug2: checking match for '", "debug2: match found"
 
 
@@ -346,7 +345,7 @@ def _without_own(
 
 
 _BAD_NAME = "hostname contains invalid characters"  # ssh.c, main
-_IN_FOREGROUND = "ForkAfterAuthentication=no"
+_IN_FOREGROUND = "ForkAfterAuthentication=no"  # known to a release that says the following
 _IN_BACKGROUND = b"Cannot fork into background without a command"  # ssh.c, main
 
 
@@ -369,7 +368,6 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         ) from error
     except OSError as error:
         raise UsageError(f"ssh cannot be run: {error.strerror}") from error
-    # If it says so, it knows this keyword.
     if done.returncode and _IN_BACKGROUND in done.stderr and _IN_FOREGROUND not in arguments:
         return _run(["-o", _IN_FOREGROUND, *arguments], timeout)
     if done.returncode:
@@ -377,6 +375,8 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         words = [printable(line) for line in lines if line and not line.startswith("debug")]
         words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
         told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
+        if re.search(openssh.CANNOT_START, told):
+            raise UsageError(f"{openssh.OTHER_SSH}: {told}")
         if _BAD_NAME in told:
             raise UsageError(f"{printable(arguments[-1])}: no name of a host: {told}")
         raise UsageError(f"ssh cannot use its configuration: {told or 'no reason given'}")

@@ -8,7 +8,14 @@ from ringtasks.common import one_look
 from ringtasks.common.local_user import has_passwd_entry
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 
-__all__ = ["is_usable", "program", "why_no_master"]
+__all__ = ["CANNOT_START", "OTHER_SSH", "is_usable", "program", "why_no_master"]
+
+#: The words of an ``ssh`` that finds other libraries than it was built with, as beside conda's.
+CANNOT_START = (
+    r"error while loading shared libraries|symbol lookup error|OpenSSL version mismatch"
+    r"|Library not loaded"
+)
+OTHER_SSH = "ssh does not start: check LD_LIBRARY_PATH, or put another ssh first on PATH"
 
 
 @one_look.kept

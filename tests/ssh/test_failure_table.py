@@ -17,8 +17,9 @@ import pytest
 import ringtasks
 from ringtasks import SSHConfig
 from ringtasks.client.connectivity import probe
-from ringtasks.errors import Reason, RouteError, UnreachableError
+from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.ssh.dialing import dial
+from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.failure_table import FAILURES, Failure, by_disconnect, by_ssh_lines
 from ringtasks.ssh.routes import ProcessProxy, Route
 from tests.support.faulty import (
@@ -352,6 +353,21 @@ def test_key_that_ssh_cannot_look_up_is_not_said_to_have_changed(lab: Lab) -> No
 
     assert failure.reason is Reason.HOST_KEY
     assert failure.evidence == "Host key verification failed."
+
+
+def test_ssh_that_does_not_start_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("3", "1.1"):
+        (lab.folder / f"libcrypto.so.{version}").write_text("another library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(lab.folder))
+    config = lab.config(lab.sshd, True)
+
+    failure = failure_of(config)
+    lab.write_config("Host box\n  Compression yes\n")
+    with pytest.raises(UsageError, match="ssh does not start: check LD_LIBRARY_PATH"):
+        settings_of(config)
+
+    assert "error while loading shared libraries" in failure.evidence
+    assert failure.advice.startswith("ssh does not start: check LD_LIBRARY_PATH")
 
 
 def test_key_exchange_without_an_end_has_timed_out(lab: Lab, use_control_master: bool) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from tests.support.faulty import Blackhole
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.pam import PamSshd
+from tests.support.sshd import Sshd
 from tests.support.terminal import at_terminal
 
 METHODS = ("publickey,keyboard-interactive", "keyboard-interactive")
@@ -42,6 +44,25 @@ def test_code_is_asked_for_at_a_terminal(box: PamSshd, inv: Inv, tmp_path: Path)
     status, shown = at_terminal(run, typed, tmp_path)
 
     assert (status, box.code.encode() in shown) == (7, False), (shown, box.sshd.log)
+
+
+def test_code_of_a_jump_host_is_asked_for_once_beside_a_silent_route(
+    tmp_path: Path, client_key: Path, sshd: Sshd, write_hosts: WriteHosts, inv: Inv
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can add a PAM service")
+    with PamSshd(tmp_path, client_key, METHODS[0]) as bastion, Blackhole() as silent:
+        fields = {"proxy_jump": "bastion", "use_control_master": True, "connect_timeout": 2}
+        fields |= {"tailscale_ip": silent.address, "tailscale_port": silent.port}
+        write_hosts(bastion={"ssh_port": bastion.sshd.port}, box=fields)
+        inv("hosts")
+        typed = {bastion.question: f"{bastion.code}\n".encode()}
+
+        run = ["run", "--pty", "--host", "box", "--cmd", "echo a; exit 7"]
+        status, shown = at_terminal(run, typed, tmp_path)
+
+    assert (status, shown.count(bastion.question)) == (7, 1), shown
+    assert b"tailscale timed out; connected via direct" in shown
 
 
 def test_code_is_never_asked_for_without_a_terminal(box: PamSshd, inv: Inv) -> None:

@@ -26,12 +26,13 @@ from ringtasks.errors import (
 )
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.attempts import HostAttempt, chosen_routes, outcome
 from ringtasks.ssh.dialing import FindWay, KnownWay
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.merged_settings import or_by_openssh, with_jump_host
 from ringtasks.ssh.openssh import is_usable, why_no_master
 from ringtasks.ssh.patience import Patience
+from ringtasks.ssh.prompts import can_ask
 from ringtasks.ssh.routes import Route, is_hop_known
 from ringtasks.ssh.settings_files import is_configured
 
@@ -165,7 +166,13 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
             if master is not None:
                 return master
     while known is not None:
-        dialled = dialled or attempt.dial_next(gateway)
+        try:
+            dialled = dialled or attempt.dial_next(gateway)
+        except UnreachableError as error:
+            master = _started_by_asking(known, attempt, error, name)
+            if master is None:
+                raise
+            return master
         is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
             if not can_master(known, dialled.route, is_carried=is_carried):
@@ -202,6 +209,30 @@ def _started_by_ssh_alone(
         if error.reason is Reason.TIMED_OUT:  # there is no time left
             attempt.refused(error)
     return None
+
+
+def _started_by_asking(
+    known: SSHConfig, attempt: HostAttempt, error: UnreachableError, name: str
+) -> Master | None:
+    """Start a master through a jump host that asks a person, which the race does not wait for.
+
+    None: there is no such jump host, no person, or ``ssh`` does not get in either.
+    """
+    direct = next((found for found in error.failures if found.route == "direct"), None)
+    if direct is None or not isinstance(direct.__cause__, UnreachableError):
+        return None
+    is_refused = any(isinstance(each, AuthenticationError) for each in direct.__cause__.failures)
+    if not (is_refused and can_ask(known) and rehearsal.current() is None):
+        return None
+    route = next(route for route in chosen_routes(known, None) if route.name == "direct")
+    if not can_master(known, route, is_carried=True):
+        return None
+    try:
+        master = start(known, route, name, Patience(known, attempt.remaining()))
+    except RouteError:
+        return None  # the race has the reasons
+    attempt.failures.remove(direct)  # it works
+    return master
 
 
 def _is_way_known(config: SSHConfig, most: int = MAX_HOPS) -> bool:

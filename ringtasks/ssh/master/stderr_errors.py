@@ -9,7 +9,7 @@ import re
 
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
-from ringtasks.ssh import host_keys
+from ringtasks.ssh import host_keys, openssh
 from ringtasks.ssh.failure_table import Classified, by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, Pins
 from ringtasks.ssh.proxies import error_of_cloudflared
@@ -94,7 +94,8 @@ def _finding(said: str, carrier_said: str | None, route: Route) -> Classified:
         row, line = found
         return Classified(row.reason, line, row.advice)
     evidence = " / ".join(lines[-4:]) or "ssh ended without a word"
-    return Classified(Reason.UNRECOGNISED, evidence, "")
+    advice = openssh.OTHER_SSH if re.search(openssh.CANNOT_START, evidence) else ""
+    return Classified(Reason.UNRECOGNISED, evidence, advice)
 
 
 def _of_carrier(said: str, lines: list[str], route: Route) -> Classified:
