@@ -272,7 +272,11 @@ class RemoteReceiver:
             self._sftp.rmdir(from_home(path)) if is_folder else self._sftp.remove(from_home(path))
 
     def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
-        self._set(name, entry, keeps_time=keeps_time)
+        try:
+            self._set(name, entry, keeps_time=keeps_time)
+        except CopyError as error:  # the target itself may be another user's
+            if name or not isinstance(error.__cause__, PermissionError):
+                raise
 
     def _set(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> None:
         path = self._path(name)

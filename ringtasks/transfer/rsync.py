@@ -58,6 +58,10 @@ _OK = (0, _VANISHED)
 #: The beginning of the message by which a failed rsync differs from a failed login shell.
 _FULL = "No space left on device"
 _ENDED = "connection unexpectedly closed"
+#: The target itself, in which this user may write, is another user's.
+_FOREIGN = re.compile(
+    r'rsync: (\[\w+\] )?failed to set (times|permissions) on ".*/\.": Operation not'
+)
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
@@ -325,7 +329,10 @@ def _environment() -> dict[str, str]:
 
 def _told(result: SSHResult, *, pulls: bool) -> SSHResult:
     """Return the result with rsync's own error text."""
-    if result.returncode == _VANISHED and result.error is None:
+    lines = [line for line in result.stderr.splitlines() if "rsync error: " not in line]
+    is_whole = result.returncode == _PARTIAL_ERROR and bool(lines) and not pulls
+    is_whole = is_whole and all(map(_FOREIGN.match, lines))
+    if result.error is None and (is_whole or result.returncode == _VANISHED):
         return dataclasses.replace(result, success=True, returncode=0)
     if result.success or result.error is not None:
         return result

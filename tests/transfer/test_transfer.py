@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -509,6 +510,27 @@ def test_failed_put_reports_its_reason(
     assert (result.returncode, result.host) == (1, "box")
     assert said in str(result.error)
     assert contents(far).keys() == {"file"}
+
+
+def test_target_of_another_user_keeps_its_own_mode_and_time(
+    config: SSHConfig, mover: str, near: Path, other_users: tuple[str, str]
+) -> None:
+    (near / "sub").mkdir()
+    (near / "sub" / "x").write_text("x")
+    with (
+        tempfile.TemporaryDirectory() as target,
+        SSHClient(replace(config, user=other_users[0], work_dir=None)) as client,
+    ):
+        Path(target).chmod(0o777)
+        (Path(target) / "theirs").mkdir()
+
+        done = only(sync(near, target, [client]))
+        (near / "theirs").mkdir()
+        refused = only(sync(near, target, [client]))
+
+        assert (done.success, done.names) == (True, ("sub/x",)), done.error
+        assert stat.S_IMODE(Path(target).stat().st_mode) == 0o777
+        assert not refused.success
 
 
 def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
