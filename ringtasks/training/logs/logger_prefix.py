@@ -51,6 +51,11 @@ _RANK = re.compile(
     r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[(?:\d+,)?(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,
 )
+#: Parts that lines with a rank have, in lower case, unless they begin with one.
+_PARTS_OF_RANK = (
+    "rank", "default", "proc", "worker", "gpu", "device", ".py:", " |", "\t|", "cuda:", "pid=",
+    "<std",
+)  # fmt: skip
 
 
 def skip_prefixes(text: str) -> int:
@@ -67,6 +72,9 @@ def skip_prefixes(text: str) -> int:
 
 def rank_in(text: str) -> Span | None:
     """Return the span of the rank that printed a line, if the line gives it."""
+    begin = text[:200].lower()
+    if not (any(part in begin for part in _PARTS_OF_RANK) or begin.lstrip()[:1].isdigit()):
+        return None
     found = _RANK.search(text, 0, 200)
     if not found:
         return None

@@ -79,6 +79,8 @@ _RESULTS = frozenset("metrics results result scores summary losses performance s
 
 def opens_dump(text: str) -> bool:
     """Return whether a line may begin a dump of settings: ``model:`` in YAML, ``Config(``."""
+    if text.rstrip()[-1:] not in (":", "("):
+        return False
     section = _SECTION.match(text)
     found = section or _CALL.match(text)
     if found is None or is_metric(found["name"]) or position_field(found["name"]):

@@ -81,12 +81,13 @@ _SLASHES = re.compile(
     r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
 _SHORT = re.compile(r"\[E(?P<epoch>\d+)\] step (?P<done>\d+)(?:/(?P<total>\d+))?", re.ASCII)
+#: The pattern, the unit of the inner count, and a part that each such line has.
 _TWO_COUNTS = (
-    (_SHORT, "step"),
-    (_TWO, "batch"),
-    (_COMMA, "batch"),
-    (_GLUED, "batch"),
-    (_SLASHES, "step"),
+    (_SHORT, "step", "[E"),
+    (_TWO, "batch", "]"),
+    (_COMMA, "batch", "["),
+    (_GLUED, "batch", "epoch:"),
+    (_SLASHES, "step", "micro_step"),
 )
 # tqdm_loggable: "Progress on:train 100it/10.0kit rate:2.1it/s remaining:01:18 elapsed:00:47".
 _LOGGABLE = re.compile(
@@ -123,13 +124,13 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
 
 def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedPosition]:
     """Return the positions in a text, one of each unit; ``taken`` spans are not positions."""
-    for pattern, unit in _TWO_COUNTS:
-        if found := pattern.search(text, start):
+    for pattern, unit, part in _TWO_COUNTS:
+        if part in text and (found := pattern.search(text, start)):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
             return [ParsedPosition("epoch", found.span("epoch"), total), _position(unit, found)]
-    if found := _STAR.match(text, start) or _RESULTS.search(text, start):
+    if found := _STAR.match(text, start) or _results_in(text, start):
         return [_position("epoch", found)]
-    if found := _LOGGABLE.search(text, start):
+    if "Progress on" in text and (found := _LOGGABLE.search(text, start)):
         return [_position("step", found)]
     positions, ends = _named_positions(text, start, taken)
     if len(positions) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
@@ -145,6 +146,10 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
     if not positions and (found := _CATBOOST.match(text, start)):
         positions.append(_position("round", found))
     return positions
+
+
+def _results_in(text: str, start: int) -> re.Match[str] | None:
+    return _RESULTS.search(text, start) if "epoch results:" in text else None
 
 
 def _named_positions(

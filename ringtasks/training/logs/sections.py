@@ -26,6 +26,7 @@ _POSITION = re.compile(
     _FLAGS,
 )
 _SPLIT = re.compile(rf"(?:{SPLITS})\Z", _FLAGS)
+_STEMS = ("train", "trn", "val", "vld", "test", "tst", "eval", "dev", "holdout")
 _WORDS = frozenset(
     """
     running run start starting started begin beginning now on the of for at after in end
@@ -61,7 +62,8 @@ NO_SECTION = DataSection()
 
 def heading_of(text: str) -> str:
     """Return the part of the data that a line names for those below it; an empty text if none."""
-    if len(text) > _MAX_CHARS:
+    lower = text.lower()
+    if len(text) > _MAX_CHARS or not any(stem in lower for stem in _STEMS):
         return ""
     plain = _POSITION.sub(" ", text[skip_prefixes(text) :])
     words: list[str] = re.findall(r"[^\W_]+", plain.lower())

@@ -45,6 +45,12 @@ _WARNING = re.compile(
     r"|\benvironment variable\b",
     _FLAGS,
 )
+#: A part that a warning has, in lower case: finding one is faster than the pattern.
+_PARTS_OF_WARNING = (
+    "warn", "deprecat", "error", "traceback", "critical", "exception", "usage:",
+    "environment variable",
+)  # fmt: skip
+_GLOG = re.compile(r"[WEF]\d{4}\s", re.ASCII)
 # The best value so far, one read from a file, or a hypothetical one: not measured at this position.
 _SUMMARY = re.compile(
     r"^(?!\W*\[[^\[\]]*\]\s*(?:epoch|step|iter))"  # "[NEW BEST] Epoch 3: loss=0.5"
@@ -56,6 +62,10 @@ _SUMMARY = re.compile(
     r"|^Averaged stats:",  # DETR, MAE, DINO: medians of the last batches, beside their means
     _FLAGS,
 )
+_PARTS_OF_SUMMARY = (
+    "best", "improv", "did not", "max", "stopp", "restor", "resum", "load", "final ", "[cv",
+    "wandb:", "saving dict", "averaged stats",
+)  # fmt: skip
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
 _REPR = re.compile(r"\b(?!tensor|array|Array|float|int|loss)[A-Za-z_]\w*\(\s*\w+=", re.ASCII)
 _FLAG_OF_COMMAND = re.compile(
@@ -108,7 +118,10 @@ _NAME_AT = re.compile(
     rf"(?:epoch|step|iteration|iter|batch|round)\s#?\d+(?:\s?[:=]|\sis)\s{{0,4}}(?P<number>{NUMBER}){END}",
     _FLAGS,
 )
-#: A part of `_NAME_AT` that is found faster.
+#: Parts of `_NAME_AT` that are found faster.
+_BEFORE_COUNT = tuple(
+    f"{a}{word}{b}" for word in ("at", "after", "in", "for") for a in " \t" for b in " \t"
+)
 _COUNTED = re.compile(r"\s(?:epoch|step|iteration|iter|batch|round)\s#?\d", _FLAGS)
 _WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
 _NO_QUALIFIER = frozenset(
@@ -157,7 +170,14 @@ _FIELD = re.compile(
 
 def is_warning(text: str) -> bool:
     """Return whether a line warns, so that the next line may quote source code."""
+    if not _has_part(text, _PARTS_OF_WARNING) and not _GLOG.search(text):
+        return False
     return _WARNING.search(text) is not None
+
+
+def _has_part(text: str, parts: Sequence[str]) -> bool:
+    lower = text.lower()
+    return any(part in lower for part in parts)
 
 
 def has_number(text: str) -> bool:
@@ -172,7 +192,7 @@ def parse_text(text: str) -> Parsed:
     totals = find_totals(text, start)
     if _is_settings(text, start):
         return Parsed(totals=totals, rank=rank)
-    if _SUMMARY.search(text[start:]):
+    if _has_part(text, _PARTS_OF_SUMMARY) and _SUMMARY.search(text[start:]):
         return Parsed(totals=totals)
     taken = [span for _, span in totals]
     positions = find_positions(text, start, taken)
@@ -249,7 +269,8 @@ def _named_numbers(
     """Return the numbers that have a name, in their order: the match, the name and its start."""
     found = [each for each in _PAIR.finditer(text, start) if not _SOURCE_FILE.search(each["name"])]
     names = [_full_name(text, each, start) for each in found]
-    sentence = _NAME_AT.search(text, start) if _COUNTED.search(text, start) else None
+    is_sentence = _has_part(text, _BEFORE_COUNT) and _COUNTED.search(text, start)
+    sentence = _NAME_AT.search(text, start) if is_sentence else None
     if sentence and is_metric(sentence["name"]):
         found.append(sentence)
         names.append((sentence["name"].strip().replace(" ", "_").lower(), sentence.start("name")))
