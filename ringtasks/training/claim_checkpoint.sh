@@ -35,4 +35,6 @@ if [ "$place" ]; then
   [ ! -L "$name" ] || [ -e "$name" ] || mkdir "$place" || exit
   printf '%s\n' "$aside"
 fi
-printf '%s\n' "$run" >".$name.ringtasks-run"
+# Another user of the folder may have put a FIFO there, or a link to another file: neither is opened.
+new=.$name.ringtasks-run.$$
+rm -f "$new" && set -C && printf '%s\n' "$run" >"$new" && mv -f "$new" ".$name.ringtasks-run"

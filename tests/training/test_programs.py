@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_checkpoint_of_another_run_is_set_aside(host: Host) -> None:
     aside = host.cwd / ".it's.before-two"
     assert said == ["", "", str(aside)]
     assert (aside / "model").read_text() == "of one"
+
+
+def test_owner_of_a_checkpoint_is_written_through_no_link_or_pipe(host: Host) -> None:
+    owner, other = host.cwd / ".it's.ringtasks-run", host.home / "other"
+    other.write_text("mine")
+    for plant in (os.mkfifo, lambda path: path.symlink_to(other)):
+        plant(owner)
+
+        assert host.claim("one") == ""
+
+        assert (owner.read_text(), other.read_text()) == ("one\n", "mine")
+        owner.unlink()
 
 
 def test_complete_checkpoints_are_listed(host: Host) -> None:
