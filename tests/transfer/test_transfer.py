@@ -1391,7 +1391,7 @@ def test_progress_is_reported_in_numbers(
         (lambda near: put(near / "nothing", "x", ["box"]), "no such file"),
         (lambda near: put(near, "", ["box"]), "expected a path"),
         (lambda near: put(near, "x", []), "there is none"),
-        (lambda near: sync(near / "x", "x", ["box"]), "is not a folder"),
+        (lambda near: sync(near / "x", "x", ["box"]), "x: no such folder"),
         (lambda near: Options(fanout=0), "fanout"),
         (lambda near: Options(timeout=0), "timeout"),
         (lambda near: Options(exclude=("",)), "exclude"),
