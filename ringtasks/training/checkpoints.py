@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ringtasks import transfer
+from ringtasks import jobs, transfer
 from ringtasks.client.ask import Ask
-from ringtasks.client.result import why_failed
+from ringtasks.client.result import SSHResult, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
-from ringtasks.errors import RingtasksError
+from ringtasks.errors import RingtasksError, RunNotStartedError
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer.patterns import literal
@@ -35,6 +35,8 @@ _CLAIM, _LIST = (Program(__file__, name) for name in ("claim_checkpoint.sh", "li
 _INCOMPLETE = "incomplete "
 #: The exit status if there is none.
 _NO_CHECKPOINT = 66
+#: The exit status if the folder is that of another run.
+_OWNED = 67
 
 
 def claim(
@@ -51,19 +53,46 @@ def claim(
     :param keeps_own: keep the files that the run itself left there in an earlier attempt.
     :returns: the folder on the host that now holds the files of others; None: there were none.
     :raises FileCopyError: they could not be set aside, so the run would start from them.
+    :raises RunNotStartedError: they are those of a run that has not ended.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
-    script = _CLAIM.render(
-        parent=Word(quoted_path(posixpath.join(cwd, parent))),
-        name=name,
-        run=run_id,
-        label=run_id if attempt == 1 else f"{run_id}-{attempt}",
-        keeps_own="true" if keeps_own else "false",
-    )
-    result = client.ask(Ask(script))
+
+    def ask(ended: str) -> SSHResult:
+        script = _CLAIM.render(
+            parent=Word(quoted_path(posixpath.join(cwd, parent))),
+            name=name,
+            run=run_id,
+            label=run_id if attempt == 1 else f"{run_id}-{attempt}",
+            keeps_own="true" if keeps_own else "false",
+            ended=ended,
+            owned=_OWNED,
+        )
+        return client.ask(Ask(script))
+
+    result = ask("")
+    if result.error is None and result.returncode == _OWNED:
+        owner = result.stdout.strip()
+        _check_ended(client, checkpoint, owner)
+        result = ask(owner)
     if (why := why_failed(result)) is not None:
         raise FileCopyError(f"{client.config.id}: {checkpoint} cannot be set aside: {why}")
     return printable(result.stdout.strip()) or None
+
+
+def _check_ended(client: SSHClient, checkpoint: str, run_id: str) -> None:
+    """Check that no job of the run may still write its checkpoint.
+
+    :raises RunNotStartedError: one may, or the host could not tell.
+    """
+    (known,) = jobs.list([client])
+    live = [job.describe() for job in known.jobs if job.group == run_id and not job.is_ended]
+    if live or known.error:
+        raise RunNotStartedError(
+            client.config.id,
+            f"{checkpoint} is that of the run {printable(run_id)}, which has not ended "
+            f"({known.error or live[0]}): wait for it, or give another cwd",
+            is_unreachable=known.error is not None,
+        )
 
 
 class CheckpointState(NamedTuple):

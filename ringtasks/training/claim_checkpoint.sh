@@ -2,15 +2,21 @@
 # Makes a checkpoint folder a run's own: the content of another run, or of none, is set aside, and
 # the folder that holds it is printed.
 #
-# parameters: parent name run label keeps_own
+# parameters: parent name run label keeps_own ended owned
 #   parent     the folder that holds the checkpoint folder
 #   name       of the checkpoint folder
 #   label      ends the name of the folder for the content of others
 #   keeps_own  "true": the run's own content stays
+#   ended      a run that has ended
+#   owned      the exit status if the folder is that of another run, which is printed
 
 mkdir -p "$parent" && cd "$parent" || exit
 owner=
 [ ! -f ".$name.ringtasks-run" ] || read -r owner <".$name.ringtasks-run" || :
+if [ "$owner" ] && [ "$owner" != "$run" ] && [ "$owner" != "$ended" ]; then
+  printf '%s\n' "$owner"
+  exit "$owned"
+fi
 if "$keeps_own" && [ "$owner" = "$run" ]; then exit 0; fi
 # A link to a folder stays a link: its target is moved, on its own disk, and made anew.
 if [ -L "$name" ] && [ -d "$name/" ]; then

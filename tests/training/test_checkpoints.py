@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks import jobs
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import RunNotStartedError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
 from ringtasks.training.files import FileCopyError, TimeLimit, make_folder
@@ -219,6 +221,25 @@ def test_checkpoints_of_another_run_are_set_aside_once_and_kept(
     assert again is None
     assert (folder / "epoch").read_text() == "own"
     assert folder.is_symlink() is (kind == "link")
+
+
+def test_checkpoint_of_a_run_that_has_not_ended_is_left_alone(
+    client: SSHClient, there: Path
+) -> None:
+    cwd, name = str(there.parent), there.name
+    claim(client, cwd, name, "one")
+    write(there, "of one")
+    job = jobs.start(client, "sleep 60", group="one", cwd="~")
+    try:
+        with pytest.raises(
+            RunNotStartedError, match=r"of the run one, which has not ended \(running\)"
+        ):
+            claim(client, cwd, name, "two")
+        assert (there / "model").read_text() == "of one"
+    finally:
+        job.stop(0)
+
+    assert claim(client, cwd, name, "two") == str(there.with_name(f".{name}.before-two"))
 
 
 def test_empty_directory_is_left_and_an_unmovable_one_is_reported(

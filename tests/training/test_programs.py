@@ -29,7 +29,7 @@ class Host:
     def claim(self, run: str, keeps_own: str = "true") -> str:
         return self.said(
             "claim_checkpoint.sh", parent=str(self.cwd), name="it's", run=run, label=run,
-            keeps_own=keeps_own,
+            keeps_own=keeps_own, ended="one", owned=67,
         ).strip()  # fmt: skip
 
     def set_up(
@@ -139,8 +139,9 @@ def test_cdpath_of_the_host_does_not_replace_a_linked_checkpoint(host: Host) -> 
         (folder / "weights").touch()
     (host.cwd / "model").symlink_to(host.home / "disk")
     text = Program(training.__file__, "claim_checkpoint.sh").render(
-        parent=str(host.cwd), name="model", run="two", label="two", keeps_own="true"
-    )
+        parent=str(host.cwd), name="model", run="two", label="two", keeps_own="true",
+        ended="", owned=67,
+    )  # fmt: skip
 
     run_in(host.shell, f"export CDPATH={host.home}/other\n{text}", host.home)
 
@@ -155,7 +156,7 @@ def test_failed_look_at_checkpoints_is_not_an_empty_folder(host: Host, tool: str
     known = {"parent": str(host.cwd), "name": "model", "run": "two", "label": "two"}
     listing = {"folder": f"{host.cwd}/model", "last_file": "", "no_checkpoint": 66}
     program, given = {
-        "ls": ("claim_checkpoint.sh", {**known, "keeps_own": "true"}),
+        "ls": ("claim_checkpoint.sh", {**known, "keeps_own": "true", "ended": "", "owned": 67}),
         "find": ("list_checkpoint.sh", listing),
     }[tool]
     text = Program(training.__file__, program).render(**given)
