@@ -111,7 +111,10 @@ def clone_of(settings: fabric.Config) -> fabric.Config:
 
 
 def mark_as_root(settings: fabric.Config) -> None:
-    """Spare Invoke the failing look-ups with which it finds out that a Config is a root."""
+    """Spare Invoke the failing look-ups with which it finds out that a Config is a root.
+
+    Each takes 40 µs, and a Connection makes a dozen.
+    """
     settings._set(_root=settings, _keypath=())
 
 
