@@ -37,6 +37,7 @@ cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || {
 # in the unit of BLOCK_SIZE, unless LS_BLOCK_SIZE is set.
 measure() {
   size=0
+  [ ! -d log ] || { echo "ringtasks: the log is a folder" >&2; exit 1; }
   [ -f log ] || return 0 # a FIFO or a device, as /dev/null
   # shellcheck disable=SC2012  # stat(1) is not in POSIX
   size=$(LS_BLOCK_SIZE=1 ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })

@@ -121,7 +121,8 @@ class LogPlace:
                 self._last = b""
             if self.offset is not None and begins < self.offset:
                 self._on_chunk(
-                    b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n"
+                    b"\n[ringtasks: the log was truncated or replaced; "
+                    b"it goes on from its beginning]\n"
                 )
             if self.offset is not None and begins > self.offset:
                 gap = begins - self.offset

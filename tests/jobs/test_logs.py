@@ -339,7 +339,7 @@ def test_truncated_log_is_followed_from_its_new_beginning(host: JobHost) -> None
 
     first, said, second = b"".join(got).split(b"\n[ringtasks: ")[0], *b"".join(got).split(b"]\n")
     assert first == b"first and longer\n"
-    assert said.endswith(b"the log was truncated; it goes on from its beginning")
+    assert said.endswith(b"the log was truncated or replaced; it goes on from its beginning")
     assert second == b"second\n"
 
 
@@ -352,8 +352,10 @@ def test_log_truncated_between_two_requests_is_reported() -> None:
     place.take(STDOUT, b"ringtasks-offset:0\nnew")
 
     assert got == [
-        b"old", b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n", b"new",
-    ]  # fmt: skip
+        b"old",
+        b"\n[ringtasks: the log was truncated or replaced; it goes on from its beginning]\n",
+        b"new",
+    ]
 
 
 def test_missing_home_directory_ends_following_after_a_few_requests(

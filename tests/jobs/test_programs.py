@@ -173,9 +173,12 @@ def test_log_that_cannot_be_seen_is_not_reported_as_missing(home: Home) -> None:
     home.shell = f"{AS_USER} {home.shell}"
 
     found = home.run(follow_script("one"))
+    (home.jobs / "two" / "log").mkdir()
+    folder = home.run(follow_script("two"))
 
     assert (missing.returncode, found.returncode) == (NO_LOG, 1), found
     assert found.stderr
+    assert (folder.returncode, folder.stderr) == (1, b"ringtasks: the log is a folder\n")
     assert GOES_ON not in (missing.returncode, found.returncode)
 
 
