@@ -40,6 +40,8 @@ LOSS = "step 1 loss 3\n"
         "125 iterations per epoch. 12500 in all\nTokens / optimizer step : 32,768\n",
         "10:00:01 | did not beat best ppl: 5.1 impatience: 1\nimproving ppl: inf --> 5.25.\n",
         "MODEL:\n  LR: 0.1\nTRAIN:\n  k_mse: 1.0\nWORKERS: 6\n",
+        "to use it, with a note or not,\nit, with a note or not,\n1, 2, 3\n",
+        "it, no job of another user has reserved it, even\n1, 2, 3\n",
         "fps step: 9000 fps step and policy inference: 8000 fps total: 7000\n",
     ],
 )  # fmt: skip

@@ -24,6 +24,9 @@ __all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "Table", "may_be_row"]
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
 _HEADING_CELL = re.compile(r"[A-Za-z_#][\w/()@.%# -]{0,40}\Z", re.ASCII)
+_MAX_WORDS = 4
+#: The name of a column whose values are left out.
+_NOT_READ = "_"
 _GAP = re.compile(r"\t+|\s{2,}")
 VERTICAL = re.compile("\xe2(?:\x94[\x82\x83\x86]|\x95\x91|\x94\x8a)")
 _RULER = re.compile(
@@ -180,7 +183,7 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
             positions.setdefault(
                 column.unit, ParsedPosition(column.unit, found.span("done"), total)
             )
-        elif not column.name:
+        elif column.name == _NOT_READ:
             continue
         elif column.name == "set":
             part = text[slice(*span)].lower()
@@ -216,7 +219,7 @@ def _heading(text: str) -> list[Column]:
         cells, is_comma = [cell.strip() for cell in plain.split(",")], True
     else:
         cells = _cells_of(plain)
-    if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells if cell):
+    if len(cells) < 2 or not all(map(_is_name, cells)):
         return []
     if any("trial" in cell.lower() or cell.lower() == "fold" for cell in cells):
         return []  # a row for each of many runs
@@ -224,7 +227,7 @@ def _heading(text: str) -> list[Column]:
         unit = "" if "iterations" in cells else "round"
         names = [cell.replace(" ", "_") for cell in cells]
         own = [Column(n, "round" if n == "iterations" else "", False) for n in names]
-        return [Column("", unit, False), *own]
+        return [Column(_NOT_READ, unit, False), *own]
     columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
@@ -232,12 +235,17 @@ def _heading(text: str) -> list[Column]:
     return columns
 
 
+def _is_name(cell: str) -> bool:
+    """Return whether a cell may name a column; the parts of a sentence have more words."""
+    return _HEADING_CELL.match(cell) is not None and cell.count(" ") < _MAX_WORDS
+
+
 def _cells_of(heading: str) -> list[str]:
-    """Return the columns of a heading without separators; an empty name if one is not read."""
+    """Return the names of the columns of a heading without separators."""
     if _OF_VOWPAL_WABBIT.match(heading):
-        return ["average_loss", "since_last_loss", "counter", "", "", "", ""]
+        return ["average_loss", "since_last_loss", "counter", *[_NOT_READ] * 4]
     if found := _OF_NEQUIP.match(heading):
-        return ["", "set", *found["names"].split()]
+        return [_NOT_READ, "set", *found["names"].split()]
     return heading[1:].split() if heading.startswith("# ") else _GAP.split(heading)
 
 
