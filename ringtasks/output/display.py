@@ -102,10 +102,12 @@ def alarm(host: str, text: str) -> None:
         _print(github.command("error", visible(text), title=title), on_stderr=True)
 
 
-def json_line(fields: dict[str, Any]) -> None:
+def json_line(fields: dict[str, Any], *, allow_nan: bool = False) -> None:
     """Print a JSON object on a line of stdout.
 
     It has ``warnings`` if its host has alarms, and ``rehearsal`` if one is in force.
+
+    :param allow_nan: see `json_text`.
     """
     alarms = sys.modules.get("ringtasks.common.alarms")
     warnings = alarms and alarms.of(str(fields.get("host_id") or fields.get("host")))
@@ -113,7 +115,7 @@ def json_line(fields: dict[str, Any]) -> None:
         fields = {**fields, "warnings": list(warnings)}
     if (rehearsed := rehearsal.current()) is not None:
         fields = {**fields, "rehearsal": rehearsed.words}
-    _print(json_text(fields))
+    _print(json_text(fields, allow_nan=allow_nan))
 
 
 class RawReporter:

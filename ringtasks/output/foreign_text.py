@@ -51,20 +51,22 @@ def message(text: str) -> str:
     return "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in rest)])
 
 
-def json_text(fields: Mapping[str, Any]) -> str:
+def json_text(fields: Mapping[str, Any], *, allow_nan: bool = False) -> str:
     """Return a JSON object on one line: characters that are not printable are escaped.
 
     All beyond ASCII are escaped if stdout cannot encode them; ``#`` is escaped for CI runners.
+
+    :param allow_nan: write numbers that are not finite as JavaScript does; else they become text.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
     is_ascii = not encoding.startswith("utf")
     try:
-        text = json.dumps(fields, ensure_ascii=is_ascii, allow_nan=False)
+        text = json.dumps(fields, ensure_ascii=is_ascii, allow_nan=allow_nan)
     except (TypeError, ValueError):
         text = json.dumps(_plain(fields), ensure_ascii=is_ascii)
     if not text.isprintable():
         text = re.sub(_BEYOND_ASCII, _escaped, text)
-    return text.replace("#", "\\u0023") if _has_runner() else text
+    return text.replace("#", "\\u0023") if "#" in text and _has_runner() else text
 
 
 def _plain(value: object) -> Any:

@@ -239,7 +239,7 @@ def _print_points(sources: dict[str, Curves], metric: str | None, axis: str | No
     for run, name in select_metrics(sources, metric or "*"):
         label = {"run": run} if len(sources) > 1 else {}
         for point in sources[run].objects(name, axis):
-            display.json_line({**label, **point})
+            display.json_line({**label, **point}, allow_nan=True)
 
 
 def _show(curves: dict[str, Curve], title: str, style: Style) -> None:

@@ -795,7 +795,9 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
         "epoch 1/2 step 1/4 loss=3 lr=1e-3\nepoch 1/2 step 2/4 loss=2"
     )
     (tmp_path / "two.log").write_text("{'loss': '2.341', 'epoch': '0.5'}\n")
+    (tmp_path / "nan.log").write_text("step 1 loss=nan\nstep 2 loss=-inf\n")
 
+    diverged = inv("plot", "nan.log", "--json")
     every = inv("plot", "one.log", "--json")
     chosen = inv("plot", "one.log,two.log", "--json", "--metric", "loss")
     both = inv("plot", "one.log", "--json", "--out", "x.svg")
@@ -811,6 +813,12 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
         "run": "two.log", "metric": "loss", "axis": "epoch", "x": 0.5, "value": 2.341, "epoch": 0.5
     }  # fmt: skip
     assert both.returncode == 2
+    assert [
+        line.split(b'"value": ')[1].split(b",")[0] for line in diverged.stdout.splitlines()
+    ] == [
+        b"NaN",
+        b"-Infinity",
+    ]
 
 
 def test_plot_fits_a_narrow_terminal(
