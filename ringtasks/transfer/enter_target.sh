@@ -38,10 +38,12 @@ is_dropped() {
   [ -h "$1" ] && [ ! -e "$1" ]
 }
 
-# Since 3.1 the receiving rsync tells what makes way for another kind of file.
-if [ "$mode" != pull ] && "$rsync" --debug=DEL2 --version >/dev/null 2>&1 </dev/null; then
-  # shellcheck disable=SC2034  # in the command after this program
-  tells_kinds=yes
+# Since 3.1 the receiving rsync tells what makes way for another kind of file. It is asked while the
+# links are looked for.
+asked=
+if [ "$mode" != pull ] && [ -d "$target" ]; then
+  "$rsync" --debug=DEL2 --version >/dev/null 2>&1 </dev/null &
+  asked=$!
 fi
 
 case $mode in
@@ -66,3 +68,5 @@ pull)
   done
   ;;
 esac
+# shellcheck disable=SC2034  # in the command after this program
+[ -z "$asked" ] || { wait "$asked" && tells_kinds=yes; } || :
