@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
-    from ringtasks.training.supervisor import RunOutcome, Supervisor
+    from ringtasks.training.supervisor import RunOutcome, Stage
 
 __all__ = ["train"]
 
@@ -192,10 +192,10 @@ def _supervised(
         curves.new_attempt()
     view = for_terminal(curves, record.id)
     with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
-        # Made now, while the flags of the task are known: the text is made in another thread.
-        hints = _hints(record)
+        # Made now, while the flags of the task are known: one is printed by another thread.
+        texts = _left_texts(record)
         try:
-            with interruption.said_as(lambda: _left_text(supervisor, *hints)):
+            with interruption.said_as(lambda: texts[supervisor.stage]):
                 outcome = supervisor.run()
         except KeyboardInterrupt as interrupt:
             if text := text_of(interrupt):  # while a job was being started, or a setup ran
@@ -251,29 +251,21 @@ def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
     return ended(c, outcome, outcome.status)
 
 
-def _hints(record: RunRecord) -> tuple[str, str, str]:
-    """Return the commands to reattach to the run, to follow its log and to stop it."""
-    return (
-        record.hint(f"train --attach {record.id}"),
-        record.hint(f"logs {record.id} -f"),
-        record.hint(f"stop {record.id}"),
-    )
-
-
-def _left_text(supervisor: Supervisor, attach: str, logs: str, stop: str) -> str | None:
-    """Return the text for Ctrl-C, with the commands to follow and stop the run, which continues."""
+def _left_texts(record: RunRecord) -> dict[Stage, str | None]:
+    """Return the text for Ctrl-C at each stage of a run, with the commands to go on with it."""
     from ringtasks.training.supervisor import Stage
 
-    if supervisor.stage is Stage.STARTING:
-        return None  # it is reported by what becomes of the job
-    if supervisor.stage is Stage.CHOOSING:
-        return "interrupted: no run was started"
-    if supervisor.stage is Stage.ENDED:
-        return f"interrupted; its job has ended; '{attach}' does the rest"
-    return (
-        f"interrupted; the run was not stopped; reattach with '{attach}', "
-        f"follow its log with '{logs}', stop it with '{stop}'"
-    )
+    attach = record.hint(f"train --attach {record.id}")
+    return {
+        Stage.CHOOSING: "interrupted: no run was started",
+        Stage.STARTING: None,  # it is reported by what becomes of the job
+        Stage.FOLLOWING: (
+            f"interrupted; the run was not stopped; reattach with '{attach}', follow its log with "
+            f"'{record.hint(f'logs {record.id} -f')}', stop it with "
+            f"'{record.hint(f'stop {record.id}')}'"
+        ),
+        Stage.ENDED: f"interrupted; its job has ended; '{attach}' does the rest",
+    }
 
 
 def _split(item: str) -> tuple[str, str]:
