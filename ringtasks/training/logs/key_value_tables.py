@@ -51,7 +51,11 @@ _PARTS_ROW = re.compile(
 
 def begins_table(text: str) -> bool:
     """Return whether a line is the edge of a box, or heads a result."""
-    return any(each.match(text) for each in (_EDGE, _RESULT, _PARTS))
+    return bool(_EDGE.match(text) or _RESULT.match(text) or _has_parts(text))
+
+
+def _has_parts(text: str) -> bool:
+    return "Training |  " in text and _PARTS.match(text) is not None
 
 
 # Lightning's table of a validation or a test, with a column for each of its loaders.
@@ -128,7 +132,7 @@ class KeyValueReader:
             record = self._close()
             self._kind, self._trial = "result", found["trial"]
             return record or Record({})
-        if _PARTS.match(text):
+        if _has_parts(text):
             record = self._close()
             self._kind = "parts"
             return record or Record({})

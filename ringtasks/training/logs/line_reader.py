@@ -63,7 +63,8 @@ def _look_at(text: str) -> _Line:
         value._replace(name=(f"{trial}/" if trial else "") + _decoded(value.name))
         for value in parsed.values
     )
-    skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
+    may_skip = ".py:" in text or " iteration is:" in text
+    skips_next = may_skip and _NEXT_IS_NO_METRIC.search(text) is not None
     resumes = _RESUMES.match(text) is not None
     parsed = parsed._replace(values=values)
     heading = heading_of(text)

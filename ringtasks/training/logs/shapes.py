@@ -54,5 +54,9 @@ class Shape(NamedTuple):
 def shape_of(template: bytes) -> Shape:
     """Return the shape of a template."""
     spans = [found.span() for found in _NUMBER.finditer(template)]
-    text = _NUMBER.sub(lambda found: _RUN.sub(b"0", found[0]), template)
+    parts, at = [], 0
+    for start, end in spans:
+        parts += [template[at:start], _RUN.sub(b"0", template[start:end])]
+        at = end
+    text = b"".join([*parts, template[at:]])
     return Shape(text, tuple(a for a, _ in spans), tuple(b for _, b in spans))

@@ -61,7 +61,7 @@ _CV_CELL = re.compile(r"(?:[\w@:.-]+ )?[\w@:.-]+-(?:mean|std|stdv)|iterations", 
 def may_be_row(text: str) -> bool:
     """Return whether a line of a table is a row: no heading, no ruler, and no bar on it."""
     return not (
-        _BAR_BEHIND.search(text)
+        ("%" in text and _BAR_BEHIND.search(text))
         or _RULER.match(text)
         or _VALIDATION.match(text)
         or "best.pt" in text
