@@ -282,6 +282,20 @@ def test_refused_key_is_not_added_to_the_agent_after_a_log_in_by_password(
     assert "no identities" in listed.stdout
 
 
+def test_key_of_the_inventory_is_added_to_the_agent(
+    sshd: Sshd, agent: Callable[[Path], None], client_key: Path
+) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text("AddKeysToAgent yes\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))
+    config.use_control_master = False
+
+    assert run_on(config).success
+    listed = subprocess.run(["ssh-add", "-L"], capture_output=True, text=True)
+    assert client_key.with_suffix(".pub").read_text().split()[1] in listed.stdout
+
+
 @pytest.mark.parametrize(
     "line",
     [

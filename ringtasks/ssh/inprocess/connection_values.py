@@ -278,7 +278,10 @@ def with_keys(
         for file in _key_files(own)
         if file not in optional or any(map(os.path.exists, (file, f"{file}.pub")))
     ]
-    if key_file is not None and not {"pkey", "passphrase", "password"} & own.keys():
+    # To add a key to the agent (ssh_config(5), AddKeysToAgent), the log-in has to know its file.
+    stays_file = ssh_config.get("addkeystoagent", "no") != "no"
+    has_own = {"pkey", "passphrase", "password"} & own.keys()
+    if key_file is not None and not has_own and not stays_file:
         key = key_of_file(key_file)
         if key is not None:
             own["pkey"] = key
