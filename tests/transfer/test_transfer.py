@@ -526,6 +526,7 @@ def test_target_of_another_user_keeps_its_own_mode_and_time(
 
         done = only(sync(near, target, [client]))
         (near / "theirs").mkdir()
+        os.utime(near / "theirs", (1, 1))
         refused = only(sync(near, target, [client]))
 
         assert (done.success, done.names) == (True, ("sub/x",)), done.error
