@@ -30,7 +30,7 @@ from ringtasks.client.dialogue import (
 from ringtasks.client.result import last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.program_name import as_typed
-from ringtasks.common.text import printable
+from ringtasks.common.text import joined_lines, printable
 from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.remote.answers import AnswerError
@@ -239,7 +239,7 @@ class Job:
         try:
             status = parse_probe(answer.stdout, self.host).get(self.id)
         except AnswerError as error:
-            return self._unknown(f"{self.host}: {error}")
+            return self._unknown(str(error))
         if status is not None and status.reason != FOLDER_IS_GONE:
             return status
         found = yield from answer_to(Ask(find_script(self.id), timeout=_ANSWER_TIMEOUT))
@@ -248,6 +248,7 @@ class Job:
         return parse_found(found.stdout, self.id, self.host)
 
     def _unknown(self, why: str) -> JobStatus:
+        why = joined_lines(why).removeprefix(f"{self.host}: ")  # messages name the host themselves
         seen = [job for job in last_seen(self.host, why) if job.id == self.id]
         return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
 

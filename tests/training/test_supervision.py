@@ -370,6 +370,7 @@ def test_no_host_takes_over_from_an_unreachable_one_unless_a_split_is_allowed(
         assert [each["state"] for each in record["attempts"]] == ["unknown"]
         assert f"reattach with 'inv train --attach {record['id']}'" in said
         assert record["ended_at"] is None
+    assert re.search(r"^ringtasks: (?:\S+: )?a: unknown unreachable, ", said, re.M), said
 
 
 def test_ctrl_c_keeps_the_run_and_shows_how_to_reattach(
