@@ -91,6 +91,34 @@ def test_forked_child_does_not_hold_the_lock_of_its_killed_parent(tmp_path: Path
         assert is_mine
 
 
+def test_forked_child_does_not_keep_the_pipes_of_a_program_that_is_being_started() -> None:
+    program = """
+        import subprocess
+        from ringtasks.common.fork import wait_for_imports
+        wait_for_imports()
+        begun = threading.Event()
+        class Slow(subprocess.Popen):
+            def _execute_child(self, *arguments):
+                begun.set()
+                time.sleep(0.2)
+                super()._execute_child(*arguments)
+        names = {"__name__": "ringtasks.any", "Slow": Slow}
+        exec("def start(): Slow(['true'], stderr=-1).communicate()", names)
+        starting = threading.Thread(target=names["start"])
+        starting.start()
+        begun.wait()
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+        starting.join(10)
+        print(starting.is_alive())
+        os.kill(child, signal.SIGKILL)
+    """
+
+    assert run(program) == "False\n"
+
+
 CLIENT = """
 from ringtasks import SSHClient, SSHConfig
 host, port, user, key, is_master = sys.argv[1:6]

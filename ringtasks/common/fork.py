@@ -10,7 +10,9 @@ close it there do no harm.  A lock of a module is replaced by a new one (`Renewe
 
 Python's lock of a module that another thread imports stays locked in the child, which would wait
 for it for ever.  Modules of this package are imported late, in the thread that connects, so a fork
-waits until no thread imports any for it.
+waits until no thread imports any for it.  It also waits until no thread starts a program for it:
+the child would keep the ends of its pipes that the parent is about to close, and their readers
+would wait for the child.
 """
 
 from __future__ import annotations
@@ -100,28 +102,31 @@ def wait_for_imports() -> None:
 
 
 def _await_imports() -> None:
-    """Wait until no other thread imports modules for this package.
+    """Wait until no other thread imports modules or starts a program for this package.
 
     A fork within an import does not wait: the other thread may wait for that import.
     """
     own = threading.get_ident()
-    if _is_importing(sys._getframe()):
+    if _is_busy(sys._getframe()):
         return
     deadline = time.monotonic() + _IMPORT_LIMIT
     while time.monotonic() < deadline:
         frames = [frame for ident, frame in sys._current_frames().items() if ident != own]
-        if not any(map(_is_importing, frames)):
+        if not any(map(_is_busy, frames)):
             return
         del frames
         time.sleep(_LOOK_INTERVAL)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    """Return True if an import is under way there that began in this package."""
-    is_import = False
+def _is_busy(frame: FrameType | None) -> bool:
+    """Return True if this package imports a module there, or starts a program (subprocess)."""
+    is_busy = False
     while frame is not None:
-        is_import = is_import or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
-        if is_import and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        module = frame.f_globals.get("__name__") or ""
+        is_import = frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        is_start = module == "subprocess" and frame.f_code.co_name == "__init__"
+        is_busy = is_busy or is_import or is_start
+        if is_busy and module.partition(".")[0] == _PACKAGE:
             return True
         frame = frame.f_back
     return False
