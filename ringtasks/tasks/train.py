@@ -11,7 +11,12 @@ from invoke import Context
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
-from ringtasks.errors import NoEligibleHostError, RunNotStartedError, UsageError
+from ringtasks.errors import (
+    NoEligibleHostError,
+    RunNotStartedError,
+    StateFileError,
+    UsageError,
+)
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
@@ -104,7 +109,7 @@ def train(
         if record.is_ended:
             return _ended_before(c, record)
         if record.settings:
-            given = {**record.settings, "env": record.environment()}
+            given = {**record.settings, **_kept_environment(record, bool(env or env_file))}
         inventory = inventory or record.inventory
     asked = {} if gpus is None else gpu_options(str(gpus))
     settings = parse(
@@ -160,8 +165,7 @@ def _run(
         known = to_mapping(settings)
         record = new_run(settings.runs, settings.name, settings.command, known, inventory)
         record.revision = _revision(settings)
-        if settings.env:
-            record.keep_environment(settings.env)
+        record.keep_environment(settings.env)
         if record.revision:
             display.say(f"revision {record.revision}")
         if not (settings.sync_up or settings.setup or settings.cwd):
@@ -239,6 +243,19 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
     elif (Path(root) / wanted / "run.json").exists():
         why = "its record cannot be read, in"
     raise UsageError(f"--attach {wanted}: {why} {root}/")
+
+
+def _kept_environment(record: RunRecord, is_given_anew: bool) -> dict[str, Any]:
+    """Return the settings that give the run its ``env``; without it no other host may take over."""
+    try:
+        return {"env": record.environment()}
+    except StateFileError as error:
+        if is_given_anew:
+            return {}
+        display.say(
+            f"{error}: without the values of env, no other host takes over; give --env-file"
+        )
+        return {"retries": 0, "allow_split": False}
 
 
 def _ended_before(c: Context, record: RunRecord) -> RunOutcome:

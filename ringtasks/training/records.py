@@ -151,12 +151,18 @@ class RunRecord:
             raise StateFileError(str(file), error.strerror or str(error)) from error
 
     def environment(self) -> dict[str, str]:
-        """Return the mapping that `keep_environment` has written; empty: none, or unreadable."""
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            kept = json.loads(read_regular(self.folder / _ENVIRONMENT_FILE))
-            if isinstance(kept, dict):
-                return {str(name): str(value) for name, value in kept.items()}
-        return {}
+        """Return the mapping that `keep_environment` has written.
+
+        :raises StateFileError: the file is missing or damaged.
+        """
+        file = self.folder / _ENVIRONMENT_FILE
+        try:
+            kept = json.loads(read_regular(file))
+            return {str(name): str(value) for name, value in kept.items()}
+        except OSError as error:
+            raise StateFileError(str(file), error.strerror or str(error)) from error
+        except (ValueError, RecursionError, AttributeError) as error:
+            raise StateFileError(str(file), "it is damaged") from error
 
     def hint(self, command: str) -> str:
         """Return a command as the user types it, with the run's inventory if one was named."""

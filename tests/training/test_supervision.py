@@ -418,6 +418,25 @@ def test_reattached_run_shows_its_log_from_the_beginning(
     assert b"has ended: succeeded" in again.stderr
 
 
+def test_without_its_kept_environment_a_run_is_followed_but_not_taken_over(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, start: Start
+) -> None:
+    write_hosts(box={})
+    write_settings(command="sleep 3; kill -KILL $$", retries=1, env={"SEED": "1"}, fetch=[])
+    process = start("train", **PIPES)
+    await_job(tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT)
+    folder, _ = run_of(tmp_path)
+    (folder / "env.json").write_text("[")
+
+    done = inv("train", "--attach", "last")
+
+    assert b"env.json: it is damaged: without the values of env" in done.stderr, done.stderr
+    assert done.returncode != 0
+    assert [each["state"] for each in run_of(tmp_path)[1]["attempts"]] == ["killed"]
+
+
 def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path, start: Start
 ) -> None:
