@@ -222,10 +222,14 @@ try() {
 }
 
 # fetch STATUS...: fetches the URL; fails unless the answer has one of these statuses (204, 2xx).
-# Redirects are followed, unless one of the statuses is that of a redirect.
-fetch() {
-  # A proxy in the host's environment cannot reach the host's own services.
-  export no_proxy="${no_proxy:-$NO_PROXY},127.0.0.1,localhost,::1"
+# Redirects are followed, unless one of the statuses is that of a redirect. A subshell, since the
+# command of the next attempt gets the host's environment.
+fetch() (
+  # A proxy in the host's environment cannot reach the host's own services. In a list, "*" has no
+  # meaning for curl and Python.
+  bypassed=${no_proxy:-$NO_PROXY}
+  [ "$bypassed" = '*' ] || bypassed=$bypassed,127.0.0.1,localhost,::1
+  export no_proxy="$bypassed"
   follow=--location
   for wanted; do
     case $wanted in 3*) follow= ;; esac
@@ -246,7 +250,7 @@ fetch() {
   done
   echo "$url: HTTP status $code"
   return 1
-}
+)
 
 fetch_py='
 import sys, urllib.error, urllib.request as request

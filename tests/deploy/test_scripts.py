@@ -357,6 +357,22 @@ def test_url_is_healthy_if_its_last_redirect_target_is(
             assert page in done.stdout + done.stderr  # the evidence of the failure
 
 
+@pytest.mark.parametrize("bypassed", ["*", "a,b"])
+def test_url_check_does_not_change_the_proxy_settings_of_the_host(
+    run: Run, tmp_path: Path, bypassed: str
+) -> None:
+    (tmp_path / "app" / "current").mkdir(parents=True)
+    curl = 'curl() { echo "$no_proxy" >> asked; [ "$(wc -l < asked)" -gt 2 ] && echo 200; }'
+    check = layout.check('echo "$no_proxy" >> ../given', "http://x/", 9, ["2xx"])
+
+    done = run(f"export no_proxy='{bypassed}'\n{curl}\n{check}")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "app" / "given").read_text().split() == [bypassed] * 3
+    own = "" if bypassed == "*" else ",127.0.0.1,localhost,::1"
+    assert (tmp_path / "app" / "asked").read_text().split() == [bypassed + own] * 3
+
+
 @contextlib.contextmanager
 def _answering() -> Iterator[str]:
     """Serve /STATUS with that status, and /to/PAGE as a redirect to /PAGE."""
