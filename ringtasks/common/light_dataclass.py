@@ -26,9 +26,22 @@ else:
             for name, method in (_METHODS | _FROZEN if frozen else _METHODS).items():
                 if name not in cls.__dict__:
                     setattr(cls, name, method)
-            return dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+            made = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+            if frozen:
+                _note_frozen(made)
+            return made
 
         return decorate
+
+
+def _note_frozen(cls: type) -> None:
+    """Let `dataclasses` make subclasses as of frozen classes, which are so with all their bases.
+
+    It has no public way that does not compile two methods for each class.
+    """
+    for kind in cls.__mro__:
+        if "__dataclass_params__" in kind.__dict__:
+            kind.__dataclass_params__.frozen = True  # type: ignore[attr-defined]
 
 
 class _Signature:
@@ -94,7 +107,11 @@ def _hash(self: Any) -> int:
 
 
 def _refuse_change(self: Any, name: str, *value: object) -> None:
-    raise FrozenInstanceError(f"cannot change field {name!r}")
+    """Refuse to change a field; a subclass that is no dataclass may have other attributes."""
+    kind = type(self)
+    if "__dataclass_fields__" in kind.__dict__ or name in kind.__dataclass_fields__:
+        raise FrozenInstanceError(f"cannot {'assign to' if value else 'delete'} field {name!r}")
+    (object.__setattr__ if value else object.__delattr__)(self, name, *value)
 
 
 @functools.cache

@@ -107,7 +107,8 @@ class Stream:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError("no SSH banner")
-            self.settimeout(remaining)
+            # Python's limit: with the system's, each signal would begin the wait anew.
+            self._sock.settimeout(remaining)
             seen = b"" if received else self._seen()
             if _BANNER.match(seen):
                 break  # nearly always; the banner stays in the socket, also for another process

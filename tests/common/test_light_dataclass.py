@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from ringtasks.common.light_dataclass import dataclass
+from ringtasks.inventory.model import HostConfig
 
 
 class _Fields:
@@ -99,3 +100,21 @@ class Named(Made):
 def test_subclass_may_have_a_constructor_of_its_own() -> None:
     assert Named("x").second == "x"
     assert list(inspect.signature(Named).parameters) == ["name"]
+
+
+def test_frozen_class_has_subclasses_as_those_of_the_standard_library() -> None:
+    more: list[typing.Any] = [("sixth", int, 6)]
+    for kind in (*KINDS[0], HostConfig):
+        name = dataclasses.fields(kind)[0].name
+        plain: typing.Any = type("Plain", (kind,), {})("x")
+        plain.sixth = 6
+        del plain.sixth
+        with pytest.raises(dataclasses.FrozenInstanceError, match=f"^cannot assign to .*{name}"):
+            setattr(plain, name, "y")
+        with pytest.raises(dataclasses.FrozenInstanceError, match=f"^cannot delete .*{name}"):
+            delattr(plain, name)
+
+        own = dataclasses.make_dataclass("Own", more, bases=(kind,), frozen=True)("x")
+        assert own.sixth == 6
+        with pytest.raises(TypeError, match="frozen"):
+            dataclasses.make_dataclass("Own", more, bases=(kind,))
