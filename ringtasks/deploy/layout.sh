@@ -222,9 +222,11 @@ try() {
 }
 
 # fetch STATUS...: fetches the URL; fails unless the answer has one of these statuses (204, 2xx).
-# Redirects are followed, unless one of the statuses is that of a redirect. A subshell, since the
-# command of the next attempt gets the host's environment.
+# Redirects are followed, unless one of the statuses is that of a redirect. A slow page has all of the
+# time that is left. A subshell, since the command of the next attempt gets the host's environment.
 fetch() (
+  left=$((end - $(now)))
+  [ "$left" -gt 0 ] || left=1
   # A proxy in the host's environment cannot reach the host's own services. In a list, "*" has no
   # meaning for curl and Python.
   bypassed=${no_proxy:-$NO_PROXY}
@@ -235,15 +237,15 @@ fetch() (
     case $wanted in 3*) follow= ;; esac
   done
   if command -v curl >/dev/null 2>&1; then
-    code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m 5 -o /dev/null -w '%{http_code}' "$url") ||
-      return 1
+    code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m "$left" -o /dev/null -w '%{http_code}' \
+      "$url") || return 1
   elif [ "$*" = 2xx ] && command -v wget >/dev/null 2>&1; then
-    said=$(wget -T 5 -O /dev/null "$url" 2>&1) && return
+    said=$(wget -T "$left" -O /dev/null "$url" 2>&1) && return
     # -q would hide GNU Wget's errors, too.
     echo "$url: $(printf '%s\n' "$said" | grep . | tail -n 1)"
     return 1
   else
-    code=$(python3 -c "$fetch_py" "$url" "$follow") || return 1
+    code=$(python3 -c "$fetch_py" "$url" "$follow" "$left") || return 1
   fi
   for wanted; do
     [ "$wanted" != "$code" ] && [ "$wanted" != "${code%??}xx" ] || return 0
@@ -257,7 +259,7 @@ import sys, urllib.error, urllib.request as request
 class Stay(request.HTTPRedirectHandler):
     def redirect_request(self, *_): return None
 opener = request.build_opener(*([] if sys.argv[2] else [Stay]))
-try: print(opener.open(sys.argv[1], timeout=5).status)
+try: print(opener.open(sys.argv[1], timeout=int(sys.argv[3])).status)
 except urllib.error.HTTPError as answer: print(answer.code)
 '
 

@@ -52,16 +52,18 @@ class _CommandWord(NamedTuple):
 def check_first_word(program: Program) -> None:
     """Check that the command line begins with a task.
 
-    :raises ParseError: it does not; Invoke's own error names no near one.
+    :raises ParseError: it does not; Invoke's own error names no near one, and no flag for a host.
     """
     words: list[str] = program.core.unparsed
     tasks = _task_names(program)
     if not words or words[0] in tasks:
         return
+    named = next((word for word in words if word in tasks), None)
     if not words[0].startswith("-"):
+        command = () if named else ("--cmd", " ".join(words[1:]) or "CMD")
+        _refuse_host(words[0], words, named or "run", command)
         raise ParseError(unknown_task(words[0], sorted(tasks)))
-    named = next((word for word in words if word in tasks), "TASK")
-    meant = as_typed(f"{named} {words[0].partition('=')[0]}")
+    meant = as_typed(f"{named or 'TASK'} {words[0].partition('=')[0]}")
     told = f"is not a flag of the program; the flags of a task follow it: '{meant}'"
     raise ParseError(f"{visible(words[0])} {told}")
 
@@ -192,7 +194,7 @@ def _refuse_extra_word(
     """
     flags = word.context.flags
     if "--host" in flags:
-        _refuse_host(word, words)
+        _refuse_host(word.text, words, words[word.task_at])
     if f"--{_COMMAND}" in flags and not has_command:
         # A short flag of the program, as in "ls -l", is rather the command's.
         rest = _up_to_flag(words[word.at :], word.context)
@@ -247,17 +249,18 @@ def _up_to_flag(words: Sequence[str], *contexts: ParserContext) -> list[str]:
     return list(itertools.takewhile(lambda word: not _is_flag(word, *contexts), words))
 
 
-def _refuse_host(word: _CommandWord, words: Sequence[str]) -> None:
+def _refuse_host(text: str, words: Sequence[str], task: str, more: Sequence[str] = ()) -> None:
     """Refuse a word that selects hosts, with the flag for it.
 
+    :param more: words to propose behind those of ``task``.
     :raises ParseError: it selects hosts.
     """
     from .host_words import selector_of
 
-    meant = selector_of(word.text, words)
+    meant = selector_of(text, words)
     if meant is not None:
-        typed = as_typed(f"{words[word.task_at]} --host {shlex.quote(meant)}")
-        raise ParseError(f"{word.text!r} is not a task; did you mean --host {meant}: '{typed}'?")
+        typed = as_typed(shlex.join([task, "--host", meant, *more]))
+        raise ParseError(f"{text!r} is not a task; did you mean --host {meant}: '{typed}'?")
 
 
 def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:

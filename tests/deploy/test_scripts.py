@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -349,7 +350,11 @@ def test_url_is_healthy_if_its_last_redirect_target_is(
             for page, statuses in expected
         ]
         results = [*threads.map(run, scripts)]
+        noted = f'{tool}() {{ echo "$@" >{tmp_path}/asked; env {tool} "$@"; }}\n'
+        run(only + noted + layout.check(None, f"{address}/200", 1000))
 
+    # A page that is slow has all of the time.
+    assert re.search(r" (1000|999)\b", (tmp_path / "asked").read_text())
     statuses = [done.returncode for done in results]
     assert dict(zip(expected, statuses, strict=True)) == expected
     for (page, _), done in zip(expected, results, strict=True):

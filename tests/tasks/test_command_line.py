@@ -200,14 +200,16 @@ def test_every_short_flag_belongs_to_a_task_parameter() -> None:
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        ("why box-a", "--host box-a"),
-        ("run box-a --cmd true", "--host box-a"),
-        ("check --json @pair", "--host @pair"),
-        ("status all", "--host @all"),
-        ("logs job box-* -f", "--host box-*"),
-        ("run --host box-a hostname", "--cmd hostname"),
-        ("run ls -la --host box-a", "--cmd 'ls -la'"),
-        ("start --host box-a ls -l /", "--cmd 'ls -l /'"),
+        ("why box-a", "--host box-a:"),
+        ("run box-a --cmd true", "--host box-a:"),
+        ("check --json @pair", "--host @pair:"),
+        ("status all", "--host @all:"),
+        ("logs job box-* -f", "--host box-*:"),
+        ("run --host box-a hostname", "--cmd hostname:"),
+        ("run ls -la --host box-a", "--cmd 'ls -la':"),
+        ("start --host box-a ls -l /", "--cmd 'ls -l /':"),
+        ("box-a ls -l", "--host box-a: '{} run --host box-a --cmd 'ls -l''?"),
+        ("@pair status", "--host @pair: '{} status --host @pair'?"),
     ],
 )
 @pytest.mark.matrix(3)
@@ -220,7 +222,8 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
     done = typed(*words.split())
     other = typed("why", "nosuch")
 
-    assert f"is not a task; did you mean {meant}:".encode() in done.stderr
+    name = typed.name  # type: ignore[attr-defined]  # set by the fixture
+    assert f"is not a task; did you mean {meant.replace('{}', name)}" in done.stderr.decode()
     assert (done.returncode != 0, done.stdout) == (True, b"")
     assert b"did you mean" not in other.stderr
 
