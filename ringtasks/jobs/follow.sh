@@ -8,11 +8,11 @@
 # log was truncated, and with $no_log if there is no log; "ringtasks-gone:FILE" names a file on stderr
 # that was removed or renamed.
 #
-# parameters: rt_folder rt_id offset known tail since seconds_cs goes_on no_log
+# parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
 #   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
 #               written since this time. "" for those that do not count
-#   known       the bytes before the offset, three octal digits each; "": not known
 #   seconds_cs  hundredths of a second for which it follows the log of a running job
+# environment: rt_known, the bytes before the offset, three octal digits each; unset: not known
 
 # include: identity.sh
 # include: machine.sh
@@ -44,13 +44,13 @@ measure() {
   [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
 }
 
-# Succeeds if the bytes before $at are others than $known: the log was truncated, and has grown since.
-# Those before $first were discarded. If od(1) does not print them, nothing is known.
+# Succeeds if the bytes before $at are others than $rt_known: the log was truncated, and has grown
+# since. Those before $first were discarded. If od(1) does not print them, nothing is known.
 is_other() {
-  count=$((${#known} / 3))
-  [ "$known" ] && [ $((at - count)) -ge "$first" ] || return
+  count=$((${#rt_known} / 3))
+  [ "$rt_known" ] && [ $((at - count)) -ge "$first" ] || return
   bytes=$(dd if=log bs=1 skip=$((at - count)) count=$count 2>/dev/null | od -An -v -to1 | tr -d ' \n')
-  [ "$bytes" ] && [ "$bytes" != "$known" ]
+  [ "$bytes" ] && [ "$bytes" != "$rt_known" ]
 }
 
 measure

@@ -308,13 +308,14 @@ class Job:
             began = time.monotonic()
             script = follow_script(
                 self.id,
-                place=place,
+                offset=place.offset,
                 tail=tail,
                 since=since,
                 follow=follow,
                 seconds=seconds,
             )
-            answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
+            ask = Ask(script, timeout=limit, env=place.environment(), on_output=place.take)
+            answer = yield from answer_to(ask)
             missed = place.restart()
             now = time.monotonic()
             if answer.error is not None:

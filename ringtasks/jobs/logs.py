@@ -39,23 +39,21 @@ _FOLLOW = Program(__file__, "follow.sh")
 def follow_script(
     job_id: str,
     *,
-    place: LogPlace | None = None,
+    offset: int | None = None,
     tail: int | None = None,
     since: float | None = None,
     follow: bool = True,
     seconds: float = FOLLOW_SECONDS,
 ) -> str:
-    """Return a script that prints the log after ``place``, else ``tail`` lines or from ``since``.
+    """Return a script that prints the log from ``offset``, from ``tail`` lines or from ``since``.
 
     :param follow: go on until the job has ended; False: end with the present end of the log.
     :param seconds: the longest time for which it goes on.
     """
-    offset, known = ("", "") if place is None else place.parameters()
     return _FOLLOW.render(
         rt_folder=JOBS_FOLDER,
         rt_id=job_id,
-        offset=offset,
-        known=known,
+        offset="" if offset is None else offset,
         tail="" if tail is None else tail,
         since="" if since is None else int(since),
         seconds_cs=round(seconds * 100) if follow else 0,
@@ -86,10 +84,9 @@ class LogPlace:
         self._early: bytes | None = b""
         self._told = b""
 
-    def parameters(self) -> tuple[str, str]:
-        """Return the offset, and the last bytes before it as octal digits; "": none has come."""
-        offset = "" if self.offset is None else str(self.offset)
-        return offset, "".join(f"{byte:03o}" for byte in self._last)
+    def environment(self) -> dict[str, str]:
+        """Return the last bytes before the offset for the script: all users can read arguments."""
+        return {"rt_known": "".join(f"{byte:03o}" for byte in self._last)} if self._last else {}
 
     def restart(self) -> str | None:
         """Expect an offset first, since the next answer begins.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -26,6 +27,7 @@ from ringtasks.ssh.link import STDOUT
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -334,6 +336,10 @@ def test_truncated_log_is_followed_from_its_new_beginning(host: JobHost) -> None
         eventually(lambda: b"first and longer\n" in b"".join(got))
         os.truncate(host.home / "out.log", 0)
         eventually(lambda: b"truncated" in b"".join(got))
+        known = "".join(f"{byte:03o}" for byte in b"and longer").encode()
+        for arguments in proc_files("cmdline"):
+            with contextlib.suppress(OSError):  # the process has ended
+                assert known not in arguments.read_bytes()  # which any user can read
         (host.home / "go").touch()
         assert following.result(20) is None
 

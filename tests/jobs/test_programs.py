@@ -147,7 +147,9 @@ def test_log_that_was_truncated_and_has_outgrown_the_offset_begins_anew(home: Ho
     log = home.jobs / "one" / "log"
 
     def follow() -> bytes:
-        place.take(STDOUT, home.run(follow_script("one", place=place, follow=False)).stdout)
+        script = follow_script("one", offset=place.offset, follow=False)
+        known = "".join(f"export {name}={value}" for name, value in place.environment().items())
+        place.take(STDOUT, home.run(script, known).stdout)
         place.restart()
         return got.pop()
 
