@@ -94,8 +94,8 @@ def test_forked_child_does_not_hold_the_lock_of_its_killed_parent(tmp_path: Path
 def test_forked_child_does_not_keep_the_pipes_of_a_program_that_is_being_started() -> None:
     program = """
         import subprocess
-        from ringtasks.common.fork import wait_for_imports
-        wait_for_imports()
+        from ringtasks.common.fork import wait_for_threads
+        wait_for_threads()
         begun = threading.Event()
         class Slow(subprocess.Popen):
             def _execute_child(self, *arguments):

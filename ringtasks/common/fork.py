@@ -1,4 +1,4 @@
-"""Forked children: descriptors that they must not keep, and modules that are being imported.
+"""Forked children: descriptors that they must not keep, and work of threads that they lack.
 
 A child of fork(2) has a copy of each descriptor.  As long as it lives, a lock of an ended parent
 stays locked (flock(2)), and the reader of a pipe sees no end of file.  Programs that are started
@@ -29,7 +29,7 @@ from types import FrameType
 
 from .light_typing import Protocol
 
-__all__ = ["DescriptorHolder", "RenewedLock", "held", "not_for_children", "wait_for_imports"]
+__all__ = ["DescriptorHolder", "RenewedLock", "held", "not_for_children", "wait_for_threads"]
 
 
 class RenewedLock:
@@ -50,8 +50,8 @@ class DescriptorHolder(Protocol):
         """Return the descriptors that are open now."""
 
 
-#: Seconds that a fork waits for imports; the slowest take a quarter of a second.
-_IMPORT_LIMIT = 10.0
+#: Seconds that a fork waits for other threads; the slowest imports take a quarter of a second.
+_WAIT_LIMIT = 10.0
 _LOOK_INTERVAL = 0.002  # seconds; most imports take milliseconds
 _PACKAGE = __name__.partition(".")[0]
 
@@ -93,15 +93,15 @@ def _replace_all() -> None:
     os.close(nothing)
 
 
-def wait_for_imports() -> None:
-    """Let each fork from now on wait for the modules that are being imported for this package."""
+def wait_for_threads() -> None:
+    """Let each fork from now on wait for what other threads import or start for this package."""
     import logging  # noqa: F401  # locks itself before a fork, and what is imported needs it: it
     # has to be registered before, so that its turn comes after the wait.
 
-    os.register_at_fork(before=_await_imports)
+    os.register_at_fork(before=_await_threads)
 
 
-def _await_imports() -> None:
+def _await_threads() -> None:
     """Wait until no other thread imports modules or starts a program for this package.
 
     A fork within an import does not wait: the other thread may wait for that import.
@@ -109,7 +109,7 @@ def _await_imports() -> None:
     own = threading.get_ident()
     if _is_busy(sys._getframe()):
         return
-    deadline = time.monotonic() + _IMPORT_LIMIT
+    deadline = time.monotonic() + _WAIT_LIMIT
     while time.monotonic() < deadline:
         frames = [frame for ident, frame in sys._current_frames().items() if ident != own]
         if not any(map(_is_busy, frames)):

@@ -105,11 +105,11 @@ class _Hosts(Mapping[str, HostConfig]):
         return self._decoded[name]
 
     def items(self) -> ItemsView[str, HostConfig]:
-        lines = b",".join(self._lines.values())
+        left = {name: line for name, line in self._lines.items() if name not in self._decoded}
         # One call of json for all lines, which takes half the time.
-        for name, found in zip(self._lines, json.loads(b"[%b]" % lines), strict=True):
-            if name not in self._decoded:
-                self._decoded[name] = _decoded(name, self._file, found)
+        found = json.loads(b"[%b]" % b",".join(left.values()))
+        for name, host in zip(left, found, strict=True):
+            self._decoded[name] = _decoded(name, self._file, host)
         return super().items()
 
     def __iter__(self) -> Iterator[str]:

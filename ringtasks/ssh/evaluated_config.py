@@ -76,8 +76,8 @@ _OWN_PROXY_KEYWORDS = frozenset({"proxycommand", "proxyusefdpass"})
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
-#: The criteria of a ``Match`` line that name hosts other than all.
-_OF_HOSTS = r"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\*(?:\s|$))"
+#: The criteria of a ``Match`` line that name hosts other than all, or all but some.
+_OF_HOSTS = r"(?i)(?:^|\s)(?:original)?host[\s=]+(?!\"?(?:[^\s,\"]*,)*\*(?:[\s,\"]|$))"
 # Lines of ``ssh -vv``.
 _READING, _APPLYING = "debug1: Reading configuration data ", ": Applying options for "
 _CHECKING, _FOUND = "debug2: checking match for '", "debug2: match found"
@@ -297,12 +297,13 @@ def _decides(text: str) -> bool:
 
     Or files that are included from folders without fixed names.
     """
-    return not any(map(_is_undecided, text.lower().splitlines()))
+    return not any(map(_is_undecided, text.lower().split("\n")))
 
 
 def _is_undecided(line: str) -> bool:
     # No regular expression: to compile it takes longer than to look at usual files.
-    keyword, _, value = line.replace("\t", " ").replace("=", " ").strip().partition(" ")
+    plain = line.replace("\t", " ").replace("=", " ").replace('"', " ")
+    keyword, _, value = plain.strip().partition(" ")
     if keyword == "match":
         return "exec" in value or "localnetwork" in value
     has_variables = keyword in _WITH_VARIABLES and "$" in value

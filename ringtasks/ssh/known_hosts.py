@@ -81,7 +81,7 @@ class Entries:
         self._named: dict[str, list[Entry]] = {}
         self._patterns: list[Entry] = []
         self._usual: dict[bytes, list[bytes]] = {}
-        self._hashed: list[tuple[bytes, bytes]] = []
+        self._hashed: list[tuple[bytes, bytes, bytes]] = []
         self._hashed_about: dict[str, list[bytes]] = {}
         if content and not only_marked:
             content = self._without_usual(content)
@@ -101,7 +101,8 @@ class Entries:
         usual_line = re.compile(_USUAL, re.MULTILINE)
         for names, blob in usual_line.findall(content):
             if names.startswith(b"|"):
-                self._hashed.append((names, blob))
+                _, _, salt, digest = names.split(b"|")
+                self._hashed.append((salt, digest, blob))
                 continue
             for name in names.lower().split(b","):
                 self._usual.setdefault(name, []).append(blob)
@@ -112,9 +113,7 @@ class Entries:
             is_digest = _digest_test(name)
             self._hashed_about[name] = [
                 blob
-                for (_, _, salt, digest), blob in (
-                    (h.split(b"|"), blob) for h, blob in self._hashed
-                )
+                for salt, digest, blob in self._hashed
                 if is_digest(a2b_base64(salt), a2b_base64(digest))
             ]
         named = self._usual.get(_encoded(name).lower(), ())

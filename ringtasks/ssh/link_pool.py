@@ -90,7 +90,7 @@ def _wait_for_import() -> None:
 
 atexit.register(_wait_for_import)
 os.register_at_fork(after_in_child=_leave_links_to_parent)
-fork.wait_for_imports()  # the functions here import what each kind of link needs
+fork.wait_for_threads()  # the functions here import what each kind of link needs
 
 
 class LinkPool:

@@ -269,6 +269,7 @@ def test_ssh_config_result_has_only_configured_keywords(
     write_config(
         "Host box\n  User gpu\n  Compression yes\nHost other\n  Port 99\n"
         "Match host * originalhost gpu?,x user root\n  User me\nMatch !host box host *\n  User me\n"
+        'Match host "*,!box"\n  Compression no\nMatch host !box,*\n  Compression no\n'
     )
 
     known, unknown = ask("box"), ask("elsewhere")
@@ -304,11 +305,12 @@ def test_ssh_config_result_is_cached_until_a_file_changes(
     assert (first.get("user"), changed.get("user")) == ("one", "two")
 
 
+@pytest.mark.parametrize("match", ["Match", '"match"'])
 def test_result_of_a_match_exec_program_is_not_cached(
-    write_config: Callable[[str], Path], tmp_path: Path
+    write_config: Callable[[str], Path], tmp_path: Path, match: str
 ) -> None:
     flag = tmp_path / "flag"
-    write_config(f'Match host box exec "test -e {flag}"\n  User there\n')
+    write_config(f'{match} host box exec "test -e {flag}"\n  User there\n')
 
     before = ask("box")
     flag.touch()
