@@ -12,7 +12,9 @@
 
 mkdir -p "$parent" && cd "$parent" || exit
 owner=
-[ ! -f ".$name.ringtasks-run" ] || read -r owner <".$name.ringtasks-run" || :
+note=.$name.ringtasks-run
+# Another user of the folder may have put a FIFO there, or a link to another file: neither is opened.
+[ -L "$note" ] || [ ! -f "$note" ] || read -r owner <"$note" || :
 if [ "$owner" ] && [ "$owner" != "$run" ] && [ "$owner" != "$ended" ]; then
   printf '%s\n' "$owner"
   exit "$owned"
@@ -41,6 +43,5 @@ if [ "$place" ]; then
   [ ! -L "$name" ] || [ -e "$name" ] || mkdir "$place" || exit
   printf '%s\n' "$aside"
 fi
-# Another user of the folder may have put a FIFO there, or a link to another file: neither is opened.
-new=.$name.ringtasks-run.$$
-rm -f "$new" && set -C && printf '%s\n' "$run" >"$new" && mv -f "$new" ".$name.ringtasks-run"
+new=$note.$$
+rm -f "$new" && set -C && printf '%s\n' "$run" >"$new" && mv -f "$new" "$note"
