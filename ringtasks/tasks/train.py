@@ -217,13 +217,12 @@ def _supervised(
 
 
 def _revision(settings: TrainSettings) -> str | None:
-    """Return the revision of the first folder that is sent, else of the current folder."""
+    """Return the revision of the first folder that is sent and has one, else of the current one."""
     from ringtasks.transfer.git import revision_of
 
     sources = [expanded_home(item.source) for item in settings.sync_up]
-    folders = [source if source.is_dir() else source.parent for source in sources]
-    folder = next((found for found in folders if found.is_dir()), Path())
-    return revision_of(folder)
+    folders = [source if source.is_dir() else source.parent for source in sources] or [Path()]
+    return next(filter(None, map(revision_of, filter(Path.is_dir, folders))), None)
 
 
 def _left_run(runs: object, wanted: str) -> RunRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 _PULL_ATTEMPTS = 3
 _CLAIM, _LIST = (Program(__file__, name) for name in ("claim_checkpoint.sh", "list_checkpoint.sh"))
 _INCOMPLETE = "incomplete "
+_OVERTAKEN = "overtaken"
 #: The exit status if there is none.
 _NO_CHECKPOINT = 66
 #: The exit status if the folder is that of another run.
@@ -75,7 +77,8 @@ def claim(
         _check_ended(client, checkpoint, owner)
         result = ask(owner)
     if (why := why_failed(result)) is not None:
-        raise FileCopyError(f"{client.config.id}: {checkpoint} cannot be set aside: {why}")
+        text = f"{client.config.id}: {checkpoint} cannot be set aside: {why}"
+        raise FileCopyError(text, is_unreachable=result.error is not None)
     return printable(result.stdout.strip()) or None
 
 
@@ -102,6 +105,8 @@ class CheckpointState(NamedTuple):
     """A text that changes whenever one of the files does."""
     incomplete: tuple[str, ...] = ()
     """Folders in it that are still being written, or whose writing was cut off."""
+    is_certain: bool = False
+    """True if the last files of its checkpoints show that they are complete."""
 
 
 def inspect(client: SSHClient, folder: str, done: str | None = None) -> CheckpointState | None:
@@ -120,21 +125,29 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
         raise FileCopyError(f"{client.config.id}: {folder} cannot be listed: {why}")
     lines = result.stdout.split("\n")
     incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
-    files = "\n".join(line for line in lines if line and not line.startswith(_INCOMPLETE))
-    return CheckpointState(files, incomplete) if files else None
+    is_certain = bool(done) and _OVERTAKEN not in lines
+    files = "\n".join(
+        line for line in lines if line and line != _OVERTAKEN and not line.startswith(_INCOMPLETE)
+    )
+    return CheckpointState(files, incomplete, is_certain) if files else None
+
+
+#: For each local copy: an abandoned pull of an earlier attempt may still write to the same spare.
+_PULLING: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
 class CheckpointPuller:
     """Pulls a checkpoint folder at an interval, from `start` to `stop`.
 
     The copy is never half of one checkpoint and half of another: a new one is pulled beside it, and
-    replaces it only if the host's folder was the same before and after.  Without ``done``, the run
-    must be live afterwards: one that was killed while it wrote leaves a folder that stays the same.
+    replaces it only if the host's folder was the same before and after.  If no last file shows that
+    it is complete, the run must not have been cut off: one that was killed while it wrote leaves a
+    folder that stays the same.
 
     :param keep: the local folder.
     :param tell: receives a text for each failure.
     :param done: the file that is written last into a checkpoint, see `inspect`.
-    :param is_live: returns whether the run goes on.
+    :param was_cut_off: returns whether the run may have been ended while it wrote.
     """
 
     def __init__(
@@ -144,45 +157,44 @@ class CheckpointPuller:
         keep: Path,
         tell: Callable[[str], None],
         done: str | None = None,
-        is_live: Callable[[], bool] = lambda: True,
+        was_cut_off: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client, self._remote, self._keep = client, remote, keep
         self._spare, self._old = (keep.with_name(f".{keep.name}.{end}") for end in ("spare", "old"))
-        self._tell, self._done, self._is_live = tell, done, is_live
+        self._tell, self._done, self._was_cut_off = tell, done, was_cut_off
         self._ended, self._swapping = threading.Event(), threading.Lock()
         self._kept: str | None = None
-        self._is_abandoned = False
-        self._thread: threading.Thread | None = None
 
     def start(self, interval: float) -> None:
         """Start; the first pull comes after the first interval."""
         self._repair()
-        self._thread = threading.Thread(
+        threading.Thread(
             target=self._work, args=(interval,), name="ringtasks-pull", daemon=True
-        )
-        self._thread.start()
+        ).start()
 
     def stop(self, last: TimeLimit | None) -> None:
         """Stop; with ``last`` after one more pull within that time, since the host is reachable.
 
-        Without it, a pull that is under way no longer replaces the copy.
+        A pull that is under way no longer replaces the copy.
         """
-        self._ended.set()
-        if last is None:
-            with self._swapping:
-                self._is_abandoned = True
-            return
-        if self._thread is not None:
-            self._thread.join(last.left)
-        self.pull(last)
+        with self._swapping:
+            self._ended.set()
+        if last is not None:
+            self.pull(last)
 
     def pull(self, limit: TimeLimit | None = None) -> bool:
         """Pull the checkpoint now; return whether the local copy equals the host's folder."""
+        pulling = _PULLING[self._keep]
+        if not pulling.acquire(timeout=limit.left if limit else -1):
+            self._tell("the checkpoint was not pulled: an earlier pull has not ended")
+            return False
         try:
             return self._pull(limit)
         except (FileCopyError, OSError, RingtasksError) as error:
             self._tell(f"the checkpoint was not pulled: {error}")
             return False
+        finally:
+            pulling.release()
 
     def _work(self, interval: float) -> None:
         while not self._ended.wait(interval):
@@ -190,6 +202,8 @@ class CheckpointPuller:
 
     def _pull(self, limit: TimeLimit | None) -> bool:
         for _ in range(_PULL_ATTEMPTS):
+            if limit is None and self._ended.is_set():
+                return False
             options = limit.options(MIRROR) if limit else MIRROR
             before = self._inspected()
             if before is None:
@@ -207,10 +221,15 @@ class CheckpointPuller:
 
     def _replaced(self, pulled: CheckpointState, *, is_last: bool) -> bool:
         """Replace the copy, unless the checkpoint may be incomplete."""
-        if not is_last and self._done is None and not self._is_live():
+        if not pulled.is_certain and self._was_cut_off():
+            if is_last:
+                raise FileCopyError(
+                    f"{self._client.config.id}: {self._remote} has files that are newer than "
+                    f"{self._done}: the run may have been ended while it wrote"
+                )
             return False
         with self._swapping:
-            if self._is_abandoned:
+            if self._ended.is_set() and not is_last:
                 return False
             self._swap()
         self._kept = pulled.files

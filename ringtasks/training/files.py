@@ -16,6 +16,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import counted, first_names, size
 from ringtasks.errors import UsageError
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options, TransferResult
 from ringtasks.transfer.patterns import literal
@@ -40,7 +41,14 @@ MIRROR = Options(delete=True, checksum=True)
 
 
 class FileCopyError(Exception):
-    """A file could not be copied; the text names the file and the reason."""
+    """A file could not be copied; the text names the file and the reason.
+
+    :param is_unreachable: the host was not reached, or the link was lost.
+    """
+
+    def __init__(self, text: str, *, is_unreachable: bool = False) -> None:
+        super().__init__(text)
+        self.is_unreachable = is_unreachable
 
 
 class TimeLimit:
@@ -164,7 +172,8 @@ def checked(result: TransferResult) -> None:
     :raises FileCopyError: it failed for a host.
     """
     for failed in result.failed:
-        raise FileCopyError(failed.error or f"{failed.host}: exit status {failed.returncode}")
+        text = failed.error or f"{failed.host}: exit status {failed.returncode}"
+        raise FileCopyError(text, is_unreachable=failed.returncode == UNREACHABLE)
 
 
 def make_folder(client: SSHClient, folder: str) -> None:
@@ -174,4 +183,5 @@ def make_folder(client: SSHClient, folder: str) -> None:
     """
     result = client.ask(Ask(f"mkdir -p {quoted_path(folder)}"))
     if (why := why_failed(result)) is not None:
-        raise FileCopyError(f"{client.config.id}: {folder}: {why}")
+        text = f"{client.config.id}: {folder}: {why}"
+        raise FileCopyError(text, is_unreachable=result.error is not None)

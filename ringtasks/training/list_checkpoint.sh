@@ -1,6 +1,7 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the files of the complete checkpoints in a folder, each with its identity, size and time;
-# and "incomplete NAME" for a folder in it that lacks its last file.
+# and "incomplete NAME" for a folder in it that lacks its last file, or "overtaken" if the folder has
+# files that are newer than its last file: a program may be writing the next checkpoint over this one.
 #
 # parameters: folder last_file no_checkpoint
 #   last_file      the file that is written last; empty: all files count as complete
@@ -22,6 +23,7 @@ list() {
 
 if [ -z "$last_file" ] || [ -s "$last_file" ]; then
   list .
+  [ -z "$last_file" ] || [ -z "$(find . -type f -newer "./$last_file")" ] || echo overtaken
   exit
 fi
 set --

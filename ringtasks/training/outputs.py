@@ -59,7 +59,8 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     """
     result = client.ask(Ask(_script(_NOTE, cwd, items, key)))
     if (why := why_failed(result)) is not None:
-        raise FileCopyError(f"{client.config.id}: the files there could not be listed: {why}")
+        text = f"{client.config.id}: the files there could not be listed: {why}"
+        raise FileCopyError(text, is_unreachable=result.error is not None)
 
 
 def fetch_written(

@@ -233,7 +233,9 @@ class Supervisor:
                 self._send_checkpoint(client, posixpath.join(cwd, settings.checkpoint))
         except FileCopyError as error:
             raise RunNotStartedError(
-                client.config.id, f"its files were not sent: {error}"
+                client.config.id,
+                f"its files were not sent: {error}",
+                is_unreachable=error.is_unreachable,
             ) from error
 
     def _send_checkpoint(self, client: SSHClient, target: str) -> None:
@@ -353,20 +355,15 @@ class Supervisor:
         finally:
             self._last_transfers = TimeLimit(settings.fetch_timeout)
             if puller:
-                is_whole = self._is_whole(found.get(first.id))
-                puller.stop(self._last_transfers if is_whole else None)
+                may_pull = self._may_pull(found.get(first.id))
+                puller.stop(self._last_transfers if may_pull else None)
         return [found[job.id] for job in self.jobs]
 
-    def _is_whole(self, status: JobStatus | None) -> bool:
-        """Return whether the job can have left a whole checkpoint on a reachable host.
-
-        A job that was killed or whose host was lost may have been writing: only the file that is
-        written last shows that a checkpoint is complete.
-        """
+    def _may_pull(self, status: JobStatus | None) -> bool:
+        """Return whether the job can have left a whole checkpoint on a reachable host."""
         if status is None or not status.is_ended:
             return False
-        was_cut_off = status.state in (JobState.KILLED, JobState.LOST)
-        return not was_cut_off or self._settings.checkpoint_done is not None
+        return self._settings.checkpoint_done is not None or not _was_cut_off(status)
 
     def _puller(self, job: Job) -> CheckpointPuller | None:
         settings = self._settings
@@ -379,7 +376,7 @@ class Supervisor:
             self._record.checkpoint,
             self._tell,
             settings.checkpoint_done,
-            lambda: job.status().state.is_live,
+            lambda: _was_cut_off(job.status()),
         )
 
     def _ended(self, status: JobStatus) -> RunOutcome:
@@ -414,6 +411,16 @@ class Supervisor:
     def _hint(self, task: str, argument: str) -> str:
         command = self._record.hint(f"{task} {argument}")
         return f"'{command}'"
+
+
+def _was_cut_off(status: JobStatus) -> bool:
+    """Return whether the job may have been ended while it wrote a checkpoint.
+
+    Then only the file that is written last shows that a checkpoint is complete.
+    """
+    if status.state in (JobState.KILLED, JobState.LOST):
+        return True
+    return not (status.is_ended or status.state.is_live)
 
 
 def _may_have_started(error: Exception) -> bool:

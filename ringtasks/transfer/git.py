@@ -109,16 +109,18 @@ def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
 def revision_of(folder: Path) -> str | None:
     """Return the checked-out commit, with ``-dirty`` if the folder has uncommitted changes.
 
-    None: the folder is in no repository, or there is no git.
+    None: the folder is in no repository, git ignores it, or there is no git.
     """
     try:
-        commit = _git(folder, "rev-parse", "--verify", "HEAD")
+        inside = _git(folder, "rev-parse", "HEAD", "--show-prefix")
         changes = _git(folder, *_STATUS, "--", ".")
+        commit, _, prefix = inside.stdout.partition(b"\n")
+        is_ignored = prefix.strip() and _is_ignored(folder.resolve())
     except UsageError:
         return None
-    if commit.returncode or changes.returncode:
+    if inside.returncode or changes.returncode or is_ignored:
         return None
-    return commit.stdout.decode().strip() + ("-dirty" if changes.stdout.strip() else "")
+    return commit.decode() + ("-dirty" if changes.stdout.strip() else "")
 
 
 def _git(

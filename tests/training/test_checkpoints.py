@@ -103,9 +103,7 @@ def test_checkpoint_of_a_run_that_was_killed_meanwhile_does_not_replace_the_last
 ) -> None:
     keep = tmp_path / "kept"
     is_killed = threading.Event()
-    pulling = CheckpointPuller(
-        client, str(there), keep, print, is_live=lambda: not is_killed.is_set()
-    )
+    pulling = CheckpointPuller(client, str(there), keep, print, was_cut_off=is_killed.is_set)
     write(there, "whole")
     assert pulling.pull()
     (there / "model").write_text("half of it")
@@ -117,6 +115,67 @@ def test_checkpoint_of_a_run_that_was_killed_meanwhile_does_not_replace_the_last
     pulling.stop(None)
     assert not pulling.pull()  # one that was under way
     assert (keep / "model").read_text() == "whole"
+
+
+def test_half_of_a_checkpoint_written_over_the_last_one_does_not_replace_it(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    told: list[str] = []
+    is_killed = threading.Event()
+    pulling = CheckpointPuller(
+        client, str(there), keep, told.append, "index.json", was_cut_off=is_killed.is_set
+    )
+    for name in ("shard-1", "shard-2", "index.json"):
+        (there / name).write_text("whole")
+    assert pulling.pull()
+    written = (there / "index.json").stat().st_mtime_ns
+    (there / "shard-1").write_text("next")
+    os.utime(there / "shard-1", ns=(0, written + 2 * 10**9))
+    is_killed.set()
+
+    while_going = pulling.pull()
+    pulling.stop(TimeLimit(20))
+
+    assert not while_going
+    assert (keep / "shard-1").read_text() == "whole"
+    assert told == [
+        f"the checkpoint was not pulled: box: {there} has files that are newer than index.json: "
+        "the run may have been ended while it wrote"
+    ]
+    os.utime(there / "index.json", ns=(0, written + 3 * 10**9))
+    pulling.stop(TimeLimit(20))
+    assert (keep / "shard-1").read_text() == "next"
+
+
+def test_pull_of_an_earlier_attempt_does_not_share_its_place_with_the_next_one(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep, told = tmp_path / "kept", list[str]()
+    begun, is_free = threading.Event(), threading.Event()
+    write(there, "one")
+
+    def wait() -> bool:
+        begun.set()
+        return not is_free.wait(20)
+
+    earlier = CheckpointPuller(client, str(there), keep, told.append, was_cut_off=wait)
+    pull = threading.Thread(target=earlier.pull)
+    pull.start()
+    assert begun.wait(20)
+    earlier.stop(None)
+    later = puller(client, there, keep, told)
+
+    later.stop(TimeLimit(0.1))
+    at_once = keep.exists()
+    is_free.set()
+    pull.join()
+    after_the_earlier = keep.exists()
+    later.stop(TimeLimit(20))
+
+    assert (at_once, after_the_earlier) == (False, False)
+    assert told == ["the checkpoint was not pulled: an earlier pull has not ended"]
+    assert (keep / "model").read_text() == "one"
 
 
 def test_missing_checkpoint_is_no_error_and_an_unreadable_one_is_reported(

@@ -158,6 +158,21 @@ def test_flags_override_the_settings_and_reach_the_program(
     assert done.stdout.endswith(b"/else where\n")
 
 
+def test_train_exits_1_if_a_host_answers_and_does_not_take_the_files(
+    inv: Inv, sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    write_hosts(box={})
+    write_settings(fetch=[])
+    (sshd.home / "occupied").touch()
+
+    done = inv("train", "--cwd", "~/occupied")
+
+    assert (
+        b"box: the run was not started: its files were not sent: box: ~/occupied: " in done.stderr
+    )
+    assert done.returncode == 1
+
+
 def test_unsuitable_hosts_are_reported_with_their_reasons(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
@@ -747,7 +762,9 @@ def test_revision_of_the_sent_files_is_recorded_and_reported(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
-    write_settings(command='echo "$RINGTASKS_REVISION"', fetch=[])
+    write_settings(command='echo "$RINGTASKS_REVISION"', fetch=[], sync_up=["src/out", "src"])
+    (tmp_path / "src" / "out").mkdir()
+    (tmp_path / "src" / ".gitignore").write_text("/out/")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "src")]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
