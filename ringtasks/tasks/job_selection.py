@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from invoke import Context, Exit
@@ -84,7 +85,7 @@ def selected_jobs(
         missing = _missing_of_a_start(wanted or "", chosen, known)
     # A name that was used again elsewhere means another job: the last one, or one more to stop.
     if prefers_live or (not is_shown and all(job.is_ended for job in chosen)) or wanted == ALL:
-        missing = missing or _missing_of_hosts(wanted or "", chosen, unreached)
+        missing = missing or _missing_of_hosts(wanted or "", chosen, unreached, host or "@all")
     return SelectedJobs(handles, missing, unreached)
 
 
@@ -212,7 +213,9 @@ def _missing_of_a_start(wanted: str, chosen: Iterable[JobStatus], known: Sequenc
     return ""
 
 
-def _missing_of_hosts(wanted: str, chosen: Sequence[JobStatus], unreached: Iterable[str]) -> str:
+def _missing_of_hosts(
+    wanted: str, chosen: Sequence[JobStatus], unreached: Collection[str], selector: str
+) -> str:
     """Return a message if hosts that were not reached may have a job of a name, or any job."""
     hosts = ", ".join(unreached)
     is_by_id = all(
@@ -220,4 +223,6 @@ def _missing_of_hosts(wanted: str, chosen: Sequence[JobStatus], unreached: Itera
     )
     if not hosts or is_by_id:
         return ""
-    return f"not reached, so unknown: the jobs of {hosts}; try: {as_typed('check')}"
+    others = shlex.quote(",".join([selector, *(f"!{host}" for host in unreached)]))
+    advice = f"try '{as_typed('check')}', or leave them out: --host {others}"
+    return f"not reached, so unknown: the jobs of {hosts}; {advice}"

@@ -399,7 +399,6 @@ def number(flag: str, text: str | float | None, *, at_least: float) -> float | N
     :param text: a Python caller may give a number.
     :raises UsageError: it is not a duration, or below ``at_least``.
     """
-
     from ringtasks.common.durations import duration
 
     def seconds(text: str | float) -> float:

@@ -278,14 +278,14 @@ def test_all_jobs_of_hosts_that_were_not_reached_are_unknown(
 
     stopped = [inv("stop", *what) for what in (["one"], ["all", "--host", "@all"])]
     none_left = inv("wait", "all")
-    by_name, by_id, of_box = (
-        inv("wait", *what) for what in (["one"], [started[1]], ["one", "--host", "box"])
-    )
+    others = ["one", "--host", "@all,!down"]
+    by_name, by_id, of_box = (inv("wait", *what) for what in (["one"], [started[1]], others))
 
     assert [done.returncode for done in stopped] == [255, 255]
     assert [said(done).count("terminated (verified)") for done in stopped] == [1, 2]
     for done in (*stopped, by_name):
         assert "not reached, so unknown: the jobs of down" in said(done)
+        assert "or leave them out: --host '@all,!down'" in said(done)
     assert none_left.returncode == 255
     assert "on the hosts that answered; not reached: down" in said(none_left)
     assert [done.returncode for done in (by_name, by_id, of_box)] == [1, 143, 143]
