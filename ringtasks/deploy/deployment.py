@@ -76,7 +76,7 @@ class Deployment:
             for host in self.report.hosts:
                 is_other = host.is_current_known and host.current != self.plan.release.id
                 if host.end_state is EndState.FAILED and is_other:
-                    host.end_state = EndState.UNKNOWN  # another deploy has switched it
+                    host.end_state = EndState.UNKNOWN  # it is not on that release
         finally:
             self.report.elapsed_ms = round((time.monotonic() - began) * 1000, 3)
         return self.report

@@ -10,6 +10,7 @@ import contextlib
 import select
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from ringtasks.common.fork import RenewedLock
@@ -19,7 +20,7 @@ __all__ = ["LARGE_BYTES", "WAIT", "LargeFiles", "searching"]
 #: A smaller file is sent from its beginning if the one before was cut off.
 LARGE_BYTES = 1024 * 1024
 _BLOCK_BYTES = 512  # find(1), -size
-#: Seconds that rsync waits for the search: about as long as it takes for 50,000 files.
+#: Seconds for which the hosts wait for a search: about as long as it takes for 50,000 files.
 WAIT = 0.1
 
 
@@ -39,6 +40,7 @@ class LargeFiles:
         self._reading = threading.Lock()
         self._has_found: bool | None = None
         """None: the search has not ended."""
+        self._awaited_until: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):  # there is no find
             self._process = subprocess.Popen(
@@ -63,7 +65,9 @@ class LargeFiles:
             if self._has_found is None:
                 poll = select.poll()  # unlike select(2), it takes descriptors from 1024 on
                 poll.register(stdout, select.POLLIN)
-                if poll.poll(WAIT * 1000):
+                # Once for all hosts: they would wait one after the other.
+                self._awaited_until = self._awaited_until or time.monotonic() + WAIT
+                if poll.poll(max(0, self._awaited_until - time.monotonic()) * 1000):
                     self._has_found = bool(stdout.read(1)) or self._process.wait() != 0
             return self._has_found is not False
 

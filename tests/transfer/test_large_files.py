@@ -93,6 +93,22 @@ def test_hosts_to_which_the_same_files_are_sent_share_a_search(
     assert begun.read_text() == "\n" * 2
 
 
+def test_hosts_do_not_wait_for_a_slow_search_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = tmp_path / "find"
+    find.write_text("#!/bin/sh\nexec sleep 60\n")
+    find.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    with searching([str(tmp_path)], follow=False) as search:
+        first = search.may_exist()
+        monkeypatch.setattr(large_files, "WAIT", 3600.0)
+        second = search.may_exist()
+
+    assert (first, second) == (True, True)
+
+
 @pytest.mark.usefixtures("patience")
 def test_search_is_read_also_if_many_descriptors_are_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
