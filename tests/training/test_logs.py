@@ -363,6 +363,9 @@ def test_ambiguous_line_gives_no_metric(line: str) -> None:
     [
         ("epoch 3/100 loss=1", {"epoch": 3, "total_epochs": 100}),
         ("Epoch [3/100], Loss: 0.1", {"epoch": 3, "total_epochs": 100}),
+        ("Epoch [0]/[199]\tloss: 0.5", {"epoch": 0, "total_epochs": 199}),
+        ("Epoch 1 i=20/530 loss=0.5", {"epoch": 1, "batch": 20, "total_batches": 530}),
+        ("batch_idx: 20/530 loss=0.5", {"batch": 20, "total_batches": 530}),
         ("step 10 of 500 loss=1", {"step": 10, "total_steps": 500}),
         ("step 1,000/10,000 loss=1", {"step": 1000, "total_steps": 10_000}),
         ("iter 100: loss 2.3", {"step": 100}),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .numbers import WHOLE
 from .parsed import ParsedPosition, Span
-from .words import SPLITS, total_of
+from .words import SPLITS, position_field, total_of
 
 __all__ = ["UNIT_WORDS", "find_positions", "find_totals", "is_stage", "overlaps"]
 
@@ -31,9 +31,15 @@ _POSITION = re.compile(
     rf"(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
     rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
     rf"[\[(]?\s{{0,8}}(?:\d+-(?=\d+\]))?(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
-    rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",
+    rf"(?:\]?\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}\[?(?P<total>{WHOLE}))?{_AFTER}",
     _FLAGS,
 )
+# "batch_idx=20/530", "i=20/530"
+_COUNT_OF_NAME = re.compile(
+    rf"(?<![\w./-])(?P<name>[A-Za-z_]\w*)\s?[=:]\s?(?P<done>{WHOLE})/(?P<total>{WHOLE})(?![\w/.])",
+    re.ASCII,
+)
+_INDICES = ("i", "idx")
 _COUNT_BEFORE = re.compile(
     rf"(?<![\w./:-])(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})\s"
     r"(?P<unit>batches|steps|epochs|iterations|iters|updates|rounds)\b",
@@ -133,6 +139,10 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
     if "Progress on" in text and (found := _LOGGABLE.search(text, start)):
         return [_position("step", found)]
     positions, ends = _named_positions(text, start, taken)
+    for found in _COUNT_OF_NAME.finditer(text, start) if "/" in text else ():
+        unit = _unit_of(found["name"])
+        if unit and all(position.unit != unit for position in positions):
+            positions.append(_position(unit, found))
     if len(positions) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
         counted = _position(total_of(found["unit"]) or "step", found)
         if all(position.unit != counted.unit for position in positions):
@@ -146,6 +156,11 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
     if not positions and (found := _CATBOOST.match(text, start)):
         positions.append(_position("round", found))
     return positions
+
+
+def _unit_of(name: str) -> str:
+    named = ("batch",) if name in _INDICES else position_field(name)
+    return named[0] if named else ""
 
 
 def _results_in(text: str, start: int) -> re.Match[str] | None:
