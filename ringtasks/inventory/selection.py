@@ -358,12 +358,8 @@ def _group(group: str, inventory: Inventory) -> set[str]:
     if group == "embedded":
         return {name for name, host in inventory.hosts.items() if host.embedded}
     known = [*inventory.groups, *RESERVED_GROUPS]
-    facts = {
-        f"{key}={group}"
-        for host in inventory.hosts.values()
-        for key in host.facts
-        if group in _texts(host, key)
-    }
+    hosts = inventory.hosts.values()
+    facts = {f"{key}={group}" for h in hosts for key in h.facts if group in _texts(h, key)}
     near = tuple(sorted(facts)) or tuple("@" + name for name in near_names(group, known))
     advice = "" if near else f"; there are {first_names('@' + name for name in known)}"
     raise UnknownHostError(f"unknown group '@{group}'{advice}", near=near)

@@ -122,6 +122,8 @@ class MarkedOutput:
             chunk = self._look_for_begin(chunk)
         if self._unread and self.pid is not None:
             chunk = self._look_for_unread(chunk)
+        if self._unread:  # the first bytes may be its mark, or are it
+            return b""
         return chunk if self._end is None or self.pid is None else self._look_for_end(chunk)
 
     def rest(self) -> bytes:
@@ -144,7 +146,7 @@ class MarkedOutput:
     def _look_for_unread(self, chunk: bytes) -> bytes:
         """Return the script's output; its first bytes are held back while they may be the mark."""
         received, self._held = self._held + chunk, b""
-        if received.startswith(self._unread):
+        if self.is_unread or received.startswith(self._unread):
             self.is_unread = True
             return b""
         if self._unread.startswith(received):

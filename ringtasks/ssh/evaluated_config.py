@@ -372,16 +372,20 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
     if done.returncode and _IN_BACKGROUND in done.stderr and _IN_FOREGROUND not in arguments:
         return _run(["-o", _IN_FOREGROUND, *arguments], timeout)
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").splitlines()
-        words = [printable(line) for line in lines if line and not line.startswith("debug")]
-        words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
-        told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
-        if re.search(openssh.CANNOT_START, told):
-            raise UsageError(f"{openssh.OTHER_SSH}: {told}")
-        if _BAD_NAME in told:
-            raise UsageError(f"{printable(arguments[-1])}: no name of a host: {told}")
-        raise UsageError(f"ssh cannot use its configuration: {told or 'no reason given'}")
+        raise UsageError(_why_refused(done.stderr, arguments[-1]))
     return done.stdout.decode("utf-8", "replace"), done.stderr
+
+
+def _why_refused(stderr: bytes, host: str) -> str:
+    lines = stderr.decode("utf-8", "replace").splitlines()
+    own = ("debug", "OpenSSH_", "Pseudo-terminal")
+    words = [printable(line) for line in lines if line and not line.startswith(own)]
+    told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
+    if re.search(openssh.CANNOT_START, told):
+        return f"{openssh.OTHER_SSH}: {told}"
+    if _BAD_NAME in told:
+        return f"{printable(host)}: no name of a host: {told}"
+    return f"ssh cannot use its configuration: {told or 'no reason given'}"
 
 
 def _parsed(output: str) -> dict[str, tuple[str, ...]]:

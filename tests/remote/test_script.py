@@ -329,6 +329,18 @@ def test_stop_ends_an_orphan_with_another_group_session_and_environment(
     assert not is_running(pid)
 
 
+@pytest.mark.parametrize("has_end", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 99])
+def test_mark_of_a_script_that_was_not_read_is_known_in_pieces(has_end: bool, size: int) -> None:
+    mark = Mark("w", 4, 5)
+    answer = MarkedOutput(mark, has_end=has_end, is_sent_later=True)
+    came = mark.printed + b"12\n" + mark.printed + b"unread\n"
+
+    output = [answer.take(came[at : at + size]) for at in range(0, len(came), size)]
+
+    assert (b"".join(output), answer.rest(), answer.is_unread) == (b"", b"", True)
+
+
 def processes_with(mark: str) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

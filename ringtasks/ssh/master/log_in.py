@@ -169,10 +169,9 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
         try:
             dialled = dialled or attempt.dial_next(gateway)
         except UnreachableError as error:
-            master = _started_by_asking(known, attempt, error, name)
-            if master is None:
-                raise
-            return master
+            if (master := _started_by_asking(known, attempt, error, name)) is not None:
+                return master
+            raise
         is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
             if not can_master(known, dialled.route, is_carried=is_carried):
