@@ -130,6 +130,7 @@ FAILURES: tuple[Failure, ...] = (
     Failure(
         "no common algorithm",
         Reason.KEY_EXCHANGE,
+        paramiko=r"^Incompatible ssh (peer|server) \(no acceptable",
         disconnect=r"^3: ",  # SSH_DISCONNECT_KEY_EXCHANGE_FAILED
     ),
     Failure(

@@ -24,6 +24,7 @@ class LogInServer:
     :param hangs_up_code: the code beside that text (RFC 4253 section 11.1).
     :param drops: it ends the connection once the log-in has succeeded.
     :param delay: seconds until the log-in is decided, after the banner.
+    :param compression: the only method of compression that it offers.
     """
 
     code = "246810"
@@ -39,8 +40,9 @@ class LogInServer:
         hangs_up: str = "",
         hangs_up_code: int = asyncssh.DISC_BY_APPLICATION,
         drops: bool = False,
+        compression: str = "none",
     ) -> None:
-        self.drops = drops
+        self.drops, self.compression = drops, compression
         self.hangs_up, self.hangs_up_code = hangs_up, hangs_up_code
         self.refuses = refuses
         self.wants, self.banner = wants, banner
@@ -68,6 +70,7 @@ class LogInServer:
                 0,
                 server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
                 encoding=None,
+                compression_algs=[self.compression],
             )
         )
         self.address, self.port = "127.0.0.1", listener.get_port()
