@@ -18,7 +18,7 @@ from typing import Any
 
 from ringtasks.common.text import visible, visible_lines
 
-__all__ = ["json_text", "message", "shown", "shown_lines"]
+__all__ = ["json_text", "message", "shown", "shown_lines", "stdout_is_unicode"]
 
 #: Set where a runner obeys lines of the log: GitHub Actions, Azure Pipelines, TeamCity.
 _RUNNERS = ("GITHUB_ACTIONS", "TF_BUILD", "TEAMCITY_VERSION")
@@ -51,6 +51,11 @@ def message(text: str) -> str:
     return "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in rest)])
 
 
+def stdout_is_unicode() -> bool:
+    """Return whether stdout can encode all characters."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+
+
 def json_text(fields: Mapping[str, Any], *, allow_nan: bool = False) -> str:
     """Return a JSON object on one line: characters that are not printable are escaped.
 
@@ -58,8 +63,7 @@ def json_text(fields: Mapping[str, Any], *, allow_nan: bool = False) -> str:
 
     :param allow_nan: write numbers that are not finite as JavaScript does; else they become text.
     """
-    encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
-    is_ascii = not encoding.startswith("utf")
+    is_ascii = not stdout_is_unicode()
     try:
         text = json.dumps(fields, ensure_ascii=is_ascii, allow_nan=allow_nan)
     except (TypeError, ValueError):

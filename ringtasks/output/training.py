@@ -15,6 +15,7 @@ from ringtasks.common.lines import Lines
 from ringtasks.training.curves import Curves
 
 from .display import say, shown, write_bytes
+from .foreign_text import stdout_is_unicode
 from .plots import terminal
 from .plots.chart import PlotLine
 
@@ -148,7 +149,6 @@ class LiveView:
 
 def for_terminal(curves: Curves, title: str) -> View:
     """Return a `LiveView` on a UTF-8 terminal, else a `PlainView`."""
-    encoding = (sys.stdout.encoding or "").lower()
-    if sys.stdout.isatty() and sys.stderr.isatty() and encoding.startswith("utf"):
+    if sys.stdout.isatty() and sys.stderr.isatty() and stdout_is_unicode():
         return LiveView(curves, title)
     return PlainView()

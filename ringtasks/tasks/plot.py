@@ -15,6 +15,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
+from ringtasks.output.foreign_text import stdout_is_unicode
 
 from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, clients_of, task
@@ -255,4 +256,6 @@ def _show(curves: dict[str, Curve], title: str, style: Style) -> None:
         lines = terminal.draw_panel(
             panel, min(columns, _WIDTH), _HEIGHT, is_log=style.is_log, has_colours=has_colours
         )
+        if not stdout_is_unicode():
+            lines = terminal.in_ascii(lines)
         print("\n".join(lines) if lines else "  no finite value to draw")

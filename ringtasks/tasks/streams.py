@@ -20,6 +20,8 @@ from ringtasks.exit_status import USAGE
 __all__ = ["BROKEN_PIPE_STATUS", "prepare", "written"]
 
 BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
+#: Python's error handlers for stdout; the second one is that of the locale C.
+_RAISING = ("strict", "surrogateescape")
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, errno.EFBIG)
 
 
@@ -53,7 +55,7 @@ def written() -> Iterator[None]:
     """
     if sys.stdout is None:
         raise Exit("ringtasks: stdout is closed", code=1)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _RAISING:
         # A file's name may be of any bytes, and the locale's encoding may be ASCII.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -47,19 +47,34 @@ def test_closed_stdout_is_reported_by_the_program_itself(flag: str) -> None:
 def test_text_that_stdout_cannot_encode_is_escaped(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
-    write_hosts(box={"ssh_host": "192.0.2.1", "note": "caf\u00e9"})
+    write_hosts(box={"ssh_host": "192.0.2.1", "gpu": "caf\u00e9"})
 
     inv("hosts")  # puts tasks.py there
-    for flags in ([], ["--json"]):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for flags, encoding in ([], locale), (["--json"], {"PYTHONIOENCODING": "ascii"}):
         done = subprocess.run(
             [sys.executable, "-m", "invoke", "hosts", *flags],
             cwd=tmp_path, capture_output=True, timeout=30, check=False,
-            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            env={**os.environ, **encoding},
         )  # fmt: skip
 
         assert done.returncode == 0, done.stderr
         assert done.stdout.isascii()
     assert rb"caf\u00e9" in done.stdout
+
+
+def test_plot_draws_in_ascii_if_stdout_cannot_encode_more(inv: Inv, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("step 1 loss: 0.5\nstep 2 loss: 0.25\n")
+
+    inv("hosts")  # puts tasks.py there
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "plot", "a.log"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\n +0\.5\|\*.*\n +0\.25\| +\*+\n", done.stdout, re.DOTALL)
 
 
 def test_closed_stderr_is_replaced_by_the_null_device(

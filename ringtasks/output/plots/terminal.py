@@ -12,11 +12,13 @@ from ringtasks.output.foreign_text import shown
 
 from .chart import Panel, PlotLine, ticks
 
-__all__ = ["draw", "draw_panel", "legend", "short"]
+__all__ = ["draw", "draw_panel", "in_ascii", "legend", "short"]
 
 _LABEL_WIDTH = 9
 _EDGE = "▕"
 _TICK_WIDTH = 12
+#: For the edge, a place without dots, and one with dots.
+_ASCII = {ord(_EDGE): "|", 0x2800: " ", **dict.fromkeys(range(0x2801, 0x2900), "*")}
 #: Of lines, in their order; the text of the legend has the line's colour, too.
 COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
 
@@ -79,6 +81,11 @@ def draw(
         f"{labels.get(row, ''):>{label_width}}{_EDGE}{line}"
         for row, line in enumerate(canvas.plot("\n").split("\n"))
     ]
+
+
+def in_ascii(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a picture in ASCII, with one character for the dots of a place."""
+    return [line.translate(_ASCII) for line in lines]
 
 
 def short(value: float) -> str:
