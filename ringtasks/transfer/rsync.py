@@ -35,7 +35,7 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quote, quoted_path
 
 from .large_files import searching
-from .patterns import encoded, filter_rules
+from .patterns import Filter, encoded, filter_rules
 from .replaced_links import cleared, local_links, replaced, split
 from .rsync_flags import PARTIAL_FOLDER, Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
@@ -201,7 +201,7 @@ class Rsync:
             return moved._replace(changes=(*moved.changes, *more))
         with (
             LocalTree(Path(target), make=True) as tree,
-            Staging(tree, only, delete=rules.delete) as staging,
+            Staging(tree, only, Filter(rules) if rules.delete else None) as staging,
         ):
             return pull_into(staging, rules, run, reading, can_list=names is None)
 

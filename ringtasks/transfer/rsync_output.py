@@ -38,7 +38,10 @@ _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 #: The advice if a folder with content is in the place of a file or a link.
-NOT_EMPTY = "a folder that is not empty is in its place: remove it, or let sync do so with --delete"
+NOT_EMPTY = (
+    "a folder that is not empty is in its place: remove it, or let sync do so with --delete, "
+    "unless it holds excluded names"
+)
 
 
 class Change(NamedTuple):

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from ringtasks.client.result import SSHResult
 from ringtasks.common.text import printable
 
-from .patterns import Filter, encoded
+from .patterns import encoded
 from .rsync_flags import Rules
 from .rsync_output import Change, RsyncOutput
 from .staging import Staging
@@ -103,7 +103,7 @@ def pull_into(
     changes += [*staging.skipped, *looking.skipped, *reading.skipped]
     if rules.delete and moved:
         present = reading.present if listed is None else looking.present
-        changes += staging.delete(present, Filter(rules))
+        changes += staging.delete(present)
     if moved and not rules.dry_run:
         staging.check_names(change.name for change in pulling.changes if change.is_copied)
     stats = Counter(looking.stats)

@@ -216,22 +216,24 @@ class _SelectingWalk(TreeWalk):
     def _make_way(self, name: str, old: TreeEntry) -> None:
         """Remove the entry of another kind; a folder with content only with `Rules.delete`."""
         content = dict(self.receiver.list(name)) if old.is_folder else {}
-        if content and not self._rules.delete:
+        gone = self._delete(name, content.keys()) if content and self._rules.delete else set()
+        if any(posixpath.join(name, item) not in gone for item in content):
             raise CopyError(name, NOT_EMPTY)
-        self._delete(name, content.keys())
         if not self._rules.dry_run:
             self.receiver.remove(name, is_folder=old.is_folder)
 
-    def _delete(self, folder: str, items: Set[str]) -> None:
-        """Delete these from a folder of the target, except for excluded ones."""
+    def _delete(self, folder: str, items: Set[str]) -> Set[str]:
+        """Delete these from a folder of the target, except for excluded ones; return the paths."""
 
         def listed(name: str) -> Iterator[tuple[str, bool]]:
             return ((item, entry.is_folder) for item, entry in self.receiver.list(name))
 
-        for name, is_folder in doomed(listed, folder, items, self._filter):
+        gone = doomed(listed, folder, items, self._filter)
+        for name, is_folder in gone:
             if not self._rules.dry_run:
                 self.receiver.remove(name, is_folder=is_folder)
             self._removed(name, is_folder=is_folder)
+        return {name for name, _ in gone}
 
     def _removed(self, name: str, *, is_folder: bool) -> None:
         self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))

@@ -28,7 +28,7 @@ from .deletion import doomed
 from .folded_names import folded_error
 from .patterns import Filter
 from .rsync_flags import INCOMING, PARTIAL_FOLDER
-from .rsync_output import Change
+from .rsync_output import NOT_EMPTY, Change
 
 __all__ = ["MUNGED", "Staging", "staged_name"]
 
@@ -43,12 +43,15 @@ class Staging:
     """The folder in ``target``; a context manager.
 
     :param only: the names at its top that the user asked for; None: all.
-    :param delete: remove a folder that is not empty if a file is to replace it.
+    :param filter_: what stays of the names that the host has not, and of a folder that a file is to
+        replace; None: all of them, so only an empty folder is replaced.
     :raises OSError: it cannot be made.
     """
 
-    def __init__(self, target: LocalTree, only: Collection[str] | None, *, delete: bool) -> None:
-        self._target, self._only, self._delete = target, only, delete
+    def __init__(
+        self, target: LocalTree, only: Collection[str] | None, filter_: Filter | None = None
+    ) -> None:
+        self._target, self._only, self._filter = target, only, filter_
         self.target = Path(os.path.abspath(target.top))  # noqa: PTH100  # resolve() follows links
         #: The target's mode and time in the end; None: they are not set.
         self._top = target.look("")
@@ -125,29 +128,37 @@ class Staging:
         if error := folded_error(self._target, names):
             self.errors.append(error)
 
-    def delete(self, present: Set[str], filter_: Filter) -> list[Change]:
+    def delete(self, present: Set[str]) -> list[Change]:
         """Delete from the target what is not ``present`` on the host; return what was deleted."""
-
-        def listed(folder: str) -> Iterator[tuple[str, bool]]:
-            for item, status in self._target.entries(folder):
-                yield item, stat.S_ISDIR(status.st_mode)
-
-        deleted = []
+        deleted: list[Change] = []
         todo = [""]
         while todo:
             folder = todo.pop()
-            content = {item: posixpath.join(folder, item) for item, _ in listed(folder)}
+            content = {item: posixpath.join(folder, item) for item in self._target.names(folder)}
             is_whole = bool(folder) or self._only is None  # else some names of it were asked for
             gone = {item for item, name in content.items() if is_whole and name not in present}
             before = self._target.look(folder)
-            for name, is_folder in doomed(listed, folder, gone, filter_):
-                with self._noted(name):
-                    self._target.remove(name)
-                    deleted.append(Change("deleted", f"{name}/" if is_folder else name, 0))
+            deleted += self._delete(folder, gone)
             if gone and before is not None:  # it has its time from the host
                 self._set(folder, before)
             todo += [name for name in content.values() if f"{name}/" in present]
         return deleted
+
+    def _delete(self, folder: str, items: Set[str]) -> Iterator[Change]:
+        """Delete these from a folder, except for excluded ones; yield what was deleted."""
+
+        def listed(name: str) -> Iterator[tuple[str, bool]]:
+            if name != folder:
+                self._target.make_folder(name)  # so that what is in it can be removed
+            for item, status in self._target.entries(name):
+                yield item, stat.S_ISDIR(status.st_mode)
+
+        if self._filter is None:
+            return
+        for name, is_folder in doomed(listed, folder, items, self._filter):
+            with self._noted(name):
+                self._target.remove(name)
+                yield Change("deleted", f"{name}/" if is_folder else name, 0)
 
     def _move_content(self, staged: LocalTree, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         """Move the content of a folder; yield folders whose content must be moved by itself."""
@@ -234,15 +245,17 @@ class Staging:
         return self._target.read_link(name) == text
 
     def _clear(self, name: str) -> None:
-        """Make room for a file or a link if a folder has the name."""
+        """Make room for a file or a link if a folder has the name; what is excluded stays in it."""
         old = self._target.look(name)
         if old is None or not stat.S_ISDIR(old.st_mode):
             return
-        if not self._delete and self._target.names(name):
-            raise OSError(errno.ENOTEMPTY, "a folder stands here that is not empty: see --delete")
-        for removed, is_folder in _remove_all(self._target, name):
-            shown = f"{removed}/" if is_folder else removed
-            self.deleted.append(Change("deleted", shown, 0))
+        if self._filter is not None:
+            self._target.make_folder(name)
+            self.deleted += self._delete(name, set(self._target.names(name)))
+        if self._target.names(name):
+            raise OSError(errno.ENOTEMPTY, NOT_EMPTY)
+        self._target.remove(name)
+        self.deleted.append(Change("deleted", f"{name}/", 0))
 
     def _finish(
         self, staged: LocalTree, name: str, status: os.stat_result, *, is_whole: bool
@@ -325,18 +338,12 @@ def _is_plain(tree: LocalTree, name: str) -> bool:
     return True
 
 
-def _remove_all(tree: LocalTree, name: str) -> list[tuple[str, bool]]:
-    """Return what was removed, ``name`` last, each with True for a folder."""
-    if tree.look(name) is None:
-        return []
-    found = {name: False}
-    todo = [name]
+def _remove_all(tree: LocalTree, name: str) -> None:
+    todo = [] if tree.look(name) is None else [name]
     for place in todo:  # which grows meanwhile
         status = tree.look(place)
-        found[place] = status is not None and stat.S_ISDIR(status.st_mode)
-        if found[place]:
+        if status is not None and stat.S_ISDIR(status.st_mode):
             tree.make_folder(place)
             todo += [posixpath.join(place, item) for item in tree.names(place)]
     for place in reversed(todo):
         tree.remove(place)
-    return [(place, found[place]) for place in reversed(todo)]

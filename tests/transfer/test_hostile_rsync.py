@@ -179,7 +179,7 @@ def test_files_left_by_rsync_in_its_staging_directory_stay_in_the_target(watched
     target = watched.target
     (target / "user").symlink_to("../../outside")
     (target / "user-file").symlink_to("../../outside/file")
-    with LocalTree(target, make=True) as tree, Staging(tree, None, delete=False) as staging:
+    with LocalTree(target, make=True) as tree, Staging(tree, None) as staging:
         tops = staging.folder
         (tops / "user").mkdir()
         (tops / "user" / "file").write_text(EVIL)
@@ -211,7 +211,7 @@ def test_staging_directory_that_cannot_be_used_is_removed(tmp_path: Path) -> Non
     subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", tmp_path], check=True)
     try:
         with LocalTree(tmp_path, make=False) as tree, pytest.raises(OSError, match="No space"):
-            Staging(tree, None, delete=False)
+            Staging(tree, None)
         left = list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)

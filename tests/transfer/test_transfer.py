@@ -392,6 +392,31 @@ def test_directory_in_place_of_a_link_is_reported_and_removed_only_with_delete(
     assert (far / "tree" / "data").readlink() == Path("elsewhere")
 
 
+@pytest.mark.parametrize("pulls", [False, True], ids=["push", "pull"])
+def test_excluded_file_is_not_deleted_with_its_folder_for_a_file_of_that_name(
+    client: SSHClient, mover: str, near: Path, far: Path, pulls: bool
+) -> None:
+    source, target = (far, near) if pulls else (near, far)
+    (source / "tree").mkdir()
+    (source / "tree" / "name").write_text("file")
+    (target / "tree" / "name").mkdir(parents=True)
+    (target / "tree" / "name" / "kept").write_text("x")
+    (target / "tree" / "name" / "lost").write_text("x")
+    options = Options(delete=True, exclude=("kept",))
+    places = ("tree", near / "tree") if pulls else (near / "tree", "tree")
+
+    looked, done = (
+        only(sync(*places, [client], replace(options, dry_run=is_dry), pull=pulls))
+        for is_dry in (True, False)
+    )
+
+    assert names(target / "tree" / "name") == ["kept"]
+    for refused in (looked, done):
+        assert refused.returncode == 1
+        assert "unless it holds excluded names" in (refused.error or "")
+        assert refused.deleted == ("name/lost",)
+
+
 def test_gitignore_applies_in_nested_repositories_and_keeps_their_git_data(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
