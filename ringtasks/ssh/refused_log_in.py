@@ -56,7 +56,9 @@ def explain(
         error.evidence = f"{TOO_MANY}: {error.evidence}"
         error.advice = TOO_MANY_KEYS
     elif methods and "publickey" not in methods:
-        error.evidence += f"; it needs {_need(methods)}"
+        error.evidence += (
+            f"; it needs {_need(methods)}" if any(methods) else "; it allows no method"
+        )
         error.advice = _by_a_person(config) if _ASKING & set(methods) else _NO_KEYS_THERE
     elif _WANTS_MORE in error.evidence or re.search(_PARTIAL, said):
         if _WANTS_MORE not in error.evidence:

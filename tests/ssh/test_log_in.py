@@ -322,17 +322,23 @@ def test_setting_that_keeps_a_key_from_being_offered_is_named(
         assert line.split()[0] in str(run_on(config).error)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("HostbasedAuthentication yes\nAuthenticationMethods hostbased", "it needs hostbased"),
+        ("PubkeyAuthentication no", "it allows no method"),
+    ],
+)
 def test_method_that_nobody_can_answer_is_not_answered_in_a_shell(
-    make_sshd: MakeSshd, use_control_master: bool
+    make_sshd: MakeSshd, use_control_master: bool, lines: str, expected: str
 ) -> None:
-    lines = ["HostbasedAuthentication yes", "AuthenticationMethods hostbased"]
-    server = make_sshd(overrides=lines)
+    server = make_sshd(overrides=lines.splitlines())
     config = SSHConfig(server.address, server.port, server.user)
     config.use_control_master = use_control_master
 
     error = str(run_on(config).error)
 
-    assert "it needs hostbased; allow publickey on the host" in error
+    assert f"{expected}; allow publickey on the host" in error
 
 
 def test_named_encrypted_key_is_used_from_the_agent(

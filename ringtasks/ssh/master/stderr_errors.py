@@ -80,7 +80,7 @@ def banner_in(said: str) -> str:
 
 def refused_methods(said: str) -> tuple[str, ...]:
     """Return the methods that the server would go on with; empty: ssh names none."""
-    found = re.search(r"Permission denied \(([\w,@.-]+)\)", said)
+    found = re.search(r"Permission denied \(([\w,@.-]*)\)", said)
     return tuple(found[1].split(",")) if found else ()
 
 
