@@ -48,10 +48,13 @@ class Copy(LimitedWork):
     def _run_over(self, link: Link) -> Ending | None:
         try:
             self._sftp = when_there_is_room(
-                link, link.open_sftp, is_cancelled=lambda: self._is_stopped
+                link,
+                link.open_sftp,
+                deadline=self._deadline,
+                is_cancelled=lambda: self._is_stopped,
             )
         except NoSFTPError as error:
-            return _no_server(error)
+            return None if self._is_stopped else _no_server(error)
         try:
             self._check()
             self._copy()

@@ -65,7 +65,9 @@ class LimitedWork(ABC):
     has_terminal = False
 
     def __init__(self) -> None:
-        self._is_cancelled = self._is_late = False
+        self._is_cancelled = False
+        self._deadline: float | None = None
+        """By `time.monotonic`; None: no limit."""
 
     @abstractmethod
     def _run_over(self, link: Link) -> Ending | None:
@@ -76,19 +78,23 @@ class LimitedWork(ABC):
         """Make `_run_over` end soon; from any thread."""
 
     @property
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    @property
     def _is_stopped(self) -> bool:
         return self._is_cancelled or self._is_late
 
     def run(self, link: Link, limit: float | None) -> Ending:
         """See `Work`."""
-        self._is_late = False
-        timer = threading.Timer(limit or 0.0, self._pass_limit)
+        self._deadline = None if limit is None else time.monotonic() + limit
+        timer = threading.Timer(limit or 0.0, self._interrupt)
         timer.daemon, timer.name = True, "ringtasks-limit"
         if limit is not None:
             timer.start()
         try:
             ending = self._run_over(link)
-        except SessionRefusedError:  # the wait for room was ended
+        except LinkLostError:  # the wait for a session was ended
             if not self._is_stopped:
                 raise
             ending = None
@@ -101,10 +107,6 @@ class LimitedWork(ABC):
     def cancel(self) -> None:
         """End it, from another thread."""
         self._is_cancelled = True
-        self._interrupt()
-
-    def _pass_limit(self) -> None:
-        self._is_late = True
         self._interrupt()
 
 

@@ -122,8 +122,8 @@ class Execution:
                 is_cancelled=lambda: self._options.is_stop or self._is_cancelled,
                 host=self._options.host,
             )
-        except SessionRefusedError:
-            if self._is_cancelled:
+        except LinkLostError as error:
+            if self._is_cancelled and isinstance(error, SessionRefusedError):
                 return Ending(interrupted=True)
             if _is_over(deadline):
                 return Ending(timed_out=True)
@@ -151,6 +151,8 @@ class Execution:
             is_refused = isinstance(error, NotStartedError) and error.request != "pty-req"
             if is_refused or not self._may_have_started:
                 raise
+            if _is_over(deadline):  # the host opened no session in this time
+                return Ending(timed_out=True, stopped=StopOutcome(is_gone=None))
             return Ending(lost=str(error))
         except KeyboardInterrupt:
             with self._ending_announced():

@@ -150,9 +150,16 @@ class Link(Protocol):
     def is_alive(self) -> bool:
         """Return True if it is believed to be up; never waits."""
 
-    def open_session(self, command: str | None, terminal: Terminal | None = None) -> Session:
+    def open_session(
+        self,
+        command: str | None,
+        terminal: Terminal | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Session:
         """Request the start of ``command`` (None: the login shell); `receive` reports a refusal.
 
+        :param timeout: seconds for the host to open it, if less than ``connect_timeout``.
         :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
         :raises LinkLostError: the link is gone, or the host opens no session in time; the command
             has not been started.
@@ -164,9 +171,10 @@ class Link(Protocol):
         False: none is open, so that waiting is of no use.
         """
 
-    def open_sftp(self) -> Any:
+    def open_sftp(self, *, timeout: float | None = None) -> Any:
         """Return a new SFTP client with Paramiko's methods (``paramiko.SFTPClient``).
 
+        :param timeout: seconds for the host's answer, if less than ``connect_timeout``.
         :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
         :raises NoSFTPError: the host starts no SFTP server.
         :raises LinkLostError: the link is gone.
@@ -189,7 +197,9 @@ class PipingLink(Protocol):
     login_is_silent: bool | None
     """True if login files print nothing to stdout before a script begins; None: not known yet."""
 
-    def open_piped(self, command: str, stdin: int, stdout: int) -> Session:
+    def open_piped(
+        self, command: str, stdin: int, stdout: int, *, timeout: float | None = None
+    ) -> Session:
         """Open a session as `Link.open_session` does, with these descriptors as stdin and stdout.
 
         The caller keeps them, and may close them at once.  The Session gives stderr and the end,

@@ -34,7 +34,7 @@ def awaiting_over(link: Link, host: str | None) -> contextlib.AbstractContextMan
 
 def when_there_is_room(
     link: Link,
-    open_: Callable[[], Opened],
+    open_: Callable[..., Opened],
     *,
     deadline: float | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
@@ -42,6 +42,7 @@ def when_there_is_room(
 ) -> Opened:
     """Return the result of ``open_``; calls it again when a session of the link may have ended.
 
+    :param open_: takes the seconds that are left as ``timeout``.
     :param deadline: by `time.monotonic`; None: no limit.
     :param host: its name, for the notice that it does not answer; None: no notice is given.
     :raises SessionRefusedError: the deadline passed, the wait was cancelled, or no session of the
@@ -51,7 +52,7 @@ def when_there_is_room(
     while True:
         try:
             with awaiting_over(link, host):
-                return open_()
+                return open_(timeout=_left(deadline))
         except SessionRefusedError:
             now = time.monotonic()
             if (deadline is not None and now > deadline) or is_cancelled():
@@ -63,3 +64,7 @@ def when_there_is_room(
             if now >= lonely_until:
                 raise
             time.sleep(_LONELY_DELAY)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -76,7 +76,7 @@ def status(
 def _notes(own: Overview) -> list[str]:
     """Return the errors, and the uses of GPUs that the column of the jobs does not show."""
     if own.error is not None:
-        return [own.error]
+        return [f"{own.host_id}: {own.error.removeprefix(f'{own.host_id}: ')}"]
     uses = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in own.gpus if gpu.in_use and not gpu.job]
     notes = [own.gpu_message] if own.gpu_message else []
     if uses:

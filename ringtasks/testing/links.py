@@ -78,7 +78,13 @@ class FakeLink:
     def is_alive(self) -> bool:
         return self.lost is None
 
-    def open_session(self, command: str | None, terminal: Terminal | None = None) -> FakeSession:
+    def open_session(
+        self,
+        command: str | None,
+        terminal: Terminal | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> FakeSession:
         self.check_start()
         with self.changed:
             self._open_sessions += 1
@@ -90,7 +96,7 @@ class FakeLink:
             self.changed.wait_for(lambda: self._open_sessions < before, timeout if before else 0)
             return before > 0
 
-    def open_sftp(self) -> FakeSFTP:
+    def open_sftp(self, *, timeout: float | None = None) -> FakeSFTP:
         self.check_start()
         return FakeSFTP(self.host.files, self.check_sftp)
 

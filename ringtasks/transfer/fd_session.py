@@ -42,8 +42,10 @@ class FdSession:
     :param on_stderr: receives the program's stderr, from the thread that runs it.
     """
 
-    def __init__(self, link: Link, on_stderr: Callable[[bytes], None]) -> None:
-        self._link, self._on_stderr = link, on_stderr
+    def __init__(
+        self, link: Link, on_stderr: Callable[[bytes], None], deadline: float | None = None
+    ) -> None:
+        self._link, self._on_stderr, self._deadline = link, on_stderr, deadline
         self._session: Session | None = None
         self._is_cancelled = False
         self._early_stderr = b""
@@ -119,10 +121,13 @@ class FdSession:
             start_thread(_send, os.dup(stdin), session, name="ringtasks-stdin")
             return self._await_end(session, stdout, None)
 
-    def _opened(self, open_session: Callable[[], Session]) -> Session:
+    def _opened(self, open_session: Callable[..., Session]) -> Session:
         """Return a session, as soon as the host has room for one."""
         self._session = when_there_is_room(
-            self._link, open_session, is_cancelled=lambda: self._is_cancelled
+            self._link,
+            open_session,
+            deadline=self._deadline,
+            is_cancelled=lambda: self._is_cancelled,
         )
         return self._session
 

@@ -62,7 +62,7 @@ class FileStream(LimitedWork):
 
     def _run_over(self, link: Link) -> Ending | None:
         on_stderr = functools.partial(self.output.add, STDERR)
-        self._fd_session = fd_session = FdSession(link, on_stderr)
+        self._fd_session = fd_session = FdSession(link, on_stderr, self._deadline)
         if self._is_stopped:
             return None
         begun = time.monotonic()
@@ -77,7 +77,7 @@ class FileStream(LimitedWork):
         except LinkLostError as error:
             if not fd_session.has_begun or isinstance(error, NotStartedError):
                 raise
-            return Ending(lost=str(error))
+            return None if self._is_late else Ending(lost=str(error))
         except NoMarkError as error:
             if writes:
                 os.ftruncate(self._file, self._offset)

@@ -71,10 +71,10 @@ def _done(host_copy: HostCopy, work: Work, *, is_alone: bool) -> HostTransfer:
             work(host_copy)
     except HostTransferError as error:
         return host_copy.ended(error.returncode, f"{host_copy.host}: {error}")
-    except UsageError as error:  # for example, a key file that is missing
-        if is_alone:
-            raise
-        return host_copy.ended(USAGE, str(error))
     except RingtasksError as error:
-        return host_copy.ended(UNREACHABLE, str(error))
+        is_usage = isinstance(error, UsageError)  # for example, a key file that is missing
+        if is_usage and is_alone:
+            raise
+        told = str(error).removeprefix(f"{host_copy.host}: ")  # ssh's configuration is of no host
+        return host_copy.ended(USAGE if is_usage else UNREACHABLE, f"{host_copy.host}: {told}")
     return host_copy.ended()

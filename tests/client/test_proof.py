@@ -26,7 +26,7 @@ from ringtasks.client.dialogue import Ask
 from ringtasks.errors import OtherProgramError
 from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.ssh.link import Terminal
-from ringtasks.transfer import get, put, sync
+from ringtasks.transfer import Options, get, put, sync
 from tests.support.fixtures import Inv
 from tests.support.sshd import Sshd
 
@@ -383,6 +383,29 @@ def test_program_that_is_not_an_sftp_server_is_reported_in_the_result(
         assert "unreachable" not in str(result.error)
         assert (client.health.total_successes, client.health.total_failures) == (1, 0)
         assert client.run("true").success
+        if case == "no answer":
+            late = client.scp_from("f", tmp_path / "back", timeout=0.3)
+            assert (late.returncode, late.timed_out) == (124, True), late
+
+
+def test_time_limit_holds_while_the_host_opens_no_session(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path
+) -> None:
+    server = make_sshd()
+    (tmp_path / "f").write_text("content")
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        assert client.run("true").success
+        server.freeze()
+        try:
+            command = client.run("true", timeout=0.3)
+            copied = client.scp_to(tmp_path / "f", "f", timeout=0.3)
+            sent = put(tmp_path / "f", "f", [client], Options(timeout=0.3))
+        finally:
+            server.thaw()
+
+    for result in (command, copied):
+        assert (result.returncode, result.timed_out) == (124, True), result
+    assert [each.returncode for each in sent] == [124]
 
 
 @pytest.mark.matrix(4)

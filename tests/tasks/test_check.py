@@ -104,3 +104,18 @@ def test_check_and_hosts_show_the_address_that_is_dialled(
 
     for line in (checked.stdout, *listed.stdout.splitlines()):
         assert [route["address"] for route in json.loads(line)["routes"]] == ["127.0.0.1:9"]
+
+
+def test_failure_of_ssh_settings_is_reported_for_each_host(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("Colour blue\n")
+    hosts_file = str(write_hosts(a={}, b={}))
+
+    shown = inv("status", "--host", "a,b"), inv("put", hosts_file, "copy", "--host", "a,b")
+
+    for done in shown:
+        told = [line.split(" cannot use")[0] for line in done.stderr.decode().splitlines()]
+        assert sorted(told) == ["ringtasks: a: ssh", "ringtasks: b: ssh"]

@@ -80,13 +80,18 @@ class InProcessLink:
         return bool(self.connection.is_connected)
 
     def open_session(
-        self, command: str | None, terminal: Terminal | None = None
+        self,
+        command: str | None,
+        terminal: Terminal | None = None,
+        *,
+        timeout: float | None = None,
     ) -> _InProcessSession:
-        with _translated("no session could be opened"), self._opened_channel() as channel:
+        timeout = self._at_most(timeout)
+        with _translated("no session could be opened"), self._opened_channel(timeout) as channel:
             if terminal is not None:
                 size = (terminal.columns, terminal.rows, 0, 0)
                 _ask(channel, "pty-req", terminal.kind, *size, "")
-                _await_answer(channel, "pty-req", self.connection.ssh.connect_timeout)
+                _await_answer(channel, "pty-req", timeout)
             # Do not wait for the answer: the program's stdin can follow at once, which saves a
             # round trip, and `_InProcessSession` checks the answer if no exit status comes.
             if command is None:
@@ -103,9 +108,14 @@ class InProcessLink:
                 return True
         return False
 
-    def open_sftp(self) -> paramiko.SFTPClient:
-        with _translated("no SFTP"), self._opened_channel() as channel:
-            return self._sftp_over(channel, self.connection.ssh.connect_timeout)
+    def open_sftp(self, *, timeout: float | None = None) -> paramiko.SFTPClient:
+        timeout = self._at_most(timeout)
+        with _translated("no SFTP"), self._opened_channel(timeout) as channel:
+            return self._sftp_over(channel, timeout)
+
+    def _at_most(self, timeout: float | None) -> float:
+        limit = self.connection.ssh.connect_timeout
+        return limit if timeout is None else min(limit, timeout)
 
     def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
         from ringtasks.ssh.sftp_client import SFTPClient, started  # for transfers alone
@@ -137,13 +147,13 @@ class InProcessLink:
         return channel
 
     @contextlib.contextmanager
-    def _opened_channel(self) -> Iterator[Any]:
+    def _opened_channel(self, timeout: float) -> Iterator[Any]:
         """Yield a new channel, which counts as a session; if the block fails, it is closed."""
         with self._has_ended:
             self._sessions += 1
         channel = None
         try:
-            channel = self._open_channel()
+            channel = self._open_channel(timeout)
             yield channel
         except BaseException:
             if channel is not None:
@@ -151,10 +161,10 @@ class InProcessLink:
             self._session_ended()
             raise
 
-    def _open_channel(self) -> Any:
+    def _open_channel(self, timeout: float) -> Any:
         transport = self.connection.transport
         try:
-            channel = transport.open_session(timeout=self.connection.ssh.connect_timeout)
+            channel = transport.open_session(timeout=timeout)
             if self.connection.forward_agent:
                 forward_agent(channel, self.connection.ssh_config)
             return channel

@@ -279,6 +279,6 @@ def _in_paramikos_words() -> Iterator[None]:
         raise paramiko.SSHException(str(error)) from error
 
 
-def _open(link: Link, open_: Callable[[], _Opened], timeout: float) -> _Opened:
+def _open(link: Link, open_: Callable[..., _Opened], timeout: float) -> _Opened:
     """Open a session; if the host has no room, wait for it up to ``timeout`` seconds."""
     return when_there_is_room(link, open_, deadline=time.monotonic() + timeout)

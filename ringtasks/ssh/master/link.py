@@ -76,17 +76,25 @@ class MuxLink:
                 return False
             return self._at_hand.is_open()
 
-    def open_session(self, command: str | None, terminal: Terminal | None = None) -> MuxSession:
-        with self._opening() as (use, control):
+    def open_session(
+        self,
+        command: str | None,
+        terminal: Terminal | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> MuxSession:
+        with self._opening(timeout) as (use, control):
             return MuxSession.open(use, control, command, terminal)
 
-    def open_piped(self, command: str, stdin: int, stdout: int) -> MuxSession:
+    def open_piped(
+        self, command: str, stdin: int, stdout: int, *, timeout: float | None = None
+    ) -> MuxSession:
         """See `ringtasks.ssh.link.PipingLink`."""
-        with self._opening() as (use, control):
+        with self._opening(timeout) as (use, control):
             return MuxSession.open(use, control, command, piped=(stdin, stdout))
 
     @contextlib.contextmanager
-    def _opening(self) -> Iterator[tuple[MasterUse, Control]]:
+    def _opening(self, timeout: float | None) -> Iterator[tuple[MasterUse, Control]]:
         """Yield what the block needs to request a session, and count its refusals.
 
         :raises SessionRefusedError: other callers wait for a session.
@@ -96,7 +104,7 @@ class MuxLink:
         self._may_ask = False
         if self._is_closed:
             raise LinkLostError("the link is closed")
-        use = self._begin_use()
+        use = self._begin_use(timeout)
         try:
             with self._translated():
                 control = self._dialogue()
@@ -110,10 +118,11 @@ class MuxLink:
             raise
         self._refusals = 0
 
-    def _begin_use(self) -> MasterUse:
+    def _begin_use(self, timeout: float | None) -> MasterUse:
         """Mark the master as in use."""
+        limit = self._timeout if timeout is None else min(self._timeout, timeout)
         try:
-            return MasterUse(self.master, self._timeout, self._silence_timeout, self._session_ended)
+            return MasterUse(self.master, limit, self._silence_timeout, self._session_ended)
         except OSError as error:
             reason = f"the control master's folder cannot be used: {error.strerror}"
             raise LinkLostError(reason) from error
@@ -134,10 +143,10 @@ class MuxLink:
                 self._turn.release()
         return True
 
-    def open_sftp(self) -> Any:
+    def open_sftp(self, *, timeout: float | None = None) -> Any:
         from .sftp import open_sftp
 
-        with self._opening() as (use, control):
+        with self._opening(timeout) as (use, control):
             return open_sftp(use, control)
 
     def open_tunnel(self, host: str, port: int) -> MuxTunnel:

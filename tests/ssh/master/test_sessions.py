@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -197,7 +198,9 @@ def test_sessions_beyond_the_host_limit_wait_for_a_free_one(
 def in_time(link: MuxLink, command: str) -> bytes:
     """The output of a command that waits for room."""
     deadline = time.monotonic() + 10
-    session = when_there_is_room(link, lambda: link.open_session(command), deadline=deadline)
+    session = when_there_is_room(
+        link, functools.partial(link.open_session, command), deadline=deadline
+    )
     return finish(session)[1]
 
 
