@@ -170,8 +170,8 @@ class Deployment:
 def exit_status(report: DeployReport) -> int:
     """Return 0 if all hosts were deployed, else the first status of this list that applies.
 
-    130: interrupted; 75: another deploy holds a lock; 255: a host was not reached, or its state is
-    not known; 124: a time limit passed; 1: something failed.
+    130: interrupted; 75: another deploy holds a lock, or this one has lost one; 255: a host was not
+    reached, or its state is not known; 124: a time limit passed; 1: something failed.
     """
     if report.is_interrupted:
         return INTERRUPTED

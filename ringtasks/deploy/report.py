@@ -43,7 +43,8 @@ class HostReport:
     ``previous`` is the release that was current before; ``current`` is the one at the end; None:
     there is none, or it is not known (``is_current_known``).  ``error`` joins the errors of all
     steps, the first one first.  ``returncode`` is that of the first error: 1 for a command that
-    failed, 75 for a lock that another deploy holds, 124, 130 and 255 as for ``inv run``.
+    failed, 75 for a lock that another deploy holds or that was lost, 124, 130 and 255 as for
+    ``inv run``.
     ``removed`` are the old releases that were removed; ``left`` are the paths that could not be
     removed, with the reasons.
     """
