@@ -86,7 +86,7 @@ _CHECKING, _FOUND = "debug2: checking match for '", "debug2: match found"
 class HostSettings(NamedTuple):
     """The configuration of a host: keyword in lower case -> its values, in their order.
 
-    :ivar is_alias: a ``Host`` line other than ``*`` names it.
+    :ivar is_alias: a ``Host`` or ``Match`` line that is not for all hosts names it.
     :ivar question: what ssh was asked; None: it was not.
     """
 

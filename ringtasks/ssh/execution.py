@@ -216,15 +216,7 @@ class Execution:
             longer awaited.
         """
         started = time.monotonic()
-        ready_timeout = max(_LEAST_READY_TIMEOUT, self._options.ready_timeout)
-        # A script that waits for its input, because its mark is not one, does not end by itself.
-        awaits_input = self._script.is_own and self._options.stdin is not None
-        is_patient = self._line is not None and not awaits_input
-        self._mark_timeout = _MARK_TIMEOUT if is_patient else ready_timeout
-        limit = started + self._mark_timeout
-        last = started + min(2 * ready_timeout, _MARK_TIMEOUT)
-        if deadline is not None:
-            limit, last = min(limit, deadline), min(last, deadline)
+        limit, last = self._limits(started, deadline)
         give_up_at = started + _GIVE_UP_DELAY if self._line is None else None
         while self._answer.pid is None and not self._is_hopeless:
             until = limit if give_up_at is None else min(limit, give_up_at)
@@ -246,6 +238,17 @@ class Execution:
                     # It may be the prompt of a shell that takes no command.
                     limit = min(limit, time.monotonic() + _PROMPT_TIMEOUT)
         return None
+
+    def _limits(self, started: float, deadline: float | None) -> tuple[float, float]:
+        """Return the times until which the mark is awaited: at first, and once it has begun."""
+        ready_timeout = max(_LEAST_READY_TIMEOUT, self._options.ready_timeout)
+        # A script that waits for its input, because its mark is not one, does not end by itself.
+        awaits_input = self._script.is_own and self._options.stdin is not None
+        is_patient = self._line is not None and not awaits_input
+        self._mark_timeout = _MARK_TIMEOUT if is_patient else ready_timeout
+        limit = started + self._mark_timeout
+        last = started + min(2 * ready_timeout, _MARK_TIMEOUT)
+        return (limit, last) if deadline is None else (min(limit, deadline), min(last, deadline))
 
     @property
     def _is_hopeless(self) -> bool:

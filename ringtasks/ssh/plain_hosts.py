@@ -38,10 +38,10 @@ def plain_host(address: str) -> SSHConfig:
 
 
 def is_alias(name: str) -> bool:
-    """Return True if a ``Host`` line of ssh's files other than ``*`` names it.
+    """Return True if a line of ssh's files names it, and not all hosts.
 
-    Without an ``ssh`` to ask, the lines are compared here; included files are not read then, as
-    Paramiko does not read them either.
+    Without an ``ssh`` to ask, the ``Host`` lines are compared here; included files are not read
+    then, as Paramiko does not read them either.
     """
     answer = ask(name)
     return answer.is_alias if answer is not None else name in named_in([name], files_of(None))

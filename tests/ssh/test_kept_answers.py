@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.common.digest import digest
+from ringtasks.ssh.kept_answers import KeptAnswer, keep, load
 from tests.support.fixtures import Inv, WriteHosts
 
 Asked = Callable[[], int]
@@ -48,6 +51,17 @@ def asked(tmp_path: Path, inv: Inv, write_hosts: WriteHosts, folder: Path) -> As
 
 def kept() -> list[Path]:
     return sorted((Path.home() / "state" / "ringtasks" / "ssh-settings").iterdir())
+
+
+def test_answer_of_a_release_that_read_other_lines_does_not_count() -> None:
+    question = ("box", None)
+    keep(question, KeptAnswer({}, is_alias=False, versions={}))
+    assert load(question) is not None
+
+    [file] = kept()
+    file.rename(file.with_name(digest(json.dumps([1, *question]), 24)))
+
+    assert load(question) is None
 
 
 def test_answer_is_kept_for_the_next_process(asked: Asked) -> None:
