@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-#: Of a picture, in characters; a narrower terminal has a narrower one.
+#: Of a picture, in characters; a narrower terminal has a narrower one, but not below the least
+#: width: the labels alone may take 24.
 _WIDTH, _HEIGHT = 80, 12
+_LEAST_WIDTH = 40
 
 
 @task(
@@ -250,11 +252,12 @@ def _show(curves: dict[str, Curve], title: str, style: Style) -> None:
     is_terminal = sys.stdout.isatty()
     has_colours = is_terminal and "NO_COLOR" not in os.environ
     columns = shutil.get_terminal_size((_WIDTH, 24)).columns if is_terminal else _WIDTH
+    width = max(_LEAST_WIDTH, min(columns, _WIDTH))
     for panel in Chart.of(curves, title, style).panels:
         for n, line in enumerate(panel.lines):
             print(terminal.legend(line, n, has_colours=has_colours))
         lines = terminal.draw_panel(
-            panel, min(columns, _WIDTH), _HEIGHT, is_log=style.is_log, has_colours=has_colours
+            panel, width, _HEIGHT, is_log=style.is_log, has_colours=has_colours
         )
         if not stdout_is_unicode():
             lines = terminal.in_ascii(lines)

@@ -858,17 +858,18 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("9", 40)])
 def test_plot_fits_a_narrow_terminal(
-    inv: Inv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inv: Inv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
 ) -> None:
     (tmp_path / "a.log").write_text("step 1 loss=2\nstep 2 loss=1\n")
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("NO_COLOR", "1")
 
     status, shown = at_terminal(["plot", "a.log"], {}, tmp_path)
 
     assert status == 0
-    assert max(map(len, shown.decode().splitlines())) == 60
+    assert max(map(len, shown.decode().splitlines())) == width
 
 
 def test_logs_of_one_name_are_told_apart_by_their_paths(inv: Inv, tmp_path: Path) -> None:
