@@ -113,7 +113,7 @@ ADVICE = {
     Reason.UNRECOGNISED: f"'{as_typed('--dry check')}' shows the ssh command: run it with -vv",
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
     Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
-    Reason.LINK_LOST: "try again",
+    Reason.LINK_LOST: "try again; if it repeats, look at the host's sshd log",
     Reason.OTHER_PROGRAM: "check ssh_user",
 }
 

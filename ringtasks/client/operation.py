@@ -148,7 +148,7 @@ class Operation:
 
         :raises UsageError: this machine allows no more threads or processes.
         """
-        failures: list[RouteError] = []
+        failures: dict[str, RouteError] = {}
         refused: LinkLostError | None = None
         try:
             for _ in range(_LINK_ATTEMPTS):
@@ -166,12 +166,12 @@ class Operation:
                     if isinstance(error, NotStartedError) and _is_lasting(error, refused):
                         return self._no_channel(pool, link, error)
                     refused = error
-                    failures.append(pool.lost_before_start(link, self.report, error))
+                    failures[link.route] = pool.lost_before_start(link, self.report, error)
                     continue
                 return self.ended(pool, link, ending)
         except MemoryError:
             return self._out_of_memory(pool)
-        return self._unreachable(pool, UnreachableError(pool.config.id, tuple(failures)))
+        return self._unreachable(pool, UnreachableError(pool.config.id, tuple(failures.values())))
 
     def _out_of_memory(self, pool: LinkPool) -> SSHResult:
         if self._output is not None:

@@ -10,6 +10,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -406,6 +407,18 @@ def test_time_limit_holds_while_the_host_opens_no_session(
     for result in (command, copied):
         assert (result.returncode, result.timed_out) == (124, True), result
     assert [each.returncode for each in sent] == [124]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the setting is for root")
+def test_route_that_is_dropped_after_each_log_in_is_reported_once(
+    make_sshd: MakeSshd, client_key: Path
+) -> None:
+    server = make_sshd(overrides=["PermitRootLogin forced-commands-only"])
+    for _ in range(4):  # at times the log-in itself is seen to fail
+        with SSHClient(config_of(server, client_key, master=False)) as client:
+            error = str(client.run("true").error)
+        assert len(error.splitlines()) == 2, error
+        assert "look at the host's sshd log" in error
 
 
 @pytest.mark.matrix(4)
