@@ -5,8 +5,8 @@ Then come keys, a password that was given, and, at a terminal only, the server's
 that cannot sign, or that the server refuses, makes way for the next one.
 
 OpenSSH's sshd delays its refusal of ``none`` by 5 to 9 ms (auth2.c, ensure_minimum_time_since).  So
-there a named key comes before ``none``, if no question to a person could follow: sshd counts a
-later ``none`` as a failure (MaxAuthTries), and may end the connection.
+there a named key comes before ``none``, if neither a password nor a question to a person could
+follow: sshd counts a later ``none`` as a failure (MaxAuthTries), and may end the connection.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class InProcessLogIn:
             self._identities.add_to_agent(self._key)
 
     def _begins_with_key(self) -> bool:
-        may_follow = self._password is not None or self._patience.may_ask
-        is_first = [*self._methods[:1]] == ["publickey"]
-        is_asked_only = is_first and not may_follow
-        return self._is_openssh and is_asked_only and self._identities.is_own_key_first
+        if not self._is_openssh or self._password is not None or self._patience.may_ask:
+            return False
+        first = next(iter(self._methods), None)
+        return first == "publickey" and self._identities.is_own_key_first
 
     def _is_hasty(self) -> bool:
         """Return True if the first request need not wait until the server accepts the service.
