@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,11 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
         if pulls:
             _remove_own_links_out(source, target)
         subprocess.run(["/bin/cp", "-a", target, expected], check=True)
-    options = Options(delete=chance.random() < 0.6, checksum=chance.random() < 0.3)
+    options = Options(
+        delete=chance.random() < 0.6,
+        checksum=chance.random() < 0.3,
+        exclude=("inner", "b", "sub/")[: chance.randrange(4)],
+    )
     done = _rsync(source, expected, options, pulls=pulls)
 
     def copy(options: Options) -> HostTransfer:
@@ -149,12 +154,12 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
         return host
 
     before = contents(target) if target.exists() else {}
-    dry = copy(Options(delete=options.delete, checksum=options.checksum, dry_run=True))
+    dry = copy(replace(options, dry_run=True))
     assert (contents(target) if target.exists() else {}) == before, seed
     real = copy(options)
 
     if done.returncode != 0:
-        assert not real.success, (seed, done.stderr)
+        assert (dry.success, real.success) == (False, False), (seed, done.stderr)
         return
     assert real.success, (seed, real.error)
     assert contents(target) == contents(expected), seed
@@ -222,6 +227,7 @@ def _rsync(
     """Copy with rsync alone; from a host without links that lead out, and set-ID bits."""
     flags = ["-rlpt", *(["--safe-links", "--chmod=ug-s"] if pulls else [])]
     flags += ["--delete"] if options.delete else []
+    flags += [f"--exclude={name}" for name in options.exclude]
     flags += ["--checksum"] if options.checksum else []
     return subprocess.run(
         [str(RSYNC), *flags, f"{source}/", f"{target}/"], capture_output=True, check=False
