@@ -72,20 +72,21 @@ _TWO = re.compile(
     rf"\[\s*(?P<done>{WHOLE})/\s*(?P<total>{WHOLE})\]",
     _FLAGS,
 )
-# PyTorch's tutorial: "[1,  2000] loss: 2.217".
-# Catalyst: "1/3 * Epoch (train): loss: 0.5".
 _EVAL_BEFORE = re.compile(r"\b(?:eval|val|valid|validation|test)\s\Z", _FLAGS)
+# Catalyst: "1/3 * Epoch (train): loss: 0.5".
 _STAR = re.compile(r"\s*(?P<done>\d+)/(?P<total>\d+) \* Epoch\b", re.ASCII)
 # ESPnet: "1epoch:train:51-100batch: loss=0.5".
 _GLUED = re.compile(
     r"(?<![\w.])(?P<epoch>\d+)epoch:\w+:\d+-(?P<done>\d+)batch(?P<total>):", re.ASCII
 )
 _RESULTS = re.compile(r"(?<![\w.])(?P<done>\d+)epoch results:(?P<total>)", re.ASCII)
+# PyTorch's tutorial: "[1,  2000] loss: 2.217".
 _COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.ASCII)
 # DeepSpeed: "epoch=0/micro_step=10/global_step=10".
 _SLASHES = re.compile(
     r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
+# "[E1] step 9/100: loss 0.5"
 _SHORT = re.compile(r"\[E(?P<epoch>\d+)\] step (?P<done>\d+)(?:/(?P<total>\d+))?", re.ASCII)
 #: The pattern, the unit of the inner count, and a part that each such line has.
 _TWO_COUNTS = (

@@ -50,11 +50,11 @@ _VALIDATION = re.compile(
 )
 _OF_YOLOV3 = ("precision", "recall", "mAP", "F1")
 _OF_BOXES = ("precision", "recall", "mAP50", "mAP50-95")
-# pandas: the means of a cross-validation, under the index of the rounds (XGBoost, LightGBM).
 # Vowpal Wabbit: the second line of its heading, whose first is "average  since  example ...".
 _OF_VOWPAL_WABBIT = re.compile(r"loss\s+last\s+counter\s+weight\s+label\s+predict\s+features")
-# Its rows: "! Train  1  0.5 ...", "! Validation  1  0.6 ...".
+# NequIP, of which the rows are "! Train  1  0.5 ...", "! Validation  1  0.6 ...".
 _OF_NEQUIP = re.compile(r"(?:Train|Initialization)\s+#\s+(?P<names>Epoch\s.*)")
+# pandas: the means of a cross-validation, under the index of the rounds (XGBoost, LightGBM).
 _CV_CELL = re.compile(r"(?:[\w@:.-]+ )?[\w@:.-]+-(?:mean|std|stdv)|iterations", re.ASCII)
 
 
