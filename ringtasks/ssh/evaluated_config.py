@@ -67,8 +67,9 @@ _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "loc
 #: Values that ``ssh -F none -G`` cannot tell from configured ones, since it names the host itself.
 _ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
 _DEFAULTS = SSHConfig("")
-#: Keywords in whose values variables are replaced.
-_WITH_VARIABLES = ("include", "forwardagent", "identityagent")
+#: Keywords in whose values ``ssh -G`` replaces variables, or may.
+_WITH_VARIABLES = ("include", "forwardagent", "identityagent", "controlpath", "userknownhostsfile",
+                   "localforward", "remoteforward")  # fmt: skip
 #: A ProxyCommand of ours, that of `generated_config`, and the keywords beside it.
 _OWN_PROGRAM = r"ringtasks['\"]? connect "
 _OWN_PROXY = r"ringtasks'? connect --inventory "

@@ -305,6 +305,27 @@ def test_ssh_config_result_is_cached_until_a_file_changes(
     assert (first.get("user"), changed.get("user")) == ("one", "two")
 
 
+def test_result_with_variables_is_not_cached(
+    write_config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = {
+        "ControlPath": "{}/%C",
+        "UserKnownHostsFile": "{}/known",
+        "LocalForward": "{}/s x:1",
+        "RemoteForward": "{}/s x:1",
+        "ForwardAgent": "{}",
+        "IdentityAgent": "{}/s",
+    }
+    for keyword, value in lines.items():
+        write_config(f"{keyword} {value.format('${PLACE}')}\n")
+        seen = []
+        for place in ("/dev", "/tmp"):
+            monkeypatch.setenv("PLACE", place)
+            answer = ask("box")
+            seen.append(((answer and answer.get(keyword.lower())) or "")[:4])
+        assert seen == ["/dev", "/tmp"], keyword
+
+
 @pytest.mark.parametrize("match", ["Match", '"match"'])
 def test_result_of_a_match_exec_program_is_not_cached(
     write_config: Callable[[str], Path], tmp_path: Path, match: str
