@@ -20,10 +20,12 @@ import os
 
 from ringtasks.common.light_typing import NamedTuple
 
-__all__ = ["MAX_PREFACE_BYTES", "Mark", "MarkedOutput", "NoMarkError"]
+__all__ = ["MAX_PREFACE_BYTES", "NO_STDIN", "Mark", "MarkedOutput", "NoMarkError"]
 
 #: Bytes before the mark, beyond which it is no longer waited for.
 MAX_PREFACE_BYTES = 16 * 1024 * 1024
+#: The program of a host, if its shell could not read the script.
+NO_STDIN = "a shell without the stdin for the command"
 #: Bytes before the mark that are kept as evidence, in case the mark does not come.
 _EVIDENCE_BYTES = 4096
 #: More digits than any process id or exit status has.

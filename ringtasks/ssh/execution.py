@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from ringtasks.common import interruption
 from ringtasks.errors import RingtasksError
-from ringtasks.remote.marks import MarkedOutput
+from ringtasks.remote.marks import NO_STDIN, MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
 from .execution_types import Ending, ExecutionOptions, StopOutcome
@@ -193,7 +193,7 @@ class Execution:
             unknown = late if is_slow else None
             return Ending(status=status, unknown=unknown, unproven=self._evidence())
         if self._answer.is_unread:
-            return Ending(status=status, unproven="a shell without the stdin for the command")
+            return Ending(status=status, unproven=NO_STDIN)
         if rest := self._answer.rest():
             self._on_output(STDOUT, rest)
         if not self._script.is_own:

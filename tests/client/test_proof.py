@@ -191,6 +191,22 @@ def test_command_that_the_host_did_not_read_is_not_reported_to_have_failed(
         assert "a shell without the stdin for the command" in str(result.error)
 
 
+def test_connection_reports_a_script_that_the_host_did_not_read(
+    make_sshd: MakeSshd,
+    client_key: Path,
+    use_control_master: bool,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server = make_sshd(**forced('sh -c "$SSH_ORIGINAL_COMMAND" </dev/null'))
+    config = config_of(server, client_key, master=use_control_master)
+
+    with Connection(config) as connection, pytest.raises(OtherProgramError) as caught:
+        connection.run("make", env={"A": "1"}, in_stream=False)
+
+    assert "a shell without the stdin for the command" in str(caught.value)
+    assert "ringtasks:" not in capfd.readouterr().out
+
+
 def test_environment_is_not_repeated_by_a_terminal_that_records_sessions(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from ringtasks.common.text import bounded
 from ringtasks.errors import OtherProgramError, OutcomeUnknownError
-from ringtasks.remote.marks import MAX_PREFACE_BYTES
+from ringtasks.remote.marks import MAX_PREFACE_BYTES, NO_STDIN, MarkedOutput
 from ringtasks.remote.programs import Program
 from ringtasks.remote.script import Script, exec_line, is_variable_name
 from ringtasks.ssh.execution import Execution, stop
@@ -53,6 +53,8 @@ class Remote(PublicRemote):
         """The bytes before the process id; None once that is known, or is not expected."""
         self._noise = b""
         """The output of login files, to be read before the command's output."""
+        self._answer: MarkedOutput | None = None
+        """The output, if the script is sent on stdin: its shell tells if it cannot read that."""
         self._pid: int | None = None
         self._has_begun = threading.Event()
         self._is_killed = False
@@ -90,8 +92,12 @@ class Remote(PublicRemote):
         request = line or exec_line(script.mark, pty=self.using_pty)
         super().start(request, shell, {}, timeout)
         if line is None:
-            self._noise = self._await_mark(script)
-            self.channel.sendall(script.payload())
+            self._answer = MarkedOutput(script.mark, is_sent_later=True)
+            self._noise = self._await_mark(script, self._answer)
+            try:
+                self.channel.sendall(script.payload())
+            except OSError:  # the shell has ended
+                self._answer.is_unread = True
         self._script = script
 
     def read_proc_stdout(self, num_bytes: int) -> bytes:
@@ -100,9 +106,12 @@ class Remote(PublicRemote):
             return noise
         while True:
             chunk: bytes = super().read_proc_stdout(num_bytes)
-            if self._early is None:
+            if self._answer is not None:
+                received = self._answer.take(chunk) if chunk else self._answer.rest()
+            elif self._early is None:
                 return chunk
-            received = self._without_hello(chunk)
+            else:
+                received = self._without_hello(chunk)
             if received or not chunk:
                 return received
 
@@ -151,12 +160,15 @@ class Remote(PublicRemote):
         """Return the exit status; -1 if the command was ended before it had one, as in Fabric.
 
         :raises OutcomeUnknownError: the link was lost; the command may go on.
+        :raises OtherProgramError: the shell could not read the script.
         """
         if self._is_killed:
             self._has_stopped.wait(_KILL_TIMEOUT)
         status: int = super().returncode()
         if status == -1 and not self._is_killed:
             raise OutcomeUnknownError(self.context.ssh.id, self.context.transport_used or "")
+        if self._answer is not None and self._answer.is_unread:
+            raise OtherProgramError(self.context.ssh.id, NO_STDIN, status)
         return status
 
     def _sendable(self, env: dict[str, Any]) -> dict[str, str]:
@@ -168,9 +180,10 @@ class Remote(PublicRemote):
             if name in wanted or is_variable_name(name)
         }
 
-    def _await_mark(self, script: Script) -> bytes:
+    def _await_mark(self, script: Script, answer: MarkedOutput) -> bytes:
         """Return the output of login files before the shell is ready for the payload.
 
+        :param answer: takes the bytes from the mark on.
         :raises OtherProgramError: the host runs another program; no environment was sent to it.
         :raises OutcomeUnknownError: the link was lost.
         """
@@ -195,7 +208,7 @@ class Remote(PublicRemote):
         noise, self._pid, _ = hello
         self._early = None
         self._has_begun.set()
-        return noise
+        return noise + answer.take(received)
 
     def _without_hello(self, chunk: bytes) -> bytes:
         """Return the command's output in ``chunk``, after the earlier output of login files."""
