@@ -7,6 +7,7 @@ The file is beside the folder because both are then on the same disk, whichever 
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import shutil
 import threading
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from ringtasks import jobs, transfer
 from ringtasks.client.ask import Ask
-from ringtasks.client.result import SSHResult, why_failed
+from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError, RunNotStartedError
@@ -58,24 +59,20 @@ def claim(
     :raises RunNotStartedError: they are those of a run that has not ended.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
-
-    def ask(ended: str) -> SSHResult:
-        script = _CLAIM.render(
-            parent=Word(quoted_path(posixpath.join(cwd, parent))),
-            name=name,
-            run=run_id,
-            label=run_id if attempt == 1 else f"{run_id}-{attempt}",
-            keeps_own="true" if keeps_own else "false",
-            ended=ended,
-            owned=_OWNED,
-        )
-        return client.ask(Ask(script))
-
-    result = ask("")
+    script = functools.partial(
+        _CLAIM.render,
+        parent=Word(quoted_path(posixpath.join(cwd, parent))),
+        name=name,
+        run=run_id,
+        label=run_id if attempt == 1 else f"{run_id}-{attempt}",
+        keeps_own="true" if keeps_own else "false",
+        owned=_OWNED,
+    )
+    result = client.ask(Ask(script(ended="")))
     if result.error is None and result.returncode == _OWNED:
         owner = result.stdout.strip()
         _check_ended(client, checkpoint, owner)
-        result = ask(owner)
+        result = client.ask(Ask(script(ended=owner)))
     if (why := why_failed(result)) is not None:
         text = f"{client.config.id}: {checkpoint} cannot be set aside: {why}"
         raise FileCopyError(text, is_unreachable=result.error is not None)

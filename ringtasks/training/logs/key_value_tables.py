@@ -129,13 +129,9 @@ class KeyValueReader:
         if _EDGE.match(text):
             return self._edge()
         if found := _RESULT.match(text):
-            record = self._close()
-            self._kind, self._trial = "result", found["trial"]
-            return record or Record({})
+            return self._open("result", found["trial"]) or Record({})
         if _has_parts(text):
-            record = self._close()
-            self._kind = "parts"
-            return record or Record({})
+            return self._open("parts", "") or Record({})
         if self._kind == "parts":
             return self._of_parts(text)
         if not self._kind:
@@ -188,8 +184,12 @@ class KeyValueReader:
         if self._kind == "loaders" and not self._values:
             return Record({})  # below the heading
         trial = "" if self._values else self._trial  # named above the line in a box
+        return self._open("box", trial)
+
+    def _open(self, kind: str, trial: str) -> Record | None:
+        """Open a table; return the record of the one before it."""
         record = self._close()
-        self._kind, self._trial = "box", trial
+        self._kind, self._trial = kind, trial
         return record
 
     def _result(self, text: str) -> Record | None:
