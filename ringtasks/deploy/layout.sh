@@ -240,7 +240,8 @@ fetch() (
     code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m "$left" -o /dev/null -w '%{http_code}' \
       "$url") || return 1
   elif [ "$*" = 2xx ] && command -v wget >/dev/null 2>&1; then
-    said=$(wget -T "$left" -O /dev/null "$url" 2>&1) && return
+    # GNU Wget would try 20 times, each for all of that time.
+    said=$(wget -t 1 -T "$left" -O /dev/null "$url" 2>&1) && return
     # -q would hide GNU Wget's errors, too.
     echo "$url: $(printf '%s\n' "$said" | grep . | tail -n 1)"
     return 1

@@ -341,6 +341,7 @@ def test_url_is_healthy_if_its_last_redirect_target_is(
     (tmp_path / "app").mkdir()
     usual = {"200": 0, "to/200": 0, "to/404": 1, "to/nowhere": 1, "404": 1, "500": 1}
     expected = {(page, ("2xx",)): status for page, status in usual.items()}
+    expected[("silence", ("2xx",))] = 1
     expected[("404", ("404",))] = expected[("401", ("200", "4xx"))] = 0
     expected[("to/404", ("301", "302"))] = 0
     expected[("200", ("302",))] = expected[("500", ("200", "4xx"))] = 1
@@ -380,11 +381,15 @@ def test_url_check_does_not_change_the_proxy_settings_of_the_host(
 
 @contextlib.contextmanager
 def _answering() -> Iterator[str]:
-    """Serve /STATUS with that status, and /to/PAGE as a redirect to /PAGE."""
+    """Serve /STATUS with that status, /to/PAGE as a redirect to /PAGE, and no /silence."""
+    is_over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             page = self.path.strip("/")
+            if page == "silence":
+                is_over.wait()
+                return
             if page.startswith("to/"):
                 self.send_response(302)
                 if page != "to/nowhere":
@@ -402,6 +407,7 @@ def _answering() -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        is_over.set()
         server.shutdown()
         thread.join()
         server.server_close()
