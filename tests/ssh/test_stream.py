@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ringtasks.ssh.stream import Stream
+from tests.support.waiting import interrupted
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -65,26 +65,9 @@ def test_bytes_read_with_the_banner_precede_the_rest_of_the_stream(
 
 def test_signals_do_not_prolong_the_wait_for_a_banner(ends: tuple[Stream, socket.socket]) -> None:
     stream, _silent_peer = ends
-    main, is_over, came = threading.get_ident(), threading.Event(), []
 
-    def interrupt() -> None:
-        while not is_over.wait(0.02):
-            signal.pthread_kill(main, signal.SIGUSR1)
-
-    def note(*_: object) -> None:
-        came.append(1)
-        assert len(came) < 200, "the wait of ten intervals goes on"
-
-    before = signal.signal(signal.SIGUSR1, note)
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        with pytest.raises(TimeoutError):
-            stream.await_banner(time.monotonic() + 0.2)
-    finally:
-        is_over.set()
-        thread.join()
-        signal.signal(signal.SIGUSR1, before)
+    with interrupted(), pytest.raises(TimeoutError):
+        stream.await_banner(time.monotonic() + 0.2)
 
 
 def test_banner_is_awaited_on_a_descriptor_that_does_not_block() -> None:

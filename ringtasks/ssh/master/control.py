@@ -4,17 +4,20 @@ Each side begins with a hello, and the other side's hello is checked before any 
 Every request has an id that its answer must carry, and every wait has a limit.  Anything unexpected
 ends the dialogue.
 
-Time limits are the socket's own (socket(7), SO_RCVTIMEO): Python's cost two more system calls for
-each message, and two more contentions for the interpreter lock in a run on many hosts.
+Time limits are the socket's own (socket(7), SO_RCVTIMEO), but in the main thread: Python's cost two
+more system calls for each message, and two more contentions for the interpreter lock in a run on
+many hosts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -202,10 +205,20 @@ class Control:
 
     def _next_answer(self, deadline: float) -> Answer:
         while (answer := self._frames.next()) is None:
-            _set_limit(self._sock, socket.SO_RCVTIMEO, deadline)
-            if not self._fill():
+            if not self._fill_by(deadline):
                 raise TimeoutError(_NO_ANSWER)
         return answer
+
+    def _fill_by(self, deadline: float) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            _set_limit(self._sock, socket.SO_RCVTIMEO, deadline)
+            return self._fill()
+        # Signals interrupt this thread. Python then repeats recv(2), with the socket's whole limit;
+        # of poll(2) it repeats the rest.
+        arrival = select.poll()
+        arrival.register(self._sock, select.POLLIN)
+        milliseconds = max(0.0, deadline - time.monotonic()) * 1000
+        return bool(arrival.poll(milliseconds)) and self._fill(socket.MSG_DONTWAIT)
 
     def _fill(self, flags: int = 0) -> bool:
         """Return True if bytes arrived."""

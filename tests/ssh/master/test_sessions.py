@@ -34,6 +34,7 @@ from ringtasks.ssh.link import (
     Terminal,
 )
 from ringtasks.ssh.master import folder, lookup, processes, records, running_masters, usage
+from ringtasks.ssh.master.control import Control
 from ringtasks.ssh.master.identity import control_name
 from ringtasks.ssh.master.link import MuxLink
 from ringtasks.ssh.master.open import open_link
@@ -43,7 +44,7 @@ from tests.support.faulty import Silent, Wire
 from tests.support.fixtures import MakeSshd
 from tests.support.masters import Masters, finish, masters, output
 from tests.support.sshd import Sshd, make_key
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, interrupted
 
 __all__ = ["masters"]  # a fixture
 
@@ -502,6 +503,18 @@ def test_master_refuses_an_impostor(masters: Masters, sshd: Sshd) -> None:
     assert failure.reason is Reason.HOST_KEY
     assert "impostor" in failure.evidence
     assert masters.running() == []
+
+
+def test_signals_do_not_prolong_the_wait_for_a_silent_master(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "master"))
+        silent.listen()
+        control = Control.connect(tmp_path / "master", 10)
+
+        with interrupted(), pytest.raises(TimeoutError):
+            control.alive(0.2)
+
+        control.close()
 
 
 def test_server_that_falls_silent_during_login_times_out(masters: Masters, sshd: Sshd) -> None:
