@@ -313,11 +313,11 @@ find_place() {
 # may have put it there: a read of a FIFO waits for ever, and a link leads to any other file. Each test
 # is true of one kind of file only: what another deploy removes at this moment is none of them.
 require_own_files() {
-  for file in .locks/* .files/* .source-* .prune-errors history restart.log; do
+  for file in .locks/* .files/* .source-* .check-* .prune-errors .history-new history restart.log; do
     case $file in *.end) other=-f ;; *) other=-d ;; esac
     for kind in -L "$other" -p -c -b -S; do
       test "$kind" "$file" || continue
-      echo "$file: is in the way, and not made by ringtasks" >&2
+      echo "$file: is in the way, and not made by ringtasks: remove it" >&2
       exit 1
     done
   done

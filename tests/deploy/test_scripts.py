@@ -163,7 +163,8 @@ def test_planted_pipes_and_links_are_reported_and_left_alone(run: Run, tmp_path:
     lock = locking.acquire(LockState("a" * 16, "ann", "laptop", "abc"), 60)
     assert run(lock + call("drop", "a" * 16)).returncode == 0
 
-    for name in (".locks/b", ".locks/b.end", ".source-time", "history", "restart.log", "lock"):
+    ours = (".locks/b", ".locks/b.end", ".source-time", "history", "restart.log", "lock")
+    for name in (*ours, ".history-new", ".check-7"):
         for plant in (os.mkfifo, lambda path: path.symlink_to("../mine")):
             plant(app / name)
 
