@@ -12,7 +12,6 @@ system.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -22,14 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.regular_file import read_regular
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
-from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
 from .kept_answers import KeptAnswer
@@ -42,12 +38,13 @@ from .settings_files import (
     files_of,
     include_patterns,
     is_configured,
+    joined_file,
+    joined_path,
     local_user,
     passwd_home,
     text_of,
     user_file,
     version_of,
-    with_home,
 )
 
 __all__ = [
@@ -213,7 +210,7 @@ def file_arguments(file: str | None = None) -> tuple[str, ...]:
     home = os.environ.get("HOME", "")
     if not home or home == passwd_home():
         return ()
-    return ("-F", str(_joined_file(home)))
+    return ("-F", str(joined_file(home)))
 
 
 class _Question(NamedTuple):
@@ -381,7 +378,7 @@ def _why_refused(stderr: bytes, host: str) -> str:
     lines = stderr.decode("utf-8", "replace").splitlines()
     own = ("debug", "OpenSSH_", "Pseudo-terminal")
     words = [printable(line) for line in lines if line and not line.startswith(own)]
-    told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
+    told = "; ".join(words).replace(str(joined_path()), str(user_file()))
     if re.search(openssh.CANNOT_START, told):
         return f"{openssh.OTHER_SSH}: {told}"
     if _BAD_NAME in told:
@@ -426,28 +423,6 @@ def _usual_values(file: str | None) -> dict[str, tuple[str, ...]]:
 def _usual_send_env(_version: object) -> tuple[str, ...]:
     lines = text_of(str(SYSTEM_FILE)).lower().splitlines()
     return ("LANG", "LC_*") if any(line.split()[:1] == ["sendenv"] for line in lines) else ()
-
-
-def _joined_file(home: str) -> Path:
-    """Return a file that includes the user's file below ``home``, then the system's."""
-    text = with_home(text_of(str(user_file())), home) + f"\nMatch all\nInclude {SYSTEM_FILE}\n"
-    path = _joined_path()
-    with contextlib.suppress(OSError):
-        if read_regular(path) == text.encode() and path.stat().st_uid == os.getuid():
-            return path
-    replace_file(path, text)
-    return path
-
-
-def _joined_path() -> Path:
-    folder = state_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        import tempfile  # seldom needed, and every run loads this module
-
-        folder = Path(tempfile.gettempdir())
-    return folder / f"ssh_config-{os.getuid()}"
 
 
 def _versions(files: Iterable[str]) -> dict[str, Version]:

@@ -5,6 +5,7 @@ Every run looks at them; OpenSSH is asked (`evaluated_config`) only if they may 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -14,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common import one_look
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.regular_file import read_regular
+from ringtasks.inventory.state_files import state_folder
 
 __all__ = [
     "NO_FILE",
@@ -25,6 +29,8 @@ __all__ = [
     "ignored_by_paramiko",
     "include_patterns",
     "is_configured",
+    "joined_file",
+    "joined_path",
     "local_user",
     "mentions",
     "passwd_home",
@@ -32,7 +38,6 @@ __all__ = [
     "text_of",
     "user_file",
     "version_of",
-    "with_home",
 ]
 
 #: Of a file: changes when it is written or replaced; None: it is not there.
@@ -111,7 +116,33 @@ def include_patterns(file: str) -> tuple[str, ...]:
     return _patterns(file, _include_folder(file), version_of(file))
 
 
-def with_home(text: str, home: str) -> str:
+def joined_file(home: str) -> Path:
+    """Return a file that includes the user's file below ``home``, then the system's.
+
+    :raises OSError: it cannot be written.
+    """
+    text = _with_home(text_of(str(user_file())), home) + f"\nMatch all\nInclude {SYSTEM_FILE}\n"
+    path = joined_path()
+    with contextlib.suppress(OSError):
+        if read_regular(path) == text.encode() and path.stat().st_uid == os.getuid():
+            return path
+    replace_file(path, text)
+    return path
+
+
+def joined_path() -> Path:
+    """Return the path of `joined_file`, in the state folder if that can be used."""
+    folder = state_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        import tempfile  # seldom needed, and every run loads this module
+
+        folder = Path(tempfile.gettempdir())
+    return folder / f"ssh_config-{os.getuid()}"
+
+
+def _with_home(text: str, home: str) -> str:
     """Return the text of a user's file, its patterns below the home folder made absolute."""
 
     def absolute(line: re.Match[str]) -> str:
