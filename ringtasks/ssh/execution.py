@@ -54,6 +54,8 @@ _LEAST_READY_TIMEOUT = 15.0
 _GIVE_UP_DELAY = 2.0
 #: Seconds after that for the mark, if a terminal shows text instead: nothing has been started.
 _PROMPT_TIMEOUT = 8.0
+#: Seconds for the exit status of a program that has closed its stdout without the mark.
+_EXIT_TIMEOUT = 2.0
 _EVIDENCE_BYTES = 4096
 _MAX_EARLY_BYTES = 1024 * 1024
 #: The process ids that a host names as still running.
@@ -108,7 +110,7 @@ class Execution:
         )
         self._early_stderr: list[bytes] = []
         self._early_bytes = self._output_bytes = 0
-        self._is_payload_sent = self._has_given_up = False
+        self._is_payload_sent = self._has_given_up = self._has_closed_stdout = False
         terminal = self._options.terminal
         command = self._line or exec_line(
             self._script.mark, self._options.shell, pty=terminal is not None
@@ -188,7 +190,8 @@ class Execution:
             stopped = self._stop(session) if self._may_have_started else None
             return Ending(timed_out=True, stopped=stopped, unproven=self._evidence())
         if self._answer.pid is None:
-            is_slow = status is None and not self._answer.is_hopeless and self._may_have_started
+            is_hopeless = self._answer.is_hopeless or self._has_closed_stdout
+            is_slow = status is None and not is_hopeless and self._may_have_started
             late = f"the command's shell has not started within {self._mark_timeout:g} s"
             unknown = late if is_slow else None
             return Ending(status=status, unknown=unknown, unproven=self._evidence())
@@ -225,6 +228,8 @@ class Execution:
                 self._begin_input(session)
             if status is not None:
                 return status
+            if self._has_closed_stdout:  # no mark will come; the exit status follows at once
+                limit = last = min(limit, time.monotonic() + _EXIT_TIMEOUT)
             if time.monotonic() >= limit:
                 if not self._answer.is_arriving or limit >= last:
                     break
@@ -287,7 +292,8 @@ class Execution:
                 return happened.status
             if happened is not None:
                 self._take(happened.stream, happened.chunk)
-                if is_until_mark and (self._answer.pid is not None or self._is_hopeless):
+                is_known = self._answer.pid is not None or self._is_hopeless
+                if is_until_mark and (is_known or not happened.chunk):
                     return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None
@@ -295,6 +301,7 @@ class Execution:
     def _take(self, stream: int, chunk: bytes) -> None:
         has_begun = self._answer.pid is not None
         if stream == STDOUT:
+            self._has_closed_stdout = not chunk
             chunk = self._answer.take(chunk)
             if not has_begun and self._answer.pid is not None:
                 self._note_login()

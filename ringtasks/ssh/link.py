@@ -80,7 +80,7 @@ class Terminal(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Bytes that the program wrote, to `STDOUT` or `STDERR`."""
+    """Bytes that the program wrote, to `STDOUT` or `STDERR`; none: no more comes to `STDOUT`."""
 
     stream: int
     chunk: bytes

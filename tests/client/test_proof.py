@@ -82,6 +82,17 @@ def test_unexpected_remote_program_is_never_a_successful_command(client: SSHClie
     assert not result.is_unknown
 
 
+def test_program_that_closes_its_output_and_runs_on_is_not_awaited(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced("echo Hello; exec >&- 2>&-; exec sleep 300"))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run("make", timeout=50)
+
+    assert (result.returncode, result.is_other_program) == (255, True), result
+    assert "Hello" in str(result.error)
+
+
 @pytest.mark.matrix(4)
 def test_unexpected_remote_program_receives_no_environment(client: SSHClient) -> None:
     result = client.run("make", timeout=5, env={"TOKEN": "s3cr3t"})

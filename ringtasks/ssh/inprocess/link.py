@@ -198,6 +198,7 @@ class _InProcessSession:
         self._on_close: Callable[[], None] | None = on_close
         self._bell = _Bell()
         self._pending: list[Output] = []
+        self._is_stdout_open = True
         self._is_woken = False
         # Paramiko's thread fills these buffers; they set the bell, which saves polling.
         buffers: Any = channel
@@ -250,6 +251,9 @@ class _InProcessSession:
                 self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
             if channel.recv_stderr_ready():
                 self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
+        if self._is_stdout_open and channel.eof_received and not channel.recv_ready():
+            self._is_stdout_open = False
+            self._pending.append(Output(STDOUT, b""))
 
     def _await_bell(self, timeout: float | None) -> bool:
         """Wait for the bell; False: ``timeout`` passed.  An exit status alone does not ring it."""

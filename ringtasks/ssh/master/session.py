@@ -24,6 +24,7 @@ from ringtasks.errors import ProtocolError
 from ringtasks.ssh.link import (
     KILLED_STATUS,
     STDERR,
+    STDOUT,
     Exited,
     LinkLostError,
     NotStartedError,
@@ -250,7 +251,7 @@ class MuxSession:
         if not chunk:
             self._poll.unregister(descriptor)
             del self._open_streams[descriptor]
-            return None
+            return Output(stream, b"") if stream == STDOUT else None
         if stream == STDERR:
             chunk, self._refusal = self._refusal + chunk, b""
             if re.fullmatch(_REFUSAL, chunk):

@@ -235,7 +235,7 @@ def test_session_without_a_status_is_a_lost_link_if_the_master_ended(
     os.kill(link.master.pid, signal.SIGKILL)
 
     with pytest.raises(LinkLostError, match="gone"):
-        while session.receive(10) is None:
+        while not isinstance(session.receive(10), Exited):
             pass
 
 
