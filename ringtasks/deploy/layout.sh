@@ -203,7 +203,8 @@ restart() {
 # that differs from the one before is on stderr at once: an attempt that hangs may follow. The output
 # goes through a file, as in restart.
 check() {
-  check_command=$1 url=$2 end=$(($(now) + $3)) shown='' output=.check-$$
+  check_command=$1 url=$2 start=$(now) shown='' output=.check-$$
+  end=$((start + $3))
   shift 3
   until try "$@" </dev/null >"$output" 2>&1; do
     failed="exit status $?, without output: $check_command" said=$(tail -n 5 "$output")
@@ -222,11 +223,14 @@ try() {
 }
 
 # fetch STATUS...: fetches the URL; fails unless the answer has one of these statuses (204, 2xx).
-# Redirects are followed, unless one of the statuses is that of a redirect. A slow page has all of the
-# time that is left. A subshell, since the command of the next attempt gets the host's environment.
+# Redirects are followed, unless one of the statuses is that of a redirect. An answer has 5 s, later as
+# long as the check has taken by then: a request that hangs is tried again, and a slow page succeeds.
+# A subshell, since the command of the next attempt gets the host's environment.
 fetch() (
-  left=$((end - $(now)))
-  [ "$left" -gt 0 ] || left=1
+  limit=$(($(now) - start)) left=$((end - $(now)))
+  [ "$limit" -gt 5 ] || limit=5
+  [ "$limit" -lt "$left" ] || limit=$left
+  [ "$limit" -gt 0 ] || limit=1
   # A proxy in the host's environment cannot reach the host's own services. In a list, "*" has no
   # meaning for curl and Python.
   bypassed=${no_proxy:-$NO_PROXY}
@@ -237,16 +241,16 @@ fetch() (
     case $wanted in 3*) follow= ;; esac
   done
   if command -v curl >/dev/null 2>&1; then
-    code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m "$left" -o /dev/null -w '%{http_code}' \
+    code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m "$limit" -o /dev/null -w '%{http_code}' \
       "$url") || return 1
   elif [ "$*" = 2xx ] && command -v wget >/dev/null 2>&1; then
-    # GNU Wget would try 20 times, each for all of that time.
-    said=$(wget -t 1 -T "$left" -O /dev/null "$url" 2>&1) && return
+    # GNU Wget would try 20 times, each for that time.
+    said=$(wget -t 1 -T "$limit" -O /dev/null "$url" 2>&1) && return
     # -q would hide GNU Wget's errors, too.
     echo "$url: $(printf '%s\n' "$said" | grep . | tail -n 1)"
     return 1
   else
-    code=$(python3 -c "$fetch_py" "$url" "$follow" "$left") || return 1
+    code=$(python3 -c "$fetch_py" "$url" "$follow" "$limit") || return 1
   fi
   for wanted; do
     [ "$wanted" != "$code" ] && [ "$wanted" != "${code%??}xx" ] || return 0
