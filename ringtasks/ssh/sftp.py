@@ -114,19 +114,19 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> int
     return read_bytes
 
 
-def listed(sftp: Any, folder: str) -> dict[str, Any]:
-    """Return the host's listing of ``folder``: each name once, with its attributes.
+def listed(sftp: Any, folder: str) -> Iterator[tuple[str, Any]]:
+    """Yield what the host lists in ``folder``: each name, with its attributes.
 
     :raises CopyError: a name occurs twice, or cannot be the name of a file in it.
     """
-    found: dict[str, Any] = {}
+    names: set[str] = set()
     with told(folder):
-        for entry in sftp.listdir_attr(folder):
+        for entry in sftp.listdir_iter(folder):
             name = single_name(str(entry.filename))
-            if name in found:
+            if name in names:
                 raise CopyError(folder, f"the host names {name!r} twice: refused")
-            found[name] = entry
-    return found
+            names.add(name)
+            yield name, entry
 
 
 class RemoteFile(NamedTuple):

@@ -18,7 +18,8 @@ import contextlib
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import paramiko
@@ -126,18 +127,21 @@ class SFTPClient(PublicSFTPClient):
 
         :raises OSError: it has more names than is plausible.
         """
-        handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self.adjust_path(path)).get_binary()
-        found: list[paramiko.SFTPAttributes] = []
-        while True:
-            try:
-                answer = self._answer(CMD_NAME, CMD_READDIR, handle)
-            except EOFError:
-                break
-            found += (item for item in _names(answer) if item.filename not in (".", ".."))
-            if len(found) > _MOST_NAMES:
-                raise OSError(f"more than {_MOST_NAMES} names in one folder")
-        self._rpc(CMD_CLOSE, handle)
+        found = list(islice(self.listdir_iter(path), _MOST_NAMES + 1))
+        if len(found) > _MOST_NAMES:
+            raise OSError(f"more than {_MOST_NAMES} names in one folder")
         return found
+
+    def listdir_iter(
+        self, path: bytes | str = ".", read_aheads: int = 0
+    ) -> Iterator[paramiko.SFTPAttributes]:
+        """Yield the content of a folder, one answer after the other; none is read ahead."""
+        handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self.adjust_path(path)).get_binary()
+        with contextlib.suppress(EOFError):
+            while True:
+                answer = self._answer(CMD_NAME, CMD_READDIR, handle)
+                yield from (item for item in _names(answer) if item.filename not in (".", ".."))
+        self._rpc(CMD_CLOSE, handle)
 
     def readlink(self, path: Any) -> str:
         return self._one_name(CMD_READLINK, path)

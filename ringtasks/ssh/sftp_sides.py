@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import posixpath
 import stat
@@ -39,11 +40,15 @@ __all__ = [
     "RemoteSender",
     "Sender",
     "TreeEntry",
+    "too_many",
 ]
 
 #: Limits for a sending host's tree, so that an endless listing ends.
 _MOST_ENTRIES = 2_000_000
 _MOST_PATH_BYTES = 4096  # PATH_MAX
+#: The same for what is in memory at one time, in characters of paths: of 60, for 150,000 entries.
+_MOST_WEIGHT = 24_000_000
+_WEIGHT = 100  # of an entry without its path
 
 
 class TreeEntry(NamedTuple):
@@ -59,6 +64,11 @@ class TreeEntry(NamedTuple):
     def is_folder(self) -> bool:
         return stat.S_ISDIR(self.mode) and self.link is None
 
+    @property
+    def weight(self) -> int:
+        """A measure of the memory it takes."""
+        return _WEIGHT + len(self.path)
+
     def differs(self, other: TreeEntry | None) -> bool:
         if other is None or other.is_folder or self.link != other.link:
             return True
@@ -66,7 +76,12 @@ class TreeEntry(NamedTuple):
 
 
 class Sender(Protocol):
-    """The side that is read."""
+    """The side that is read.
+
+    ``most_weight`` is the weight of the entries that may wait in memory.
+    """
+
+    most_weight: float
 
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
         """Return the entry of a path; None: there is none."""
@@ -117,6 +132,8 @@ class Receiver(Protocol):
 class LocalSender:
     """Reads this machine's files."""
 
+    most_weight = math.inf
+
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
         with told(path):
             try:
@@ -141,6 +158,8 @@ class LocalSender:
 class RemoteSender:
     """Reads over SFTP."""
 
+    most_weight: float = _MOST_WEIGHT
+
     def __init__(self, sftp: Any) -> None:
         self._sftp = sftp
         self._entries = 0
@@ -149,12 +168,14 @@ class RemoteSender:
         return _remote_look(self._sftp, path, follows=follows)
 
     def list(self, folder: TreeEntry) -> Iterator[tuple[str, TreeEntry]]:
-        for found in _remote_list(self._sftp, folder.path):
+        weight = 0
+        for name, entry in _remote_list(self._sftp, folder.path):
             self._entries += 1
+            weight += entry.weight
             is_endless = len(os.fsencode(folder.path)) > _MOST_PATH_BYTES
-            if is_endless or self._entries > _MOST_ENTRIES:
-                raise CopyError(folder.path, "its list does not end: stopped")
-            yield found
+            if is_endless or self._entries > _MOST_ENTRIES or weight > self.most_weight:
+                raise too_many(folder)
+            yield name, entry
 
     def real_path(self, path: str) -> str:
         with told(path):
@@ -315,8 +336,14 @@ def _remote_look(sftp: Any, path: str, *, follows: bool) -> TreeEntry | None:
     return _remote_entry(sftp, path, status)
 
 
+def too_many(folder: TreeEntry) -> CopyError:
+    """Return the error for a host's folder with more entries than SFTP can copy."""
+    why = "its list does not end, or is too long for SFTP: stopped; install rsync on both sides"
+    return CopyError(folder.path, why)
+
+
 def _remote_list(sftp: Any, path: str) -> Iterator[tuple[str, TreeEntry]]:
-    for name, status in listed(sftp, from_home(path)).items():
+    for name, status in listed(sftp, from_home(path)):
         yield name, _remote_entry(sftp, posixpath.join(path, name), status)
 
 

@@ -28,6 +28,7 @@ from .sftp_sides import (
     RemoteSender,
     Sender,
     TreeEntry,
+    too_many,
 )
 
 __all__ = ["Step", "TreeWalk", "get", "put"]
@@ -55,13 +56,19 @@ class TreeWalk(ABC):
     def run(self, first: Iterable[Step]) -> None:
         """Take the steps, the last one first, each before the others that it does not lead to."""
         todo = [*first]
+        weight = sum(step.entry.weight for step in todo)
         while todo:
             self.check()
             step = todo.pop()
+            weight -= step.entry.weight
             if step.is_done:
                 self.finish_folder(step)
-            else:
-                todo += self.copy(step)
+                continue
+            steps = [*self.copy(step)]
+            weight += sum(following.entry.weight for following in steps)
+            if weight > self.sender.most_weight:
+                raise too_many(step.entry)
+            todo += steps
 
     @abstractmethod
     def copy(self, step: Step) -> Iterable[Step]:

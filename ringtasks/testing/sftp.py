@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -73,6 +74,9 @@ class FakeSFTP:
                 _attributes(name, self._files.node(posixpath.join(path, name)))
                 for name in self._files.names_in(path)
             ]
+
+    def listdir_iter(self, path: str = ".") -> Iterator[Attributes]:
+        return iter(self.listdir_attr(path))
 
     def listdir(self, path: str = ".") -> list[str]:
         return [entry.filename for entry in self.listdir_attr(path)]

@@ -266,6 +266,35 @@ def test_false_announced_size_uses_little_memory(
     assert sum(path.stat().st_size for path in watched.target.rglob("*") if path.is_file()) < 100
 
 
+@pytest.mark.parametrize("way", ["sync", "scp_from"])
+@pytest.mark.parametrize("is_endless", [True, False], ids=["endless", "nested"])
+@pytest.mark.matrix(4)
+def test_listing_that_would_fill_the_memory_is_stopped(
+    client: SSHClient,
+    tree: HostileTree,
+    far: Path,
+    watched: Watched,
+    way: str,
+    is_endless: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = [Entry(f"s/folder{n}", "folder") for n in range(20)]
+    if not is_endless:  # each list is short, but those of the folders above are in memory, too
+        entries += [Entry(f"s/folder{n}/{m}") for n in range(20) for m in range(20)]
+    tree.tell([Entry("s", "folder", endless=is_endless), *entries])
+    entry_weight = 100 + len(f"{far}/s/folder19/19")
+    monkeypatch.setattr("ringtasks.ssh.sftp_sides.RemoteSender.most_weight", 30 * entry_weight)
+
+    if way == "sync":
+        options = Options(verify=False, timeout=30)
+        error = str(only(sync("s", watched.target, [client], options, pull=True)).error)
+    else:
+        error = str(client.scp_from(f"{far}/s", watched.target, 30).error)
+
+    assert "its list does not end, or is too long for SFTP" in error
+    watched.assert_untouched()
+
+
 def test_existing_links_in_the_pull_target_are_not_followed(
     client: SSHClient, tree: HostileTree, watched: Watched
 ) -> None:
