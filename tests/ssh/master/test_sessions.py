@@ -559,8 +559,8 @@ def test_ssh_opens_no_connection_of_its_own_if_the_master_has_ended(
         os.kill(link.master.pid, signal.SIGKILL)
         eventually(lambda: not processes.is_master(link.master.pid, link.master.socket))
 
-        # A process that ends loses its command line first, and its sockets a moment later: a request
-        # may have been written by then, so that the session reports the loss.
+        # A process that ends loses its command line first, and its sockets a moment later: a
+        # request may have been written by then, and the session reports the loss.
         with pytest.raises((LinkLostError, NotStartedError)):
             link.open_session("true").receive(20)
 
