@@ -134,12 +134,14 @@ def test_power_cut_of_one_torchrun_host_ends_the_run_on_the_other(
 
     said = err.decode()
     assert process.returncode not in (0, None), said
-    assert f"{lost}: lost the host was rebooted" in said
+    state = run_of(tmp_path)[1]["state"]
+    # The rank on the other host may end before the power cut is seen.
+    told = {"lost": f"{lost}: lost the host was rebooted", "failed": f"{other.name}: failed (1)"}
+    assert told[state] in said
     assert other.processes("net.py") == box.processes("net.py") == {}
     states = {own["host_id"]: own["state"] for own in listed}
     assert states[lost] == "lost"
     assert states[other.name] in ("stopped", "failed")
-    assert run_of(tmp_path)[1]["state"] in ("lost", "failed")
 
 
 def test_failure_of_one_rank_stops_torchrun_on_all_hosts(
