@@ -17,11 +17,7 @@ from ringtasks.common.text import bounded, printable
 from ringtasks.remote.answers import or_none, unix_time
 from ringtasks.remote.programs import call
 
-__all__ = [
-    "LockState",
-    "acquire",
-    "parse_held",
-]
+__all__ = ["LockState", "acquire", "parse_held"]
 
 
 class LockState(NamedTuple):

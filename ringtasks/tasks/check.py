@@ -14,15 +14,7 @@ from ringtasks.output.tables import table
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    configs_of,
-    failure_status,
-    selected,
-    task,
-)
+from .options import configs_of, failure_status, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.connectivity import Probe
@@ -32,10 +24,7 @@ __all__ = ["check"]
 
 @task(
     help={
-        "host": HOST_HELP,
         "fresh": "log in again even if a connection is open",
-        "json": JSON_HELP,
-        "inventory": INVENTORY_HELP,
     }
 )
 def check(

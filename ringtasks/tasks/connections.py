@@ -13,12 +13,12 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+from .options import HOST_HELP, selected, task
 
 __all__ = ["connections", "disconnect"]
 
 
-@task(connects=False, help={"json": JSON_HELP})
+@task(connects=False)
 def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     """Show the connections that are kept open between runs."""
     from ringtasks.ssh.master.running_masters import listing
@@ -56,7 +56,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
 
 @task(
     connects=False,
-    help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP},
+    help={"host": f"{HOST_HELP} (default: every connection)"},
 )
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close connections that are kept open; this ends all sessions over them."""

@@ -10,14 +10,7 @@ from invoke import Context
 from ringtasks.errors import UsageError
 
 from .core_flags import command_timeout, ended, is_dry
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    number,
-    selected,
-    task,
-)
+from .options import HOST_HELP, number, selected, task
 from .sections import settings_section
 
 if TYPE_CHECKING:
@@ -37,10 +30,8 @@ _ROLLOUT_HELP = {
     "dry-run": "change nothing: show hosts, routes, scripts and what would be removed",
     "junit": "write a JUnit report to this file",
     "verbose": "show the output of the commands while they run; with --dry-run, whole scripts",
-    "json": JSON_HELP,
-    "inventory": INVENTORY_HELP,
 }
-_LOOK_HELP = {"host": _HOSTS_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP}
+_LOOK_HELP = {"host": _HOSTS_HELP}
 
 
 @task(
@@ -151,7 +142,6 @@ def releases(
     help={
         "host": _HOSTS_HELP,
         "reason": "reason, written to the history of each host",
-        "inventory": INVENTORY_HELP,
     }
 )
 def unlock(

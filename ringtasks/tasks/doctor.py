@@ -10,7 +10,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended
-from .options import INVENTORY_HELP, JSON_HELP, located, task
+from .options import located, task
 
 if TYPE_CHECKING:
     from ringtasks.ssh.doctor import Finding
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 
-@task(connects=False, help={"json": JSON_HELP, "inventory": INVENTORY_HELP})
+@task(connects=False)
 def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list[Finding]:
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
     from ringtasks.ssh.doctor import examine

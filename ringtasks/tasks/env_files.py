@@ -13,10 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 
-__all__ = ["ENV_FILE_HELP", "ENV_HELP", "environment"]
-
-ENV_HELP = "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable"
-ENV_FILE_HELP = "file with lines NAME=VALUE, as a .env file; repeatable; --env counts more"
+__all__ = ["environment"]
 
 
 def environment(

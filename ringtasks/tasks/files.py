@@ -15,17 +15,7 @@ from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
 from .core_flags import command_timeout, ended, is_dry
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    TRANSPORT_HELP,
-    clients_of,
-    number,
-    several,
-    task,
-    whole_number,
-)
+from .options import clients_of, number, several, task, whole_number
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -34,14 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["get", "put", "sync"]
 
 _HELP = {
-    "host": HOST_HELP,
     "exclude": "skip names that match; '!' in front includes again; repeatable",
     "dry-run": "change nothing; list what would be copied and deleted",
     "fanout": "hosts at the same time (default: 64)",
     "timeout": "seconds per host, or 10m, 2h (default: no limit)",
-    "transport": TRANSPORT_HELP,
-    "json": JSON_HELP,
-    "inventory": INVENTORY_HELP,
 }
 _NAMED = 3  # names in a message
 _LEFT = "interrupted; rerun to resume"

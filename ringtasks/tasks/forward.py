@@ -9,7 +9,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import is_dry
-from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, one_host, port_number, task
+from .options import config_of, one_host, port_number, task
 
 __all__ = ["forward"]
 
@@ -20,9 +20,7 @@ __all__ = ["forward"]
         "port": "port on the host: 6006 for TensorBoard, 8888 for Jupyter",
         "local-port": "local port (default: the same number, or a free one)",
         "to": "forward to another machine that the host can reach",
-        "transport": TRANSPORT_HELP,
         "json": "print the ports as one JSON object when they are open",
-        "inventory": INVENTORY_HELP,
     }
 )
 def forward(

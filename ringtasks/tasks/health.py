@@ -14,7 +14,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+from .options import selected, task
 
 if TYPE_CHECKING:
     from ringtasks.health.model import SSHHealth
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["reset", "show"]
 
 
-@task(connects=False, help={"json": JSON_HELP})
+@task(connects=False)
 def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     """Show the recorded health of each host and route."""
     from ringtasks.health.entries import to_json
@@ -54,7 +54,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     return known
 
 
-@task(connects=False, help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
+@task(connects=False)
 def reset(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Delete the recorded health of hosts."""
     from ringtasks.health.store import HealthStore

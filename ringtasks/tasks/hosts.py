@@ -15,15 +15,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    failure_status,
-    inventory_of,
-    selected,
-    task,
-)
+from .options import failure_status, inventory_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.health.model import SSHHealth
@@ -43,10 +35,7 @@ _HEALTH = ("last_success", "last_failure", "consecutive_failures", "last_reason"
     connects=False,
     name="hosts",
     help={
-        "host": HOST_HELP,
-        "json": JSON_HELP,
         "refresh": "ask the sources of the inventory now (docs/inventory.md)",
-        "inventory": INVENTORY_HELP,
     },
 )
 def hosts(

@@ -20,21 +20,10 @@ from ringtasks.output import display
 from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
 from .core_flags import command_timeout, echo, ended, is_dry
-from .env_files import ENV_FILE_HELP, ENV_HELP, environment
+from .env_files import environment
 from .job_logs import log_printer, out_of_reach
 from .job_selection import ALL, selected_jobs
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    clients_of,
-    failure_status,
-    gpu_options,
-    number,
-    one_or_all,
-    task,
-    whole_number,
-)
+from .options import clients_of, failure_status, gpu_options, number, one_or_all, task, whole_number
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -59,17 +48,13 @@ LOST_STATUS = 1
 @task(
     iterable=["env", "env_file"],
     help={
-        "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
         "name": "name of the job; need not be unique",
         "log-file": "file on the host for its output, appended (default: in the job's folder)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
-        "env": ENV_HELP,
-        "env-file": ENV_FILE_HELP,
         "gpus": "number of GPUs to reserve; 2:any-memory: also GPUs with memory in use",
         "queue": "wait on the host until they are free, instead of failing",
         "after": "start when this job of the same host has ended, however it ends",
-        "inventory": INVENTORY_HELP,
     },
 )
 def start(
@@ -151,12 +136,9 @@ def _started(client: SSHClient, command: str, after: str | None, options: Mappin
 
 @task(
     help={
-        "host": HOST_HELP,
         "all": "include jobs that ended more than a day ago",
         "mine": "only jobs that you started from this machine",
-        "json": JSON_HELP,
         "watch": "refresh every 2 s until Ctrl-C",
-        "inventory": INVENTORY_HELP,
     },
 )
 def show(
@@ -211,7 +193,6 @@ def show(
         "since": "show only output since 10m (ago), 14:02, or a date",
         "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
-        "inventory": INVENTORY_HELP,
     },
 )
 def logs(
@@ -268,7 +249,6 @@ def logs(
         "timeout": "exit with 124 after N seconds, 10m or 2h; the job keeps on (default: no limit)",
         "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
-        "inventory": INVENTORY_HELP,
     },
 )
 def wait(
@@ -313,7 +293,6 @@ def wait(
         "job": JOB_HELP,
         "grace": "seconds between TERM and KILL",
         "host": WHERE_HELP,
-        "inventory": INVENTORY_HELP,
     },
 )
 def stop(
@@ -355,9 +334,7 @@ def stop(
 
 @task(
     help={
-        "host": HOST_HELP,
         "older-than": "minimum time since the end: 90s, 10m, 2h, 7d (default: 7d)",
-        "inventory": INVENTORY_HELP,
     }
 )
 def prune(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOST_HELP",
-    "INVENTORY_HELP",
-    "JSON_HELP",
-    "TRANSPORT_HELP",
     "clients_of",
     "config_of",
     "configs_of",
@@ -63,9 +61,16 @@ N = TypeVar("N", int, float)
 _SILENCE, _SILENCE_IN_LOGS = 2.0, 5.0
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
-INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
-TRANSPORT_HELP = f"use this route only, by its name in '{as_typed('check')}'"
-JSON_HELP = "print one JSON object per line, nothing else"
+#: The texts of the flags that mean the same in most tasks.
+_USUAL_HELP = {
+    "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
+    "env-file": "file with lines NAME=VALUE, as a .env file; repeatable; --env counts more",
+    "host": HOST_HELP,
+    "inventory": "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)",
+    "json": "print one JSON object per line, nothing else",
+    "transport": f"use this route only, by its name in '{as_typed('check')}'",
+    FLAG: REHEARSE_HELP,
+}
 
 
 def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -75,9 +80,9 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
     and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
 
     :param connects: the task connects to hosts, or shows how, and so has the flag ``--rehearse``.
+    :param options: those of ``invoke.task``; ``help`` for the flags without a usual text.
     """
-    if connects:
-        options["help"] = {**options.get("help", {}), FLAG: REHEARSE_HELP}
+    texts: dict[str, str] = options.pop("help", {})
 
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
@@ -111,8 +116,10 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
 
         if connects:
             vars(told)["__signature__"] = signature_with_flag(body)
+        flags = {name.replace("_", "-") for name in inspect.signature(told).parameters}
+        usual = {flag: text for flag, text in _USUAL_HELP.items() if flag in flags}
         # Invoke would give each task letters of its own; see `lazy.SHORT_FLAGS`.
-        return invoke.task(auto_shortflags=False, **options)(told)
+        return invoke.task(auto_shortflags=False, help={**usual, **texts}, **options)(told)
 
     return decorate
 

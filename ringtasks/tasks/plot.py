@@ -18,7 +18,7 @@ from ringtasks.output import display
 from ringtasks.output.foreign_text import stdout_is_unicode
 
 from .core_flags import is_dry
-from .options import HOST_HELP, INVENTORY_HELP, clients_of, task
+from .options import HOST_HELP, clients_of, task
 
 if TYPE_CHECKING:
     from ringtasks.output.plots.chart import Style
@@ -44,7 +44,6 @@ _LEAST_WIDTH = 40
         "axis": "x axis: step, epoch, round, time … (default: the one that fits the log best)",
         "theme": "light or dark (default: light; a page follows the browser)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
-        "inventory": INVENTORY_HELP,
     },
 )
 def plot(

@@ -18,7 +18,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import command_timeout, ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, config_of, port_number, selected, task
+from .options import HOST_HELP, config_of, port_number, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -41,7 +41,6 @@ VENV_HELP = "virtual environment on the hosts (default: each host's venv_activat
         "dashboard-port": "the dashboard's and job API's port on the head's loopback "
         "(default: 8265, or another one if that is in use)",
         "options": "further flags of 'ray start' on each host: '--num-gpus=1'",
-        "inventory": INVENTORY_HELP,
     }
 )
 def up(
@@ -88,7 +87,7 @@ def up(
     return members
 
 
-@task(help={"host": HOST_HELP, "name": NAME_HELP, "venv": VENV_HELP, "inventory": INVENTORY_HELP})
+@task(help={"name": NAME_HELP, "venv": VENV_HELP})
 def status(
     c: Context,
     host: str = "@all",
@@ -138,10 +137,8 @@ def _state_of_head(cluster_state: ClusterState) -> str:
         "working-dir": "local folder that Ray copies to the host on which the command runs",
         "wait": "follow the job to its end (--no-wait: only until Ray has accepted it)",
         "attach": "reattach to a running job by its Ray name; starts nothing",
-        "host": HOST_HELP,
         "name": NAME_HELP,
         "venv": VENV_HELP,
-        "inventory": INVENTORY_HELP,
     }
 )
 def submit(
@@ -205,10 +202,8 @@ def _followed(c: Context, head: Member, job_id: str) -> SSHResult:
 @task(
     help={
         "job": "the job's name with Ray: 'raysubmit_…'",
-        "host": HOST_HELP,
         "name": NAME_HELP,
         "venv": VENV_HELP,
-        "inventory": INVENTORY_HELP,
     }
 )
 def stop(
@@ -237,7 +232,7 @@ def stop(
     return ended(c, result, result.returncode)
 
 
-@task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
+@task(help={"name": NAME_HELP})
 def down(
     c: Context, host: str = "@all", name: str = _USUAL_NAME, inventory: str | None = None
 ) -> list[Ended]:

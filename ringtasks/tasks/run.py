@@ -21,12 +21,8 @@ from ringtasks.errors import UsageError
 from ringtasks.output import display
 
 from .core_flags import command_timeout, echo, ended, hidden_streams, is_dry, wants_pty
-from .env_files import ENV_FILE_HELP, ENV_HELP, environment
+from .env_files import environment
 from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    TRANSPORT_HELP,
     config_of,
     configs_of,
     inventory_of,
@@ -56,15 +52,11 @@ _KEPT_BYTES = 16 * 1024 * 1024
 @task(
     iterable=["env", "env_file", "arg"],
     help={
-        "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
         "script": "run this local script on the host, with the interpreter in its first line",
         "arg": "an argument for --script; repeatable (--arg=-x for one that starts with a dash)",
         "timeout": "kill after N seconds, 10m or 2h (default: the host's command_timeout; 0: no)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
-        "env": ENV_HELP,
-        "env-file": ENV_FILE_HELP,
-        "transport": TRANSPORT_HELP,
         "retries": "repeat a failed command up to N times; only if it is safe to run twice",
         "fanout": "hosts at the same time (default: 64)",
         "serial": "run in batches of N hosts, or N% of them",
@@ -77,10 +69,8 @@ _KEPT_BYTES = 16 * 1024 * 1024
         "fold": "group hosts with identical output",
         "diff": "show the most frequent output, and diffs of the others against it",
         "outdir": "also write each host's output to DIR/HOST.out and DIR/HOST.err",
-        "json": JSON_HELP,
         "pty": "give the command a terminal; ~. at the beginning of a line leaves it",
         "no-stdin": "read nothing from stdin: needed in a 'while read' loop, as ssh's -n",
-        "inventory": INVENTORY_HELP,
     },
 )
 def run(

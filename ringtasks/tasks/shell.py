@@ -15,7 +15,7 @@ from ringtasks.errors import UsageError
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, one_host, task
+from .options import config_of, one_host, task
 
 __all__ = ["shell"]
 
@@ -23,8 +23,6 @@ __all__ = ["shell"]
 @task(
     help={
         "host": "one host of the inventory",
-        "transport": TRANSPORT_HELP,
-        "inventory": INVENTORY_HELP,
     }
 )
 def shell(

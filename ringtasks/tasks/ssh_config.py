@@ -17,7 +17,7 @@ from ringtasks.errors import UsageError
 from ringtasks.output import display
 
 from .core_flags import is_dry
-from .options import HOST_HELP, INVENTORY_HELP, inventory_of, selected, task
+from .options import inventory_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.inventory.host_settings import SSHConfig
@@ -32,11 +32,9 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 @task(
     connects=False,
     help={
-        "host": HOST_HELP,
         "prefix": "text to put before each host's name: box-",
         "install": "write ~/.ssh/ringtasks_config, and include it in ~/.ssh/config",
         "remove": "undo --install",
-        "inventory": INVENTORY_HELP,
     },
 )
 def ssh_config(

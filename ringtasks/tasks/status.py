@@ -14,7 +14,7 @@ from ringtasks.output.tables import table
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, clients_of, failure_status, task
+from .options import clients_of, failure_status, task
 
 if TYPE_CHECKING:
     from ringtasks.jobs import Overview
@@ -26,10 +26,7 @@ WATCH_INTERVAL = 5.0
 
 @task(
     help={
-        "host": HOST_HELP,
-        "json": JSON_HELP,
         "watch": "refresh every 5 s until Ctrl-C",
-        "inventory": INVENTORY_HELP,
     }
 )
 def status(

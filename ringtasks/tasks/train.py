@@ -11,27 +11,13 @@ from invoke import Context
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
-from ringtasks.errors import (
-    NoEligibleHostError,
-    RunNotStartedError,
-    StateFileError,
-    UsageError,
-)
+from ringtasks.errors import NoEligibleHostError, RunNotStartedError, StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import echo, ended, is_dry
-from .env_files import ENV_FILE_HELP, ENV_HELP, environment
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    gpu_options,
-    number,
-    selected,
-    several,
-    task,
-    whole_number,
-)
+from .env_files import environment
+from .options import HOST_HELP, gpu_options, number, selected, several, task, whole_number
 from .sections import settings_section
 
 if TYPE_CHECKING:
@@ -54,8 +40,6 @@ __all__ = ["train"]
         "nproc-per-node": "ranks per host, with torchrun",
         "cwd": "folder on the host; ~ is the remote home (default: a new one in runs/)",
         "venv": "virtual environment on the host (default: the host's venv_activate)",
-        "env": ENV_HELP,
-        "env-file": ENV_FILE_HELP,
         "log-file": "log on the host (default: one in the job's folder)",
         "sync-up": "file or folder to upload first, FROM or FROM:TO, without the files of a folder "
         "that git ignores; repeatable",
@@ -70,7 +54,6 @@ __all__ = ["train"]
         "allow-split": "let another host take over even if the first may still run",
         "preflight": "run preflight checks (--no-preflight skips them)",
         "attach": "reattach to a running run: its name, or 'last'; starts nothing",
-        "inventory": INVENTORY_HELP,
     },
 )
 def train(

@@ -12,15 +12,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    config_of,
-    one_or_all,
-    selected,
-    task,
-)
+from .options import config_of, one_or_all, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.explanation import Explanation
@@ -29,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["why"]
 
 
-@task(help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
+@task()
 def why(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> Explanation | list[Explanation]:
