@@ -28,7 +28,8 @@ from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.carry import carry, go_on_separately
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 from ringtasks.ssh.dialing import Begun, Dialled, Gateway
-from ringtasks.ssh.merged_settings import gateway_of, settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.evaluated_config import settings_of
+from ringtasks.ssh.merged_settings import gateway_of, with_ssh_settings
 from ringtasks.ssh.stream import Stream
 
 from .route_planning import Planning
@@ -149,7 +150,7 @@ def _connect(
 ) -> None:
     if config.embedded:
         raise UsageError(f"{config.id}: an embedded host lives in the process that uses it")
-    settings = settings_of_ssh(config)
+    settings = settings_of(config)
     in_use = with_ssh_settings(config, settings)
     gateway = gateway_of(in_use, settings)
     attempt = HostAttempt(in_use, flags.get("--transport"), begun=begun)
@@ -184,7 +185,7 @@ def _reached(
 
         if not relocate(config, started):
             raise
-    moved = with_ssh_settings(config, settings_of_ssh(config))
+    moved = with_ssh_settings(config, settings_of(config))
     again = HostAttempt(moved, flags.get("--transport"))
     return again, _dial(again, gateway, record)
 

@@ -26,11 +26,12 @@ from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import Script
+from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.failure_table import Classified
 from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
-from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.merged_settings import with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
 
 from .refused_channel import NoChannelError, advise_on_gateway
@@ -197,7 +198,7 @@ def _fault(link: Link, config: SSHConfig) -> Classified | None:
 
 def _address_of(config: SSHConfig, route: Route) -> str:
     """Return the address that is dialled: ssh's files may give another name or port."""
-    settled = with_ssh_settings(config, settings_of_ssh(config))
+    settled = with_ssh_settings(config, settings_of(config))
     found = (r.address for r in routes_of(settled, os.environ) if r.name == route.name)
     return next(found, route.address)
 

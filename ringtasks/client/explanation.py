@@ -20,10 +20,10 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.model import SETTINGS, HostConfig
 from ringtasks.inventory.state_files import known_hosts_file
-from ringtasks.ssh.evaluated_config import HostSettings
+from ringtasks.ssh.evaluated_config import NO_SETTINGS, HostSettings, settings_of
 from ringtasks.ssh.master.lookup import drop_stale_link, usable_master
 from ringtasks.ssh.master.records import Master
-from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.merged_settings import with_ssh_settings
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import routes_of
@@ -111,7 +111,7 @@ def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
         raise UsageError(config.fault)
     now = time.time()
     health = HealthStore().get(config.id)
-    told = HostSettings({}, is_alias=False) if config.embedded else settings_of_ssh(config)
+    told = NO_SETTINGS if config.embedded else settings_of(config)
     in_use = config if config.embedded else with_ssh_settings(config, told)
     return Explanation(
         config.id,

@@ -16,8 +16,8 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import find_host, sources_at
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig
 from ringtasks.inventory.sources.model import Freshness
-from ringtasks.ssh.evaluated_config import watched_files
-from ringtasks.ssh.merged_settings import gateway_of, settings_of_ssh, with_ssh_settings
+from ringtasks.ssh.evaluated_config import settings_of, watched_files
+from ringtasks.ssh.merged_settings import gateway_of, with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
 
 from .route_plan import Plan, store, version_of
@@ -89,7 +89,7 @@ def plan_ahead(inventory: Path, names: Iterable[str]) -> None:
             if entry is None:
                 continue
             config = SSHConfig.from_host_config(entry)
-            settings = settings_of_ssh(config)
+            settings = settings_of(config)
             in_use = with_ssh_settings(config, settings)
             if gateway_of(in_use, settings) is None:
                 made.append((planning, config, in_use))

@@ -48,6 +48,7 @@ from .settings_files import (
 )
 
 __all__ = [
+    "NO_SETTINGS",
     "HostSettings",
     "ask",
     "file_arguments",
@@ -135,10 +136,18 @@ def ask(
     return _asked(question, timeout)
 
 
-def settings_of(config: SSHConfig) -> HostSettings | None:
-    """Return `ask` for the host of an `SSHConfig`, with the question that a Connection asks."""
+#: Those of a host without any, and of all hosts if there is no ``ssh``.
+NO_SETTINGS = HostSettings({}, is_alias=False)
+
+
+def settings_of(config: SSHConfig) -> HostSettings:
+    """Return the settings of a host in ssh's files; none if there is no ``ssh``.
+
+    :raises UsageError: ssh cannot use its files.
+    """
     host, user, port, file = _asked_of(config)
-    return ask(host, user=user, port=port, file=file, timeout=config.connect_timeout)
+    found = ask(host, user=user, port=port, file=file, timeout=config.connect_timeout)
+    return found or NO_SETTINGS
 
 
 def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
@@ -175,8 +184,6 @@ def with_keepalive(config: SSHConfig, settings: Mapping[str, Any]) -> SSHConfig:
 def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     """Return RemoteCommand (None: the login shell), and whether RequestTTY wants a terminal."""
     settings = settings_of(config)
-    if settings is None:
-        return None, True
     command = settings.get("remotecommand", "none")
     wish = settings.get("requesttty")
     if not command or command == "none":

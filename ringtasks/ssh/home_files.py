@@ -18,9 +18,9 @@ from pathlib import Path
 
 from ringtasks.inventory.host_settings import SSHConfig
 
-from .evaluated_config import settings_of, tokens_of
+from .evaluated_config import HostSettings, settings_of, tokens_of
 from .option_values import Tokens, expand_path, path_value, quoted
-from .settings_files import is_configured, passwd_home
+from .settings_files import passwd_home
 
 __all__ = ["USUAL_KEYS", "home_arguments"]
 
@@ -41,19 +41,18 @@ def home_arguments(config: SSHConfig) -> tuple[str, ...]:
     """
     home = os.environ.get("HOME", "")
     own_home = Path(home) if home and home != passwd_home() else None
-    named = [*_configured(config, own_home)]
-    if own_home is not None and not config.key_path and not _has_key_files(config):
+    settings = settings_of(config)
+    named = [*_configured(settings, tokens_of(config, settings), own_home)]
+    if own_home is not None and not config.key_path and "identityfile" not in settings.values:
         usual = (own_home / ".ssh" / name for name in USUAL_KEYS)
         named += [("IdentityFile", path_value(path)) for path in usual if path.is_file()]
     return tuple(word for key, value in named for word in ("-o", f"{key}={quoted(value)}"))
 
 
-def _configured(config: SSHConfig, own_home: Path | None) -> Iterator[tuple[str, str]]:
+def _configured(
+    settings: HostSettings, tokens: Tokens, own_home: Path | None
+) -> Iterator[tuple[str, str]]:
     """Yield the values of ssh's files that name such a file, with those beside it, in order."""
-    settings = settings_of(config) if is_configured(config.ssh_config_file) else None
-    if settings is None:
-        return
-    tokens = tokens_of(config, settings)
     for keyword in _KEYWORDS:
         values = settings.values.get(keyword.lower(), ())
         places = [_place(value, keyword, tokens, own_home) for value in values]
@@ -73,8 +72,3 @@ def _place(value: str, keyword: str, tokens: Tokens, own_home: Path | None) -> s
         return None
     is_there = path.exists() or Path(f"{path}.pub").exists()  # which names a key of the agent
     return path_value(path.absolute()) if is_there else None
-
-
-def _has_key_files(config: SSHConfig) -> bool:
-    settings = settings_of(config) if is_configured(config.ssh_config_file) else None
-    return settings is not None and "identityfile" in settings.values

@@ -72,9 +72,7 @@ class HostKeySettings(NamedTuple):
         from .evaluated_config import settings_of, tokens_of
         from .option_values import expand_variables
 
-        settings = settings_of(config)
-        assert settings is not None  # noqa: S101  # for the type checker: the command is of them
-        values = tokens_of(config, settings)
+        values = tokens_of(config, settings_of(config))
         is_early = self.needs_key and self.shown is None
         values["H"], values["I"] = self.usual_name(config), "ORDER" if is_early else "HOSTNAME"
         values |= _tokens_of_key(self.shown)
@@ -97,8 +95,6 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     from .evaluated_config import settings_of, tokens_of
 
     settings = settings_of(config)
-    if settings is None:
-        return _USUAL
     values = settings.values
     files = None
     if "userknownhostsfile" in values or "globalknownhostsfile" in values:

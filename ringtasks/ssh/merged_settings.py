@@ -17,7 +17,7 @@ from ringtasks.errors import Reason, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .dialing import Gateway
-from .evaluated_config import HostSettings, file_arguments, settings_of, tokens_of
+from .evaluated_config import NO_SETTINGS, HostSettings, file_arguments, settings_of, tokens_of
 from .master.identity import MAX_HOPS, jump_config
 from .option_values import expand_proxy_command, jump_hosts, token_values
 from .proxies import ProxyProcess, in_users_shell
@@ -25,20 +25,11 @@ from .routes import ProcessProxy, hop_route
 from .settings_files import is_configured
 from .ssh_command import ssh_command
 
-__all__ = ["gateway_of", "or_by_openssh", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
+__all__ = ["gateway_of", "or_by_openssh", "with_jump_host", "with_ssh_settings"]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
 _LEAST_TIMEOUT = 0.05  # seconds; 0 would not wait at all
 _OF_PARAMIKO = {Reason.KEY_EXCHANGE, Reason.AUTHENTICATION}
-_NO_SETTINGS = HostSettings({}, is_alias=False)
-
-
-def settings_of_ssh(config: SSHConfig) -> HostSettings:
-    """Return the settings of a host in ssh's files; none if there is no ``ssh``.
-
-    :raises UsageError: ssh cannot use its files.
-    """
-    return settings_of(config) or _NO_SETTINGS
 
 
 def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
@@ -70,7 +61,7 @@ def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
     if config.proxy_jump or not most or not is_configured(config.ssh_config_file):
         return config
     jump = None
-    for hop in _hops(config, settings_of_ssh(config)):
+    for hop in _hops(config, settings_of(config)):
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
         if named.host == config.name_in_ssh_config:
@@ -107,7 +98,7 @@ def or_by_openssh(gateway: Gateway, config: SSHConfig) -> Gateway:
 
     Paramiko lacks algorithms and kinds of keys that a jump host may ask for.
     """
-    by_ssh = gateway_of(config, _NO_SETTINGS) if config.proxy_jump else None
+    by_ssh = gateway_of(config, NO_SETTINGS) if config.proxy_jump else None
     if by_ssh is None:
         return gateway
 

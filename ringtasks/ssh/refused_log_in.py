@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
 
-if TYPE_CHECKING:
-    from .key_files import KeyProblem
+from .evaluated_config import settings_of, tokens_of
+from .home_files import USUAL_KEYS
+from .key_files import PUBLIC, KeyProblem, keys_in_agent, problem_of_certificate, why_refused
+from .keywords import methods_of_openssh
+from .option_values import expand_path
 
 __all__ = ["KEYS_ARE_OFF", "NO_KEY", "TOO_MANY", "explain"]
 
@@ -103,8 +105,6 @@ def _explain_by_keys(error: AuthenticationError, config: SSHConfig, said: str) -
 
 def _why_no_key(config: SSHConfig, missing: str) -> tuple[str, str]:
     """Return the reason why there was no key to offer, and the next step."""
-    from .key_files import keys_in_agent
-
     reasons = [f"{missing} does not exist"] if missing else []
     if _leaves_agent_out(config) and keys_in_agent(_agent(config)):
         reasons.append("IdentitiesOnly in ~/.ssh/config leaves out the agent's keys")
@@ -117,8 +117,6 @@ def _why_no_key(config: SSHConfig, missing: str) -> tuple[str, str]:
 
 def _key_problem(config: SSHConfig) -> KeyProblem | None:
     """Return the fault of the host's key file, or of a private key that ssh's files name."""
-    from .key_files import KeyProblem, problem_of_certificate, why_refused
-
     if config.key_path:
         return why_refused(expanded_home(expand(config.key_path)))
     named = _problem_of(_named_files(config), config)
@@ -130,8 +128,6 @@ def _key_problem(config: SSHConfig) -> KeyProblem | None:
 
 
 def _problem_of(files: Iterable[tuple[str, Path]], config: SSHConfig) -> KeyProblem | None:
-    from .key_files import PUBLIC, KeyProblem, why_refused
-
     for name, path in files:
         found = why_refused(path) if path.exists() else None  # ssh leaves a missing one out
         # A public key names one of the agent's.
@@ -142,15 +138,11 @@ def _problem_of(files: Iterable[tuple[str, Path]], config: SSHConfig) -> KeyProb
 
 def _named_files(config: SSHConfig, keyword: str = "IdentityFile") -> Iterator[tuple[str, Path]]:
     """Yield the files that ssh's files name: each name, and its path."""
-    from .evaluated_config import settings_of, tokens_of
-    from .option_values import expand_path
-
     settings = settings_of(config)
-    if settings is not None:
-        tokens = tokens_of(config, settings)
-        for name in settings.values.get(keyword.lower(), ()):
-            if name != "none":
-                yield name, Path(expand_path(name, tokens, keyword))
+    tokens = tokens_of(config, settings)
+    for name in settings.values.get(keyword.lower(), ()):
+        if name != "none":
+            yield name, Path(expand_path(name, tokens, keyword))
 
 
 def _missing_files(config: SSHConfig) -> str:
@@ -170,23 +162,16 @@ def _is_known(path: Path) -> bool:
 
 def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
     """Yield the files in which ssh looks for keys if no setting names one."""
-    from .evaluated_config import settings_of
-    from .home_files import USUAL_KEYS
-
-    settings = settings_of(config)
-    if settings is None or "identityfile" not in settings.values:
+    if "identityfile" not in settings_of(config).values:
         for name in (*USUAL_KEYS, _OLD_KEY):
             yield f"~/.ssh/{name}", Path.home() / ".ssh" / name
 
 
 def _agent(config: SSHConfig) -> str:
     """Return the socket of the agent that ssh asks (ssh_config(5), IdentityAgent); empty: none."""
-    from .evaluated_config import settings_of, tokens_of
-    from .option_values import expand_path
-
     settings = settings_of(config)
-    own = settings.get("identityagent") if settings else None
-    if settings is None or own in (None, "SSH_AUTH_SOCK"):
+    own = settings.get("identityagent")
+    if own in (None, "SSH_AUTH_SOCK"):
         return os.environ.get("SSH_AUTH_SOCK", "")
     if own == "none":
         return ""
@@ -197,34 +182,21 @@ def _agent(config: SSHConfig) -> str:
 
 def _leaves_agent_out(config: SSHConfig) -> bool:
     """Return True if ssh offers those of the agent's keys only that its files name."""
-    from .evaluated_config import settings_of
-
-    settings = settings_of(config)
-    return settings is not None and settings.get("identitiesonly") in ("yes", "true")
+    return settings_of(config).get("identitiesonly") in ("yes", "true")
 
 
 def _has_no_key(config: SSHConfig) -> bool:
     """Return True if no key can have been offered."""
-    from .evaluated_config import settings_of
-    from .key_files import keys_in_agent
-    from .keywords import methods_of_openssh
-
     if any(_is_known(path) for _, path in (*_named_files(config), *_usual_files(config))):
         return False
     settings = settings_of(config)
-    if settings is not None and (
-        "certificatefile" in settings.values or methods_of_openssh(settings.firsts())
-    ):
+    if "certificatefile" in settings.values or methods_of_openssh(settings.firsts()):
         return False  # a token may hold one, or the agent the key of a certificate
     return _leaves_agent_out(config) or not keys_in_agent(_agent(config))
 
 
 def _are_keys_off(config: SSHConfig) -> bool:
-    from .evaluated_config import settings_of
-
     settings = settings_of(config)
-    if settings is None:
-        return False
     methods = settings.get("preferredauthentications") or "publickey"
     is_off = settings.get("pubkeyauthentication") in ("no", "false")
     return is_off or "publickey" not in methods.split(",")

@@ -21,7 +21,6 @@ from .known_hosts import CERT_AUTHORITY, known_name
 from .master.identity import MAX_HOPS, jump_config
 from .option_values import path_value, percent, quoted
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
-from .settings_files import is_configured
 
 __all__ = ["identity_file", "pin_options", "ssh_command"]
 
@@ -103,8 +102,7 @@ def _key_arguments(config: SSHConfig) -> list[str]:
 def _address(config: SSHConfig, route: Route) -> Iterator[str]:
     """Yield the port and the destination: the name that ``~/.ssh/config`` knows, if it does."""
     is_direct = route.name == "direct"
-    settings = settings_of(config) if is_configured(config.ssh_config_file) else None
-    is_alias = bool(config.host) and settings is not None and settings.is_alias
+    is_alias = bool(config.host) and settings_of(config).is_alias
     if route.port != DEFAULT_SSH_PORT or (is_alias and not is_direct):
         yield from ("-p", str(route.port))
     if is_alias and not is_direct:

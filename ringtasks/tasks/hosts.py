@@ -82,11 +82,12 @@ def _as_ssh_dials(configs: list[SSHConfig]) -> list[SSHConfig]:
     chosen = [config.name_in_ssh_config in named and bool(config.host) for config in configs]
     if not 0 < sum(chosen) <= _MOST_ASKED:
         return configs
-    from ringtasks.ssh.merged_settings import settings_of_ssh, with_ssh_settings
+    from ringtasks.ssh.evaluated_config import settings_of
+    from ringtasks.ssh.merged_settings import with_ssh_settings
 
     def asked(config: SSHConfig) -> SSHConfig:
         try:
-            return with_ssh_settings(config, settings_of_ssh(config))
+            return with_ssh_settings(config, settings_of(config))
         except UsageError:  # ssh cannot use its files, which `inv check` tells
             return config
 

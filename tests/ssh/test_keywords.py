@@ -474,7 +474,6 @@ def test_ssh_config_timeouts_apply_if_the_inventory_sets_none(
     write_case(Case("ServerAliveInterval 7\nServerAliveCountMax 2", "key"))
     config = SSHConfig("box")
     settings = settings_of(config)
-    assert settings is not None
 
     changed = with_keepalive(config, settings.firsts())
     kept = with_keepalive(SSHConfig("box", server_alive_interval=9), settings.firsts())

@@ -109,8 +109,7 @@ def _default_user(config: SSHConfig) -> str:
 
     from ringtasks.ssh.evaluated_config import settings_of
 
-    told = settings_of(config)
-    return (told and told.get("user")) or getpass.getuser()
+    return settings_of(config).get("user") or getpass.getuser()
 
 
 def _beginning(config: SSHConfig) -> str:

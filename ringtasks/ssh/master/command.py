@@ -230,13 +230,13 @@ def _trust_options(trust: Trust) -> dict[str, str]:
 
 def _key_algorithms(trust: Trust) -> str:
     """Return the algorithms that ssh's files allow (all if they name none), known keys' first."""
-    configured = [name for name in trust.configured if name]
-    if not configured:
+    if not trust.configured:
         return "^" + ",".join(trust.algorithms)
-    wanted = [
-        name for name in configured if any(fnmatchcase(name, known) for known in trust.algorithms)
-    ]
-    return ",".join([*wanted, *(name for name in configured if name not in wanted)])
+
+    def is_unknown(name: str) -> bool:
+        return not any(fnmatchcase(name, known) for known in trust.algorithms)
+
+    return ",".join(sorted(trust.configured, key=is_unknown))  # stable
 
 
 def _identity_options(config: SSHConfig) -> dict[str, str]:

@@ -43,7 +43,6 @@ from ringtasks.ssh.refused_host_key import advice_to_learn, advice_to_update, ch
 from ringtasks.ssh.refused_log_in import explain
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
-from ringtasks.ssh.settings_files import is_configured
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import processes, records, running_masters
@@ -107,11 +106,11 @@ class _Attempt:
     def __init__(
         self, config: SSHConfig, route: Route, patience: Patience, stream: Stream | None
     ) -> None:
-        self._proxy_command: str | None = None
-        if is_configured(config.ssh_config_file) and (settings := settings_of(config)):
-            config = with_keepalive(config, settings.firsts())
-            if route.name == "direct" and not config.proxy_jump:
-                self._proxy_command = settings.get("proxycommand")  # not there if it is "none"
+        settings = settings_of(config)
+        config = with_keepalive(config, settings.firsts())
+        is_carried = route.name == "direct" and not config.proxy_jump
+        # The keyword is missing if it is "none".
+        self._proxy_command = settings.get("proxycommand") if is_carried else None
         if current() is not None:  # its master is of no use to a later process
             persist = min(config.control_persist, _REHEARSED_PERSIST)
             config = replace(config, control_persist=persist)

@@ -126,12 +126,10 @@ class KnownHostsFiles:
         # A program that wants to be told the host's key is run by ssh itself: it prints the name
         # that it is told.
         is_run = of_keys.needs_key and not (pins.keys or pins.authorities or config.is_ephemeral)
-        trust = trust_of(pins, path, of_keys.usual_name(config) if is_run else name)
-        if settings is not None:
-            trust = trust._replace(
-                has_command=of_keys.command is not None and not is_run,
-                configured=tuple((settings.get("hostkeyalgorithms") or "").split(",")),
-            )
+        trust = trust_of(pins, path, of_keys.usual_name(config) if is_run else name)._replace(
+            has_command=of_keys.command is not None and not is_run,
+            configured=tuple(filter(None, (settings.get("hostkeyalgorithms") or "").split(","))),
+        )
         marked = {"": pins.keys, REVOKED: pins.revoked, CERT_AUTHORITY: pins.authorities}
         lines = [Entry(marker, trust.name, key) for marker, keys in marked.items() for key in keys]
         with new_file(path) as file:
