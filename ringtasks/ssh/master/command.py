@@ -8,7 +8,6 @@ and the first value that ssh obtains is used (ssh_config(5)).  A secret is in th
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -17,6 +16,7 @@ from pathlib import Path
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 from ringtasks.ssh.host_keys import Pins, signature_algorithms
+from ringtasks.ssh.known_hosts import known_name
 from ringtasks.ssh.option_values import path_value, percent, quoted
 from ringtasks.ssh.routes import ProcessProxy, Route
 from ringtasks.ssh.ssh_command import identity_file
@@ -26,7 +26,6 @@ __all__ = [
     "Hop",
     "MasterStart",
     "Trust",
-    "alias",
     "control_path_option",
     "master_command",
     "trust_of",
@@ -36,7 +35,6 @@ _CERTIFICATES = "*-cert-v01@openssh.com"
 _NO_QUESTIONS = ("-o", "BatchMode=yes")
 #: ssh is started in ``/``, and its ProxyCommand may name files relative to the current folder.
 _IN_FOLDER = 'cd "$1" 2>/dev/null; shift; exec "$@"'
-_PLAIN_ALIAS = r"[A-Za-z0-9_.:\[\]-]+\Z"
 
 
 class Trust(NamedTuple):
@@ -118,19 +116,6 @@ def trust_of(pins: Pins, known_hosts: Path, name: str) -> Trust:
     of_keys = dict.fromkeys(name for pin in pins.keys for name in signature_algorithms(pin.type))
     algorithms = (*([_CERTIFICATES] if pins.authorities else ()), *of_keys)
     return Trust("yes", known_hosts, name, algorithms, tells_keys)
-
-
-def alias(config: SSHConfig) -> str:
-    """Return a name under which ssh can look up the host's key.
-
-    It is the host's id, unless the id has characters with a meaning in a known-hosts file.
-    """
-    return config.id if is_plain(config.id) else "ringtasks-host"
-
-
-def is_plain(name: str) -> bool:
-    """Return True if a name has no pattern or other special meaning in a known-hosts file."""
-    return bool(re.match(_PLAIN_ALIAS, name))
 
 
 def master_command(start: MasterStart, environ: Mapping[str, str]) -> Command:
@@ -250,7 +235,7 @@ def _address(config: SSHConfig, route: Route, *, is_dialling: bool = True) -> It
 
     HostName is given only if ssh cannot know it: ``Match host`` would compare it, not the name.
     """
-    destination = config.host or alias(config)
+    destination = config.host or known_name(config.id)
     if config.user:
         yield from ("-l", config.user)
     if route.name != "direct" or route.port != 22:  # for 22, a port in ~/.ssh/config applies

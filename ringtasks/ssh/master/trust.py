@@ -18,11 +18,11 @@ from ringtasks.ssh.evaluated_config import settings_of
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_key_settings import host_key_settings
 from ringtasks.ssh.host_keys import HostKey, Pins
-from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
+from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry, known_name
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 from ringtasks.ssh.routes import Route, hop_route
 
-from .command import Hop, Trust, alias, is_plain, trust_of
+from .command import Hop, Trust, trust_of
 from .identity import MAX_HOPS, jump_config
 from .stderr_errors import BAD_CERTIFICATE
 
@@ -47,9 +47,9 @@ class KeyPolicy:
             )
         self.config = config
         known = KnownHosts().pins(config)
-        self._certified = [name for name in names_of_host(config) if is_plain(name)]
+        self._certified = [name for name in names_of_host(config) if known_name(name) == name]
         if not known.authorities or not self._certified:
-            self._certified = [alias(config)]
+            self._certified = [known_name(config.id)]
         self.name = self._certified.pop(0)
         # An authority for all hosts is tried before a first contact, not instead of it.
         self._falls_back = bool(known.authorities) and not known.is_pinned
@@ -71,7 +71,7 @@ class KeyPolicy:
         if not self._falls_back:
             return False
         self._falls_back = False
-        self.name = alias(self.config)
+        self.name = known_name(self.config.id)
         self.pins = self.pins._replace(authorities=(), needs_certificate=False)
         return True
 
