@@ -6,11 +6,28 @@ when the task runs.
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any
+
+
+def _keep_bytecode() -> None:
+    """Write the bytecode of our modules that are loaded, if there is none of this version."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ringtasks"]:
+        spec: Any = sys.modules[name].__spec__
+        try:
+            is_old = os.stat(spec.cached).st_mtime < os.stat(spec.origin).st_mtime  # noqa: PTH116
+        except FileNotFoundError:
+            is_old = True
+        if is_old:
+            spec.loader.get_code(name)
+
 
 # Invoke keeps Python from writing bytecode for a tasks.py. This is a package: in a checkout, each
-# run would compile it anew (30 ms and more).
-sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+# run would compile it anew (30 ms and more), or the modules that are loaded by now (2 ms).
+if sys.dont_write_bytecode and not sys.flags.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    _keep_bytecode()
 
 from ringtasks.common import interruption  # noqa: E402  # compiled only from here on
 

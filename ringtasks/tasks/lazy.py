@@ -42,6 +42,19 @@ _MAX_FRAMES = 6
 _checked: WeakSet[Program] = WeakSet()
 
 
+class _Flag(Argument):
+    """A flag that is copied fast: Invoke copies each of a task's flags twice, by `copy`.
+
+    Its values are replaced and never changed, so copies can share them.
+    """
+
+    def __init__(self, argument: Argument) -> None:
+        self.__dict__ = dict(vars(argument))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Flag:
+        return _Flag(self)
+
+
 class LazyTask(Task[Any]):
     """The task ``function`` of a module of this package, which is loaded on first use."""
 
@@ -65,7 +78,7 @@ class LazyTask(Task[Any]):
                 check_first_word(program)
             return []
         texts = dict(self.help)
-        found = super().get_arguments(ignore_unknown_help)
+        found: list[Argument] = [*map(_Flag, super().get_arguments(ignore_unknown_help))]
         self.help = texts  # Invoke takes each text out of it
         for argument in found:
             letter = SHORT_FLAGS.get(argument.name or "")

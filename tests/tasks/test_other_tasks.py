@@ -6,12 +6,14 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import ringtasks
 from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.state_files import known_hosts_file
@@ -277,6 +279,25 @@ def test_listing_tasks_shows_their_docstrings_and_loads_none() -> None:
     assert texts == bodies
     assert all(texts.values())
     assert loaded == []
+
+
+def test_inv_writes_the_bytecode_of_all_modules_that_it_loads(tmp_path: Path) -> None:
+    """As in a new checkout: Invoke switches it off before it loads the first one."""
+    package = Path(ringtasks.__file__).parent
+    shutil.copytree(package, tmp_path / "ringtasks", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tasks.py").write_text("from ringtasks.tasks import namespace\n")
+    environ = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = (
+        "import sys; from invoke.main import program; sys.path.insert(0, '.'); "
+        "program.run(['inv', '--list', 'jobs'], exit=False); "
+        "print([name for name, module in sys.modules.items() if name.startswith('ringtasks')"
+        " and not __import__('os').path.exists(module.__cached__)])"
+    )
+
+    told = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environ)
+
+    assert (tmp_path / "ringtasks" / "__pycache__").is_dir()
+    assert told.splitlines()[-1] == b"[]"
 
 
 def test_all_tasks_are_listed_whichever_task_is_named(inv: Inv) -> None:
