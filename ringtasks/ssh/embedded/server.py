@@ -22,24 +22,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.checks import is_loopback
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import state_folder
 
-from .command import ShellCommand
+if TYPE_CHECKING:
+    from .host import Host
 
 __all__ = ["serve", "stop_all"]
 
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 5.0
 _REMOVE_TIMEOUT = 1.0
-_SFTP_VERSION = 3  # OpenSSH speaks version 3
 
 _T = TypeVar("_T")
 
@@ -107,14 +106,14 @@ class _Engine:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ringtasks-demo-")).resolve()
-        self._hosts: dict[str, asyncio.Task[_Host]] = {}
+        self._hosts: dict[str, asyncio.Task[Host]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="ringtasks-demo", daemon=True
         )
         self._thread.start()
 
-    def host(self, name: str) -> _Host:
+    def host(self, name: str) -> Host:
         return self._run(self._host(name), _START_TIMEOUT)
 
     def stop(self) -> None:
@@ -130,7 +129,7 @@ class _Engine:
     def _run(self, coroutine: Coroutine[Any, Any, _T], timeout: float) -> _T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
-    async def _host(self, name: str) -> _Host:
+    async def _host(self, name: str) -> Host:
         if name not in self._hosts:
             self._hosts[name] = asyncio.ensure_future(_start_host(name, self._folder))
         starting = self._hosts[name]
@@ -143,38 +142,13 @@ class _Engine:
 
     async def _stop_hosts(self) -> None:
         hosts = await asyncio.gather(*self._hosts.values(), return_exceptions=True)
-        await asyncio.gather(*(host.stop() for host in hosts if isinstance(host, _Host)))
+        await asyncio.gather(
+            *(host.stop() for host in hosts if not isinstance(host, BaseException))
+        )
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@dataclass(eq=False)
-class _Host:
-    """Embedded host: its keys, connections and running commands."""
-
-    folder: Path
-    host_key: str
-    client_key: str = field(repr=False)
-    acceptor: Any = None
-    connections: set[Any] = field(default_factory=set)
-    commands: set[ShellCommand] = field(default_factory=set)
-
-    @property
-    def port(self) -> int:
-        port: int = self.acceptor.get_port()
-        return port
-
-    async def stop(self) -> None:
-        self.acceptor.close()
-        await asyncio.gather(*(command.kill() for command in tuple(self.commands)))
-        connections = list(self.connections)
-        for connection in connections:
-            connection.abort()
-        # Connections first: from Python 3.12 on, closing an acceptor waits for its connections.
-        await asyncio.gather(*(connection.wait_closed() for connection in connections))
-        await self.acceptor.wait_closed()
 
 
 def _home(name: str, scratch: Path) -> Path:
@@ -187,132 +161,12 @@ def _home(name: str, scratch: Path) -> Path:
     return kept.resolve()
 
 
-async def _start_host(name: str, scratch: Path) -> _Host:
-    import asyncssh
+async def _start_host(name: str, scratch: Path) -> Host:
+    from .host import Host
 
-    host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-    host = _Host(
-        _home(name, scratch),
-        " ".join(host_key.export_public_key().decode().split()[:2]),
-        client_key.export_private_key().decode(),
-    )
-    host.acceptor = await asyncssh.create_server(
-        _server_class(host),
-        "127.0.0.1",
-        0,
-        server_host_keys=[host_key],
-        authorized_client_keys=asyncssh.import_authorized_keys(
-            client_key.export_public_key().decode()
-        ),
-        gss_host=None,
-        agent_forwarding=False,
-        line_editor=False,
-        encoding=None,
-        server_version="ringtasks_demo",  # RFC 4253 section 4.2 allows no minus sign
-    )
+    host = Host(_home(name, scratch))
+    await host.start()
     return host
-
-
-def _server_class(host: _Host) -> Any:
-    """Return the class whose methods asyncssh calls for log-ins, sessions, forwarding and files."""
-    import asyncssh
-
-    class Server(asyncssh.SSHServer):
-        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-            self._connection = conn
-            host.connections.add(conn)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            host.connections.discard(self._connection)
-
-        def begin_auth(self, username: str) -> bool:
-            return True  # a log-in is needed; public keys are the only way offered
-
-        def session_requested(self) -> Any:
-            return DemoSession()
-
-        def connection_requested(
-            self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
-        ) -> bool:
-            if not is_loopback(dest_host):
-                raise asyncssh.ChannelOpenError(
-                    asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "loopback only"
-                )
-            return True
-
-    class DemoSession(asyncssh.SSHServerProcess[bytes]):
-        """Session that leaves SFTP to asyncssh and passes commands to a `ShellCommand`."""
-
-        def __init__(self) -> None:
-            super().__init__(lambda _: None, cast(Any, HomeFiles), _SFTP_VERSION, False)
-            self._command: ShellCommand | None = None
-
-        def exec_requested(self, command: str) -> bool:
-            return "\0" not in command
-
-        def subsystem_requested(self, subsystem: str) -> bool:
-            return subsystem == "sftp"
-
-        def session_started(self) -> None:
-            if self.channel.get_subsystem() is not None:
-                super().session_started()
-                return
-            self._command = ShellCommand(self.channel, host)
-
-        def data_received(self, data: bytes, datatype: int | None) -> None:
-            if self._command is None:
-                super().data_received(data, datatype)
-            else:
-                self._command.take_input(data)
-
-        def eof_received(self) -> bool:
-            if self._command is None:
-                return bool(super().eof_received())
-            self._command.end_input()
-            return True  # the other direction stays open
-
-        def pause_writing(self) -> None:
-            if self._command is None:
-                super().pause_writing()
-            else:
-                self._command.pause_output()
-
-        def resume_writing(self) -> None:
-            if self._command is None:
-                super().resume_writing()
-            else:
-                self._command.resume_output()
-
-        def signal_received(self, signal: str) -> None:
-            if self._command is not None:
-                self._command.signal(signal)
-
-        def break_received(self, msec: int) -> bool:
-            return False
-
-        def terminal_size_changed(
-            self, width: int, height: int, pixwidth: int, pixheight: int
-        ) -> None:
-            if self._command is not None:
-                self._command.resize((width, height, pixwidth, pixheight))
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._command is not None:
-                self._command.hang_up()
-            super().connection_lost(exc)
-
-    class HomeFiles(asyncssh.SFTPServer):
-        def map_path(self, path: bytes) -> bytes:
-            return _in_home(host.folder, path)
-
-    return Server
-
-
-def _in_home(home: Path, path: bytes) -> bytes:
-    """Return the path that a client means: relative to the home; ``~`` is the home."""
-    if path == b"~" or path.startswith(b"~/"):
-        path = path[2:]
-    return os.path.join(os.fsencode(home), path)  # noqa: PTH118 - paths on the wire are bytes
 
 
 def _remove(folder: Path) -> None:
