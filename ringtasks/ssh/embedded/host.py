@@ -24,7 +24,7 @@ import asyncssh
 
 from ringtasks.inventory.checks import is_loopback
 
-__all__ = ["Host"]
+__all__ = ["EmbeddedHost"]
 
 _SFTP_VERSION = 3  # OpenSSH speaks version 3
 _CHUNK_BYTES = 64 * 1024
@@ -36,7 +36,7 @@ _SIGNALS = frozenset(
 _NUMBERED = {int(known): known.name.removeprefix("SIG") for known in signal.Signals}
 
 
-class Host:
+class EmbeddedHost:
     """An embedded host: its keys, connections and sessions.
 
     :param folder: its home.
@@ -45,7 +45,7 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.connections: set[asyncssh.SSHServerConnection] = set()
-        self.sessions: set[_Session] = set()
+        self.sessions: set[_DemoSession] = set()
 
     async def start(self) -> None:
         """Make the keys, and listen."""
@@ -53,7 +53,7 @@ class Host:
         self.host_key = " ".join(host_key.export_public_key().decode().split()[:2])
         self.client_key = client_key.export_private_key().decode()
         self._acceptor = await asyncssh.create_server(
-            lambda: _Server(self),
+            lambda: _DemoServer(self),
             "127.0.0.1",
             0,
             server_host_keys=[host_key],
@@ -80,10 +80,10 @@ class Host:
         await self._acceptor.wait_closed()
 
 
-class _Server(asyncssh.SSHServer):
+class _DemoServer(asyncssh.SSHServer):
     """One connection, as asyncssh asks for it; the only way to log in is a public key."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: EmbeddedHost) -> None:
         self._host = host
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -93,8 +93,8 @@ class _Server(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         self._host.connections.discard(self._connection)
 
-    def session_requested(self) -> _Session:
-        return _Session(self._host)
+    def session_requested(self) -> _DemoSession:
+        return _DemoSession(self._host)
 
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
@@ -118,16 +118,16 @@ class _HomeFiles(asyncssh.SFTPServer):
         return os.path.join(self._folder, below)  # noqa: PTH118  # paths on the wire are bytes
 
 
-class _Session(asyncssh.SSHServerProcess[bytes]):
+class _DemoSession(asyncssh.SSHServerProcess[bytes]):
     """SFTP, which asyncssh serves, or the login shell of an ``exec`` or ``shell`` request.
 
     If the client closes the channel, the shell is not killed: its pipes break (SIGPIPE, end of
     file), or its terminal hangs up.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: EmbeddedHost) -> None:
         files = functools.partial(_HomeFiles, host.folder)
-        super().__init__(_Session._run, files, _SFTP_VERSION, False)  # type: ignore[arg-type]  # of this class
+        super().__init__(_DemoSession._run, files, _SFTP_VERSION, False)  # type: ignore[arg-type]  # of this class
         self._host = host
         self._program: asyncio.subprocess.Process | None = None
         self._is_started = asyncio.Event()

@@ -32,7 +32,7 @@ from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import state_folder
 
 if TYPE_CHECKING:
-    from .host import Host
+    from .host import EmbeddedHost
 
 __all__ = ["serve", "stop_all"]
 
@@ -106,14 +106,14 @@ class _Engine:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ringtasks-demo-")).resolve()
-        self._hosts: dict[str, asyncio.Task[Host]] = {}
+        self._hosts: dict[str, asyncio.Task[EmbeddedHost]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="ringtasks-demo", daemon=True
         )
         self._thread.start()
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> EmbeddedHost:
         return self._run(self._host(name), _START_TIMEOUT)
 
     def stop(self) -> None:
@@ -129,7 +129,7 @@ class _Engine:
     def _run(self, coroutine: Coroutine[Any, Any, _T], timeout: float) -> _T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
-    async def _host(self, name: str) -> Host:
+    async def _host(self, name: str) -> EmbeddedHost:
         if name not in self._hosts:
             self._hosts[name] = asyncio.ensure_future(_start_host(name, self._folder))
         starting = self._hosts[name]
@@ -161,10 +161,10 @@ def _home(name: str, scratch: Path) -> Path:
     return kept.resolve()
 
 
-async def _start_host(name: str, scratch: Path) -> Host:
-    from .host import Host
+async def _start_host(name: str, scratch: Path) -> EmbeddedHost:
+    from .host import EmbeddedHost
 
-    host = Host(_home(name, scratch))
+    host = EmbeddedHost(_home(name, scratch))
     await host.start()
     return host
 
