@@ -147,5 +147,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the tests that are made from random seeds."""
-    parser.addoption("--seeds", type=int, default=10, help="the number of seeds of tests/faults")
-    parser.addoption("--first-seed", type=int, default=None, help="its first seed (default: any)")
+    parser.addoption("--seeds", type=int, default=10, help="the number of seeds of random tests")
+    parser.addoption("--first-seed", type=int, default=None, help="their first seed")
+
+
+@pytest.fixture
+def given_seeds(pytestconfig: pytest.Config) -> range | None:
+    """The seeds that the options choose for a random test."""
+    first: int | None = pytestconfig.getoption("--first-seed")
+    return None if first is None else range(first, first + pytestconfig.getoption("--seeds"))

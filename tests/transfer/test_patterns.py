@@ -47,11 +47,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "count", [40, pytest.param(500, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 def test_random_patterns_select_what_rsync_selects(
-    tree: Path, count: int, require: Require
+    tree: Path, count: int, given_seeds: range | None, require: Require
 ) -> None:
     require("rsync")
-    chance = random.Random(count)
-    for _ in range(count):
+    for seed in given_seeds or range(count):
+        chance = random.Random(seed)
         patterns = tuple(_pattern(chance) for _ in range(chance.randint(1, 4)))
         _assert_as_rsync(tree, patterns)
 
