@@ -12,6 +12,11 @@ from ringtasks.common.local_user import expanded_home
 __all__ = ["ssh_aliases"]
 
 _MAX_INCLUDES = 16  # ssh_config(5): levels of nested Include
+#: Services that run git alone for a key.
+_GIT_SERVERS = {
+    "github.com", "ssh.github.com", "gitlab.com", "altssh.gitlab.com", "bitbucket.org",
+    "altssh.bitbucket.org", "codeberg.org", "ssh.dev.azure.com", "hf.co",
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 
 
@@ -20,14 +25,15 @@ def ssh_aliases(file: Path, level: int = 0) -> list[str]:
 
     Files that it includes are read too; a file that cannot be read has none.  Names that lead to
     ``ringtasks connect`` are left out: they are those of an inventory, written by ``ssh-config``.
+    So are git servers (by their ``HostName``, or ``User git``), which run no commands.
     """
     found: dict[str, None] = {}
     block: list[str] = []
     for keyword, values in _directives(file):
         if keyword in ("host", "match"):
             found.update(dict.fromkeys(block))
-            block = [name for name in values if _NAME.match(name)] if keyword == "host" else []
-        elif keyword == "proxycommand" and _is_ours(values):
+            block = _names(values) if keyword == "host" else []
+        elif _is_ours(keyword, values) or _is_git(keyword, values):
             block = []
         elif keyword == "include" and level < _MAX_INCLUDES:
             for pattern in values:
@@ -36,10 +42,21 @@ def ssh_aliases(file: Path, level: int = 0) -> list[str]:
     return list(found | dict.fromkeys(block))
 
 
-def _is_ours(command: list[str]) -> bool:
+def _names(values: list[str]) -> list[str]:
+    return [name for name in values if _NAME.match(name) and name not in _GIT_SERVERS]
+
+
+def _is_ours(keyword: str, command: list[str]) -> bool:
     """Return whether a ProxyCommand runs ``ringtasks connect``."""
     programs = (Path(word).name for word in command)
-    return ("ringtasks", "connect") in zip(programs, command[1:], strict=False)
+    is_connect = ("ringtasks", "connect") in zip(programs, command[1:], strict=False)
+    return keyword == "proxycommand" and is_connect
+
+
+def _is_git(keyword: str, values: list[str]) -> bool:
+    return (keyword == "user" and values == ["git"]) or (
+        keyword == "hostname" and not _GIT_SERVERS.isdisjoint(values)
+    )
 
 
 def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:

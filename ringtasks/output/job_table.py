@@ -52,7 +52,8 @@ def unreached(own: HostJobs) -> str:
     """Return the message for a host that could not be asked."""
     since = min((job.since for job in own.jobs if job.since is not None), default=None)
     known = f" (last answer at {clock(since)})" if since is not None else ""
-    return f"{own.host_id}: its jobs are unknown{known}: {own.error}"
+    reason = (own.error or "").removeprefix(f"{own.host_id}: ")
+    return f"{own.host_id}: its jobs are unknown{known}: {reason}"
 
 
 def clock(at: float) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ringtasks.common.durations import ago
+from ringtasks.common.text import size
 from ringtasks.health.model import SSHHealth
 
 from .preflight import Check
@@ -122,6 +123,6 @@ def _praise(candidate: Candidate) -> str:
         _failures(candidate),
         f"load {probe.load * probe.cpus:.1f} of {probe.cpus}" if probe.load is not None else None,
         f"{probe.free_gpus} of {len(probe.gpus)} GPUs free" if probe.gpus else None,
-        f"{probe.free_bytes / 10**9:.0f} GB free" if probe.free_bytes is not None else None,
+        f"{size(probe.free_bytes)} free" if probe.free_bytes is not None else None,
     )
     return ", ".join(part for part in parts if part)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import size
 
 from .probe import HostProbe
 from .settings import Preflight
@@ -106,11 +107,11 @@ def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bo
 def _disk(probe: HostProbe, preflight: Preflight) -> Check:
     if probe.free_bytes is None:
         return Check("disk", not preflight.min_disk_gb, "df does not tell", "set min_disk_gb to 0")
-    free = probe.free_bytes / _GB
+    needed = preflight.min_disk_gb * _GB
     return Check(
         "disk",
-        free >= preflight.min_disk_gb,
-        f"{free:.1f} GB free, {preflight.min_disk_gb:g} needed",
+        probe.free_bytes >= needed,
+        f"{size(probe.free_bytes)} free, {size(needed)} needed",
         "make room, or lower min_disk_gb",
     )
 

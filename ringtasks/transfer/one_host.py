@@ -185,7 +185,7 @@ def _to_make(target: str, name: str, command: str) -> str:
 
 def _mkdir(host: str, folder: str) -> str:
     """Return the command of ringtasks that makes a folder on the host."""
-    quoted = folder if re.fullmatch(r"~(/[\w./-]*)?", folder) else quoted_path(folder)
+    quoted = folder if re.fullmatch(r"~(/[\w./-]*)?", folder) else quoted_path(folder, shlex.quote)
     # In the folder "/": work_dir may be the one that is missing.
     run = f"run --host {shlex.quote(host)} --cwd / --cmd "
     return as_typed(run + shlex.quote(f"mkdir -p {quoted}"))

@@ -34,6 +34,8 @@ _SKIPPED = re.compile(r'skipping non-regular file "(.*)"\Z', re.DOTALL)
 _UNSAFE = re.compile(r'ignoring unsafe symlink "(.*?)" -> ".*"\Z', re.DOTALL)
 #: With --debug=DEL2: before it is removed, or makes way for another kind of file.
 _REMOVED = re.compile(r"delete_item\((.*)\) mode=([0-7]{1,7}) flags=[0-9]+\Z", re.DOTALL)
+#: A folder that holds excluded names. In a dry run, the line that tells its deletion still follows.
+_KEPT = re.compile(r"cannot delete non-empty directory: (.*)\Z", re.DOTALL)
 _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -94,13 +96,16 @@ class RsyncOutput:
         self.stats: dict[str, int] = {}
         self._removed: dict[str, int] = {}
         """Names that are removed next, with their modes."""
+        self._kept: set[str] = set()
+        """Folders that hold excluded names, which a dry run still calls deleted."""
 
     def line(self, line: str) -> None:
         """Read a line."""
         if (change := parse_change(line)) is not None:
             if self._lists and change.kind != "deleted":
                 self.present.update((change.name, change.name.rstrip("/")))
-            if change.kind == "same":
+            is_kept = change.kind == "deleted" and change.name.rstrip("/") in self._kept
+            if change.kind == "same" or is_kept:
                 return
             self._add_cleared(change)
             self.changes.append(change)
@@ -112,6 +117,8 @@ class RsyncOutput:
             name = _unescaped(skipped[1])
             self.present.add(name)
             self.skipped.append(Change("skipped", name, 0))
+        elif (kept := _KEPT.match(line)) is not None:
+            self._kept.add(_unescaped(kept[1]))
         elif (removed := _REMOVED.match(line)) is not None:
             self._removed[_unescaped(removed[1])] = int(removed[2], 8)
         elif self.on_meter is not None and (meter := parse_meter(line)) is not None:

@@ -146,19 +146,26 @@ class Staging:
 
     def _delete(self, folder: str, items: Set[str]) -> Iterator[Change]:
         """Delete these from a folder, except for excluded ones; yield what was deleted."""
+        shut: dict[str, int] = {}
 
         def listed(name: str) -> Iterator[tuple[str, bool]]:
-            if name != folder:
+            old = self._target.look(name)
+            if old is not None and not old.st_mode & stat.S_IWUSR:
+                shut[name] = old.st_mode
                 self._target.make_folder(name)  # so that what is in it can be removed
             for item, status in self._target.entries(name):
                 yield item, stat.S_ISDIR(status.st_mode)
 
-        if self._filter is None:
+        if self._filter is None or not items:
             return
         for name, is_folder in doomed(listed, folder, items, self._filter):
             with self._noted(name):
                 self._target.remove(name)
                 yield Change("deleted", f"{name}/" if is_folder else name, 0)
+        for name in reversed(shut):
+            with self._noted(name):
+                if self._target.look(name) is not None:  # it holds excluded names
+                    self._target.finish_folder(name, shut[name])
 
     def _move_content(self, staged: LocalTree, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         """Move the content of a folder; yield folders whose content must be moved by itself."""
@@ -250,7 +257,6 @@ class Staging:
         if old is None or not stat.S_ISDIR(old.st_mode):
             return
         if self._filter is not None:
-            self._target.make_folder(name)
             self.deleted += self._delete(name, set(self._target.names(name)))
         if self._target.names(name):
             raise OSError(errno.ENOTEMPTY, NOT_EMPTY)

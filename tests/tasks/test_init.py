@@ -117,7 +117,10 @@ def test_init_makes_a_working_project_in_an_empty_directory(
 def test_init_lists_hosts_of_ssh_config_and_the_tailnet(
     project: Path, tmp_path: Path, ringtasks: Ringtasks
 ) -> None:
-    write_ssh_config("Host box gpu-*\n  HostName 203.0.113.9\nHost=mac\nMatch all\n  User x\n")
+    write_ssh_config(
+        "Host box gpu-*\n  HostName 203.0.113.9\nHost=mac\nMatch all\n  User x\n"
+        "Host github.com\nHost work\n HostName ssh.github.com\nHost forge\n  User git\n"
+    )
     peers = {
         "a": {"DNSName": "box.t.ts.net.", "OS": "linux", "TailscaleIPs": ["100.64.0.1", "fd7a::1"]},
         "b": {"HostName": "trainer", "OS": "linux", "TailscaleIPs": ["100.64.0.2"]},

@@ -253,7 +253,7 @@ def test_gpus_used_by_processes_or_reserved_by_jobs_are_not_free() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"free_bytes": 10**8}, "disk: 0.1 GB free, 1 needed"),
+        ({"free_bytes": 10**8}, "disk: 95 MiB free, 954 MiB needed"),
         ({"clock_skew": -90.0}, "clock: 90 s behind"),
         ({"clock_skew": 31.0}, "clock: 31 s ahead"),
         ({"missing": ("torch: no",), "python": "p"}, "imports: torch: no"),
@@ -325,7 +325,7 @@ def test_best_host_is_chosen_by_recent_failures_then_load_then_free_gpus() -> No
         "failed last of all",
     ]  # fmt: skip
     reasons = {verdict.host: verdict.reason for verdict in verdicts}
-    rest = "load 0.1 of 1, 3 of 3 GPUs free, 1000 GB free"
+    rest = "load 0.1 of 1, 3 of 3 GPUs free, 931 GiB free"
     assert reasons["roomy"] == f"no failed attempt in a day, {rest}"
     assert reasons["just failed"] == f"last failed attempt 29 min ago, {rest}"
     assert reasons["failed last of all"] == f"last failed attempt 10 d 10 h ago, {rest}"

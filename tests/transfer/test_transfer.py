@@ -248,21 +248,32 @@ def test_links_in_the_remote_target_are_not_followed(
 def test_delete_keeps_excluded_files_and_their_parent_directories(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
-    (near / "s").mkdir()
-    (far / "s" / "old" / "deep").mkdir(parents=True)
-    (far / "s" / "old" / "deep" / "run.log").write_text("kept")
-    (far / "s" / "old" / "other").write_text("x")
-    (far / "s" / "gone" / "too").mkdir(parents=True)
+    options = Options(delete=True, exclude=("*.log",))
+    (near / "new").mkdir()
+    for top in (near, far):
+        (top / "s" / "old" / "deep").mkdir(parents=True)
+        (top / "s" / "old" / "deep" / "run.log").write_text("kept")
+        (top / "s" / "old" / "other").write_text("x")
+        (top / "s" / "gone" / "too").mkdir(parents=True)
+        (top / "s" / "old" / "deep").chmod(0o555)
+    (far / "new").mkdir()
 
-    done = only(sync(near / "s", "s", [client], Options(delete=True, exclude=("*.log",))))
+    dry, there = (
+        only(sync(near / "new", "s", [client], replace(options, dry_run=is_dry)))
+        for is_dry in (True, False)
+    )
+    dry_back, back = (
+        only(sync("new", near / "s", [client], replace(options, dry_run=is_dry), pull=True))
+        for is_dry in (True, False)
+    )
 
-    assert done.success, done.error
-    assert sorted(str(path.relative_to(far)) for path in far.rglob("*")) == [
-        "s",
-        "s/old",
-        "s/old/deep",
-        "s/old/deep/run.log",
-    ]
+    for done in (dry, there, dry_back, back):
+        assert done.success, done.error
+        assert sorted(done.deleted) == ["gone/", "gone/too/", "old/other"]
+    for top in (near / "s", far / "s"):
+        assert names(top) == ["old"]
+        assert names(top / "old" / "deep") == ["run.log"]
+        assert stat.S_IMODE((top / "old" / "deep").stat().st_mode) == 0o555
 
 
 @pytest.mark.matrix(2)
@@ -520,6 +531,7 @@ def test_transfer_dry_run_changes_nothing_and_lists_the_changes(
     [
         ("file/", "is a file where a folder is needed"),
         ("no/such", "no: no such folder on the host; make it: "),
+        ("/none/y", "make it: inv run --host box --cwd / --cmd 'mkdir -p /none'"),
         ("no/x", "no: no such folder on the host; with / at its end it is made: 'no/'"),
         ("file/x", "file: is not a folder"),
     ],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import size
 from ringtasks.errors import UsageError
 from ringtasks.transfer.git import matched_paths
 
@@ -28,7 +29,6 @@ _ENTRY_BYTES = 128
 
 #: RAY_RUNTIME_ENV_DEFAULT_EXCLUDES; and the file that Ray would apply in its own way.
 _LEFT_OUT = frozenset((".git", ".venv", "venv", "__pycache__", ".rayignore"))
-_MEGABYTE = 10**6
 _MAX_LISTED = 8  # names in a message
 
 
@@ -61,10 +61,10 @@ def plan_upload(folder: Path) -> Upload:
     total = sum(sizes.values()) + sum(_overhead(name) for name in sizes)
     if total >= LIMIT_BYTES:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-        named = ", ".join(f"{name} ({sizes[name] / _MEGABYTE:.1f} MB)" for name in largest)
+        named = ", ".join(f"{name} ({size(sizes[name])})" for name in largest)
         raise UsageError(
-            f"--working-dir {folder}: {total / _MEGABYTE:.1f} MB, and Ray's job API takes less "
-            f"than {LIMIT_BYTES / _MEGABYTE:.1f} MB; the largest: {named}: name in .rayignore what "
+            f"--working-dir {folder}: {size(total)}, and Ray's job API takes less "
+            f"than {size(LIMIT_BYTES)}; the largest: {named}: name in .rayignore what "
             f"the job does not need, or bring it to the hosts by '{as_typed('put')}'"
         )
     return Upload(tuple(sorted(walk.left_out)), total)

@@ -127,7 +127,7 @@ def test_directory_below_the_limit_is_uploaded_without_ignored_files_and_leaves_
     larger = inv("ray.submit", "--cmd", "true", "--working-dir", "app")
 
     assert larger.returncode == 2
-    assert b"takes less than 104.9 MB; the largest: weights (104.9 MB)" in larger.stderr
+    assert b"takes less than 100 MiB; the largest: weights (100 MiB)" in larger.stderr
 
 
 def test_upload_size_limit_counts_many_small_files(tmp_path: Path) -> None:
