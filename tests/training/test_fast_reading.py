@@ -312,12 +312,21 @@ def test_bar_of_a_held_out_set_gives_no_name_twice() -> None:
     }
 
 
-def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
-    log = "".join(f"step {n:5} loss: 0.{n % 997:03} lr: 1e-4\nnote\n" for n in range(20_000))
+@pytest.mark.parametrize(
+    ("start", "lines"),
+    [
+        pytest.param("", "step {n:5} loss: 0.{n:05} lr: 1e-4\nnote\n", id="text"),
+        pytest.param(" Iter  Train Loss  Time\n", "{n:5}  0.{n:05}  0.{n:05}s\n", id="table"),
+        pytest.param("", "{n:5}%|| {n}/90000 [00:01<00:01, 1it/s, loss=0.{n:05}]\n", id="bar"),
+    ],
+)
+def test_most_lines_of_a_long_log_are_parsed_in_bulk(start: str, lines: str) -> None:
+    log = (start + "".join(lines.format(n=n) for n in range(1, 5000))).encode()
     reader = LogReader(History())
-    reader.feed(log.encode())
+    reader.feed(log)
 
     assert reader.read_alone < 100
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
 
 
 def test_lines_that_differ_in_the_widths_of_numbers_are_parsed_in_bulk() -> None:

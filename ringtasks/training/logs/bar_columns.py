@@ -57,12 +57,9 @@ class BarColumns:
                 break
             known = np.array(self._known(rows))[rows.forms[start:]]
             end = size if known.all() else start + int(known.argmin())
-            if end - start >= _MIN_ROWS:
-                self._read_together(rows.of(np.arange(start, end)), texts)
-            else:
-                self._read_alone(rows, start, end)
-            self._read_alone(rows, end, min(end + 1, size))
-            start = end + 1
+            start += self._read_piece(rows.of(np.arange(start, end)), texts)
+            self._read_alone(rows, start, min(start + 1, size))
+            start += 1
         self._read_alone(rows, start, size)
 
     def _read_alone(self, rows: BarRows, start: int, end: int) -> None:
@@ -96,22 +93,32 @@ class BarColumns:
         return all(is_short(text) for _, text in shown)
 
     def _is_known(self, form: BarFormat) -> bool:
-        state, names = self._bars.states[form.template.head], form.template.names
         if form.template.unit == "uncertain" or "step" in form.index:
             return True
-        if not names:
-            return state.counts_first is not None or not state.shown
-        return state.counts_first is not None and state.known.union(state.ends).issuperset(names)
+        state = self._bars.states[form.template.head]
+        return state.known.union(state.ends).issuperset(form.template.names)
 
-    def _read_together(self, rows: BarRows, texts: Texts) -> None:
+    def _read_piece(self, rows: BarRows, texts: Texts) -> int:
+        """Read bars up to the first one that shows when its head counts; return their number."""
+        size = len(rows.lines)
+        if size < _MIN_ROWS:
+            self._read_alone(rows, 0, size)
+            return size
         heads, of_head = _by_head(rows)
         found = []
         for n, name in enumerate(heads):
             at = np.flatnonzero(of_head == n)
             found.append(Head(self._bars.states[name], rows.of(at), at, texts))
+        end = min([size, *(int(row) for head in found for row in head.deciding[:1])])
+        if end < size:
+            return self._read_piece(rows.of(np.arange(end)), texts)
         if any(head.longest > MAX_HELD_BARS for head in found):
-            self._read_alone(rows, 0, len(rows.lines))
-            return
+            self._read_alone(rows, 0, size)
+        else:
+            self._read_together(rows, found, of_head)
+        return size
+
+    def _read_together(self, rows: BarRows, found: Sequence[Head], of_head: Ints) -> None:
         validated = self._validated(found, of_head < 0)
         values = [
             each

@@ -112,6 +112,15 @@ class Head:
         return form.template.unit != "uncertain" and "step" not in form.index
 
     @property
+    def deciding(self) -> Ints:
+        """The own rows that may show whether the bar counts before its values are set."""
+        if self.state.counts_first is not None or not self.is_of_counts:
+            return self.at[:0]
+        decides = self.changed & (self.again | (self.counts & self.has & (self.done == 0)))
+        rows: Ints = self.at[decides[self.start :]]
+        return rows
+
+    @property
     def resets(self) -> Flags:
         """The own rows after which a validation before them is over."""
         if not self.is_of_counts:
@@ -158,6 +167,8 @@ class Head:
             is_split |= again & (self.changed | validated)
             is_split |= self._next_counts(is_split, again & ~is_split)
         else:
+            if self.state.counts_first is None:
+                self._next_counts(is_split, again[:0])
             total = self.positions["total"]
             is_full = self.done >= total
             is_held |= again & ~is_full & (self.changed | ~is_zero | self._follows_a_change())
@@ -247,7 +258,7 @@ class Head:
         state.done, state.shown = last.done, last.shown
         state.epoch, state.total = last.epoch, last.total
         state.row, state.key = (), None
-        if state.counts_first and self.is_of_counts:
+        if state.counts_first is not False and self.is_of_counts:
             state.last_set, state.stride = self._last_set
         elif self.begins.any():
             state.last_set = 0.0

@@ -75,7 +75,7 @@ class BulkReader:
         self._patterns = KnownPatterns()
         self._forget()
         self._times: Sequence[float | None] | None = None
-        #: The number of lines that had no pattern.
+        #: The number of lines that were read one by one.
         self.read_alone = 0
 
     def _forget(self) -> None:
@@ -117,6 +117,7 @@ class BulkReader:
         if before is not None:
             root = self._follow(self._root(before))
             start = len(self._nodes)
+            self._tell_rows_apart(root.mode, start)
             if start == len(self._templates) or self._takes(root, start):
                 return root.mode
         end, after = self._read_alone(start)
@@ -143,6 +144,17 @@ class BulkReader:
             self._reader.go_to(root.mode)
         return root
 
+    def _tell_rows_apart(self, mode: Mode | None, start: int) -> None:
+        """Number the lines anew from the first one on that may be the row of a table."""
+        if (
+            mode is not None
+            and mode.table.columns
+            and start < len(self._templates)
+            and self._templates[start] in MAYBE_ROWS
+            and self._ids.tell_rows_apart()
+        ):
+            self._templates[start:] = self._ids.of(self._block)[start:].tolist()
+
     def _read_alone(self, start: int) -> tuple[int, Mode | None]:
         """Read lines until none is incomplete; return the end of them, and the mode there."""
         end, mode = start, None
@@ -162,9 +174,7 @@ class BulkReader:
         if len(templates) > _MAX_LINES or IRREGULAR in templates:
             return
         is_alone = len(templates) == 1
-        if not _PLAIN.isdisjoint(templates) and not (
-            is_alone and _is_plain(templates[0], root.mode)
-        ):
+        if not _PLAIN.isdisjoint(templates) and not (is_alone and _is_plain(root.mode)):
             return
         node = root
         for template in templates:
@@ -218,6 +228,7 @@ class BulkReader:
                 self._buffer.add(record, n + k)
 
     def _add_in_trial(self, records: Sequence[Record], n: int) -> None:
+        self.read_alone += 1
         self._add([in_trial(each, self._reader.trial) for each in records], n)
 
     def _collect(self) -> None:
@@ -240,8 +251,8 @@ class BulkReader:
         return self._times[n // STRIDE - 1]
 
 
-def _is_plain(template: int, mode: Mode | None) -> bool:
-    """Return whether it is no row in that mode, nor ends a section by its indentation."""
-    if mode is None or mode.section.is_indented or mode.key_values[0] in ("result", "loaders"):
-        return False
-    return template not in MAYBE_ROWS or not mode.table.columns
+def _is_plain(mode: Mode | None) -> bool:
+    """Return whether plain lines end no section there by their indentation."""
+    return not (
+        mode is None or mode.section.is_indented or mode.key_values[0] in ("result", "loaders")
+    )

@@ -1,7 +1,8 @@
 """Numbers for the templates of lines, many lines at a time.
 
 Lines share a number if they have the same template and the same digits in names.  A line with a
-leading zero before a separator of thousands shares none.  All plain lines of a kind share one.
+leading zero before a separator of thousands shares none.  All plain lines of a kind share one; once
+a table is open, those that may be its rows do not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .number_columns import Ints, TextBlock
-from .plain_lines import PLAIN_KINDS, plain_kind
+from .plain_lines import MAYBE_ROWS, PLAIN_KINDS, plain_kind
 from .template_cache import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
 
 __all__ = ["IRREGULAR", "TemplateIds"]
@@ -35,7 +36,7 @@ class TemplateIds(dict[bytes, int]):
     def __init__(self) -> None:
         super().__init__()
         self._last = max(PLAIN_KINDS)
-        self._has_results = False
+        self._has_results = self._has_tables = False
         self._in_names: dict[int, _InName] = {}
 
     @property
@@ -44,9 +45,9 @@ class TemplateIds(dict[bytes, int]):
 
     def __missing__(self, template: bytes) -> int:
         number = plain_kind(template, has_results=self._has_results)
-        if number and len(self) < 2 * MAX_TEMPLATES:
-            self[template] = number
-        if number:
+        if number and not (self._has_tables and number in MAYBE_ROWS):
+            if len(self) < 2 * MAX_TEMPLATES:
+                self[template] = number
             return number
         number = self[template] = self._next() if len(template) <= MAX_CHARS else IRREGULAR
         names = IN_NAME.finditer(template.decode("latin-1"))
@@ -55,6 +56,14 @@ class TemplateIds(dict[bytes, int]):
         if number != IRREGULAR and (digits or leading):
             self._in_names[number] = _InName(digits, leading, {})
         return number
+
+    def tell_rows_apart(self) -> bool:
+        """Share no number among lines that may be rows; return whether they shared one before."""
+        shared, self._has_tables = not self._has_tables, True
+        if shared:
+            for template in [key for key, number in self.items() if number in MAYBE_ROWS]:
+                del self[template]
+        return shared
 
     def of(self, block: TextBlock) -> Ints:
         """Return the numbers of a block's lines."""
