@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHConfig
-from ringtasks.ssh.master import locks
+from ringtasks.common import file_lock
 
 #: Runs a function in a forked child with a time limit; returns what it returned, as text.
 IN_CHILD = """
@@ -75,8 +75,8 @@ def test_child_forked_during_a_health_update_can_read_and_record_health(tmp_path
 def test_forked_child_does_not_hold_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
     program = """
         from pathlib import Path
-        from ringtasks.ssh.master import locks
-        with locks.locked(Path(sys.argv[1]), 1):
+        from ringtasks.common import file_lock
+        with file_lock.locked(Path(sys.argv[1]), 1):
             if not os.fork():
                 os.closerange(0, 3)
                 time.sleep(30)
@@ -87,7 +87,7 @@ def test_forked_child_does_not_hold_the_lock_of_its_killed_parent(tmp_path: Path
         [sys.executable, "-c", IN_CHILD + textwrap.dedent(program), lock], check=False, timeout=30
     )
 
-    with locks.locked(lock, timeout=5) as is_mine:
+    with file_lock.locked(lock, timeout=5) as is_mine:
         assert is_mine
 
 

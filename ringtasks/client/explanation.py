@@ -5,7 +5,6 @@ Nothing is sent, and nothing is recorded; a link for ``ssh`` to a former place i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import time
@@ -27,7 +26,7 @@ from ringtasks.ssh.merged_settings import with_ssh_settings
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import routes_of
-from ringtasks.ssh.settings_files import files_of
+from ringtasks.ssh.settings_files import files_of, text_of
 from ringtasks.ssh.ssh_command import ssh_command
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
@@ -204,11 +203,8 @@ def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Itera
 
 def _ssh_file(config: SSHConfig, keyword: str) -> str:
     """Return the file that sets a keyword, or those that may: an included file may set it."""
-    texts = {}
-    for file in files_of(config.ssh_config_file):
-        with contextlib.suppress(OSError):
-            texts[file] = Path(file).read_text(errors="replace").lower()
-    return " or ".join([f for f in texts if keyword in texts[f]] or texts)
+    texts = {file: text_of(file).lower() for file in files_of(config.ssh_config_file)}
+    return " or ".join([f for f in texts if keyword in texts[f]] or filter(texts.get, texts))
 
 
 def _shown(name: str, entry: HostConfig) -> str:

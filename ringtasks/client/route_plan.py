@@ -79,7 +79,7 @@ def store(
     :param files: the files that it was made from, each with its `version_of` before it was read.
     :param valid: Unix seconds from and until which it is valid.
     """
-    from ringtasks.common.atomic_file import replace_file
+    from ringtasks.common.atomic_file import keep_newest, replace_file
     from ringtasks.inventory.state_files import state_folder
 
     known = {
@@ -96,7 +96,7 @@ def store(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(folder / os.path.basename(_path(inventory, name)), json.dumps(known))  # noqa: PTH119  # as above
-        _remove_oldest(str(folder))
+        keep_newest(folder, _MOST_FILES)
     except OSError:
         return
 
@@ -134,10 +134,3 @@ def modules() -> list[str]:
              "inventory/host_settings", "ssh/evaluated_config", "ssh/merged_settings",
              "ssh/routes")  # fmt: skip
     return [f"{package}/{name}.py" for name in names]
-
-
-def _remove_oldest(folder: str) -> None:
-    with os.scandir(folder) as entries:
-        ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
-    for _, path in ages[:-_MOST_FILES]:
-        os.unlink(path)  # noqa: PTH108  # as above

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["replace_file"]
+__all__ = ["keep_newest", "replace_file"]
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -40,3 +40,12 @@ def replace_file(
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+
+
+def keep_newest(folder: str | os.PathLike[str], most: int) -> None:
+    """Remove the oldest files of a folder, so that ``most`` are left: each can be made again."""
+    with os.scandir(folder) as entries:
+        ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
+    for _, path in ages[:-most]:
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            os.unlink(path)  # noqa: PTH108  # it is text

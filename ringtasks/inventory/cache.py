@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import setting_checks, settings
-from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.atomic_file import keep_newest, replace_file
 from ringtasks.common.regular_file import read_regular
 from ringtasks.errors import InventoryError
 
@@ -85,7 +85,7 @@ def store(file: Path, text: bytes, content: Content) -> None:
         path = _path(file)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, json.dumps(head).encode() + b"\n" + rest)
-        _remove_oldest(path.parent)
+        keep_newest(path.parent, _MOST_FILES)
 
 
 class _UnkeptError(Exception):
@@ -183,9 +183,3 @@ def _path(file: Path) -> Path:
     """Return the path of the cached content, which names the file as it is given."""
     names = os.fsencode(f"{file}\0{file.absolute()}")
     return state_folder() / "inventory" / f"{file.stem[:60]}-{crc32(names):08x}.jsonl"
-
-
-def _remove_oldest(folder: Path) -> None:
-    ages = sorted((path.stat().st_mtime_ns, path) for path in folder.glob("*.jsonl"))
-    for _, path in ages[:-_MOST_FILES]:
-        path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from ringtasks.errors import InventoryError
 from .model import SETTINGS
 from .yaml_lines import LinedMapping
 
-__all__ = ["checked_field", "setting_lines"]
+__all__ = ["checked_field", "checked_values", "setting_lines"]
 
 
 def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> Any:
@@ -30,6 +30,15 @@ def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> An
         problem = error.problem + _quotes_hint(key, value, written)
         line = origin.lines.get(key)
         raise InventoryError(problem, file=file, line=line, host=host, field_name=key) from error
+
+
+def checked_values(given: LinedMapping, file: str, host: str) -> dict[str, Any]:
+    """Return the values that a mapping of a hosts file gives: the settings for the program."""
+    return {
+        key: checked_field(key, value, given, file, host) if key in SETTINGS else value
+        for key, value in given.items()
+        if value is not None
+    }
 
 
 @functools.lru_cache(1024)  # the hosts of a file share most values; 1 and true differ as written

@@ -15,7 +15,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import HOST_NAME_EXPECTED, is_host_name
-from .field_check import checked_field, setting_lines
+from .field_check import checked_field, checked_values, setting_lines
 from .model import RESERVED_GROUPS, SETTINGS, Content, HostConfig, WrittenGroup
 from .near_settings import warnings_of
 from .sources.model import Source
@@ -41,7 +41,7 @@ def read(name: str, text: bytes) -> Content:
             _section(name, document, key) for key in ("hosts", "defaults", "groups")
         )
     _refuse_duplicates(name, defaults)
-    common = _checked_defaults(name, defaults)
+    common = checked_values(defaults, name, "defaults")
     hosts = {}
     for key, given in section.items():
         host = _host(name, section, key, given, defaults)
@@ -94,14 +94,6 @@ def _refuse_duplicates(file: str, mapping: Any, host: str | None = None) -> None
     for value in mapping.values():
         if isinstance(value, LinedMapping):
             _refuse_duplicates(file, value, host)
-
-
-def _checked_defaults(file: str, defaults: LinedMapping) -> dict[str, Any]:
-    return {
-        key: checked_field(key, value, defaults, file, "defaults") if key in SETTINGS else value
-        for key, value in defaults.items()
-        if value is not None
-    }
 
 
 def _sources(file: str, document: LinedMapping) -> tuple[Source, ...]:

@@ -1,7 +1,8 @@
-"""The names that an OpenSSH configuration gives to hosts."""
+"""The lines of an OpenSSH configuration, and the names that they give to hosts."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
 
-__all__ = ["ssh_aliases"]
+__all__ = ["directive", "directives", "ssh_aliases"]
 
 _MAX_INCLUDES = 16  # ssh_config(5): levels of nested Include
 #: Services that run git alone for a key.
@@ -29,7 +30,7 @@ def ssh_aliases(file: Path, level: int = 0) -> list[str]:
     """
     found: dict[str, None] = {}
     block: list[str] = []
-    for keyword, values in _directives(file):
+    for keyword, values in directives(file):
         if keyword in ("host", "match"):
             found.update(dict.fromkeys(block))
             block = _names(values) if keyword == "host" else []
@@ -59,20 +60,23 @@ def _is_git(keyword: str, values: list[str]) -> bool:
     )
 
 
-def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:
+def directives(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each line of a file of ssh's settings; a file that cannot be read has none."""
+    with contextlib.suppress(OSError):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        yield from map(directive, text.splitlines())
+
+
+def directive(line: str) -> tuple[str, list[str]]:
+    """Return a line's keyword in lower case, and its arguments; empty for one that ssh refuses.
+
+    They are apart by white space or one "=" (ssh_config(5)).
+    """
+    found = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", line)
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        # ssh_config(5): keyword and arguments, apart by white space or one "=".
-        directive = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", line)
-        if directive is None:
-            continue
-        try:
-            yield directive[1].lower(), shlex.split(directive[2], comments=True)
-        except ValueError:  # an open quote: ssh refuses the line
-            continue
+        return (found[1].lower(), shlex.split(found[2], comments=True)) if found else ("", [])
+    except ValueError:  # an open quote
+        return "", []
 
 
 def _matches(pattern: str, folder: Path) -> list[Path]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import StateFileError
+from ringtasks.inventory.ssh_aliases import directive
 
 from .option_values import quoted
 
@@ -114,14 +114,10 @@ def _includes(line: bytes, own: Path) -> bool:
 def _included(line: bytes, own: Path) -> list[str]:
     """Return the absolute paths or patterns of an ``Include`` line; none for another line.
 
-    Keywords have no case, and a relative path is one below ``~/.ssh`` (ssh_config(5)).
+    A relative path is one below ``~/.ssh`` (ssh_config(5)).
     """
-    found = re.fullmatch(rb"\s*include(?:\s*=\s*|\s+)(.*)", line.rstrip(), re.IGNORECASE)
-    if found is None:
-        return []
-    try:
-        words = shlex.split(found[1].decode(errors="surrogateescape"), comments=True)
-    except ValueError:  # an open quote: ssh refuses the line
+    keyword, words = directive(line.rstrip().decode(errors="surrogateescape"))
+    if keyword != "include":
         return []
     home = own.parent.parent
     expanded = (re.sub(r"~(?=/)|%d(?=/)|\$\{HOME\}(?=/)", str(home), w, count=1) for w in words)

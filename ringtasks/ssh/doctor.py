@@ -28,6 +28,7 @@ from ringtasks.inventory.state_files import health_file, known_hosts_file, state
 from .home_files import USUAL_KEYS
 from .key_files import ENCRYPTED, why_refused
 from .master.folder import check_sockets, control_folder
+from .openssh import run
 from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
@@ -189,17 +190,11 @@ def _read_known_hosts(path: Path) -> str:
 def _answered(program: str, argv: list[str], needed_for: str) -> Finding:
     """Run a program; one that fails is bad, whatever it prints."""
     try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_VERSION_TIMEOUT,
-            check=False,
-        )
+        done = run(argv, _VERSION_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("bad", program, str(error), f"fix it: it is for {needed_for}")
-    said = ((done.stdout or done.stderr).strip().splitlines() or ["no answer"])[0]
+    printed = (done.stdout or done.stderr).decode("utf-8", "replace")
+    said = (printed.strip().splitlines() or ["no answer"])[0]
     if done.returncode == 0:
         return Finding("ok", program, said)
     advice = f"'{shlex.join(argv)}' has to work for {needed_for}"

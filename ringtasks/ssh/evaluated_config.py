@@ -361,13 +361,7 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
     :raises UsageError: it fails.
     """
     try:
-        done = subprocess.run(
-            ["ssh", "-vv", "-G", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = openssh.run(["ssh", "-vv", "-G", *arguments], timeout)
     except subprocess.TimeoutExpired as error:
         raise UsageError(
             f"ssh -G did not answer in {timeout:g} s: look at 'Match exec' in ~/.ssh/config"

@@ -20,6 +20,7 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .host_keys import HostKey
+from .openssh import run
 from .settings_files import is_configured, mentions
 
 __all__ = ["HostKeySettings", "host_key_settings"]
@@ -145,13 +146,8 @@ def _paths(line: str, tokens: Mapping[str, str]) -> Iterator[str]:
 @functools.lru_cache(maxsize=64)
 def _printed(command: tuple[str, ...], host: str, _period: int) -> bytes:
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_COMMAND_TIMEOUT,
-            check=True,
-        )
+        done = run(command, _COMMAND_TIMEOUT)
+        done.check_returncode()
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise UsageError(f"{host}: ssh_config: KnownHostsCommand failed: {error}") from error
     return done.stdout

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.atomic_file import keep_newest, replace_file
 from ringtasks.common.digest import digest
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
@@ -56,16 +56,8 @@ def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, text)
         if not os.urandom(1)[0]:  # one writer of 256 counts the files
-            _limit(path.parent)
+            keep_newest(path.parent, _MOST)
 
 
 def _path(question: tuple[object, ...]) -> Path:
     return state_folder() / "ssh-settings" / digest(json.dumps([_FORMAT, *question]), 24)
-
-
-def _limit(folder: Path) -> None:
-    """Remove the oldest half if there are too many."""
-    files = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)
-    if len(files) > _MOST:
-        for entry in files[: len(files) // 2]:
-            os.unlink(entry.path)  # noqa: PTH108

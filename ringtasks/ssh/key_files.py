@@ -23,6 +23,8 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig, expand
 
+from .openssh import run
+
 __all__ = [
     "ENCRYPTED",
     "PUBLIC",
@@ -137,14 +139,8 @@ def keys_in_agent(socket: str | None = None) -> list[bytes]:
     if socket == "":
         return []
     try:
-        done = subprocess.run(
-            ["ssh-add", "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_AGENT_TIMEOUT,
-            env=os.environ | ({} if socket is None else {"SSH_AUTH_SOCK": socket}),
-            check=False,
-        )
+        own = {} if socket is None else {"SSH_AUTH_SOCK": socket}
+        done = run(["ssh-add", "-L"], _AGENT_TIMEOUT, os.environ | own)
     except (OSError, subprocess.TimeoutExpired):
         return []
     lines = done.stdout.splitlines() if done.returncode == 0 else []

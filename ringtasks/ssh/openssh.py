@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ringtasks.common import one_look
 from ringtasks.common.local_user import has_passwd_entry
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 
-__all__ = ["CANNOT_START", "OTHER_SSH", "is_usable", "program", "why_no_master"]
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["CANNOT_START", "OTHER_SSH", "is_usable", "program", "run", "why_no_master"]
 
 #: The words of an ``ssh`` that finds other libraries than it was built with, as beside conda's.
 CANNOT_START = (
@@ -29,6 +34,26 @@ def program() -> str | None:
     """Return the first ``ssh`` of PATH; every run asks, so it is done without loading shutil."""
     paths = (os.path.join(folder, "ssh") for folder in os.get_exec_path())  # noqa: PTH118
     return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113
+
+
+def run(
+    argv: Sequence[str], timeout: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that gets no input, and return its status and its output.
+
+    :raises OSError: it cannot be started.
+    :raises subprocess.TimeoutExpired: it has not ended within ``timeout`` seconds.
+    """
+    import subprocess  # a run over a control master starts none
+
+    return subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        env=environment,
+        check=False,
+    )
 
 
 def why_no_master(config: SSHConfig) -> str | None:

@@ -151,7 +151,7 @@ class KnownHosts:
         line = f"{entry}\n".encode()
         written = b"\n" + line if is_torn else line
         known = _read.get((str(self.path), False))
-        is_current = known is not None and known.version == _FileVersion.of(descriptor)
+        is_current = known is not None and known.version == _version_of(descriptor)
         try:
             if os.write(descriptor, written) != len(written):
                 raise OSError(0, "it was cut short: is the disk full?")
@@ -161,7 +161,7 @@ class KnownHosts:
             raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
         if known is not None and is_current:
             known.entries.add(entry)
-            _read[str(self.path), False] = known._replace(version=_FileVersion.of(descriptor))
+            _read[str(self.path), False] = known._replace(version=_version_of(descriptor))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -269,10 +269,10 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
     :raises OSError: it cannot be read.
     """
     try:
-        known, version = _read.get((path, only_marked)), _FileVersion.of(path)
+        known, version = _read.get((path, only_marked)), _version_of(path)
         if known is None or known.version != version:
             with os.fdopen(open_regular(path), "rb") as file:
-                version = _FileVersion.of(file.fileno())
+                version = _version_of(file.fileno())
                 known = _KnownFile(version, Entries(file.read(), only_marked=only_marked))
             _read[path, only_marked] = known
         return known
@@ -292,34 +292,25 @@ def _marked(paths: tuple[str, ...]) -> Sequence[tuple[str, Entries]]:
     return found
 
 
-class _FileVersion(NamedTuple):
-    """The values that distinguish one state of a file from the next."""
+def _version_of(file: str | int) -> tuple[int, ...]:
+    """Return the values that distinguish one state of a file from the next.
 
-    device: int
-    inode: int
-    size_bytes: int
-    changed_at_ns: int
-
-    @classmethod
-    def of(cls, file: str | int) -> _FileVersion:
-        """Return the version of a file.
-
-        :raises OSError: it cannot be examined, or is not a regular file.
-        """
-        status = os.stat(file)  # noqa: PTH116  # a descriptor, too
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISCHR(status.st_mode):
-            raise OSError(0, "it is not a regular file")  # a FIFO would block
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    :raises OSError: it cannot be examined, or is not a regular file.
+    """
+    status = os.stat(file)  # noqa: PTH116  # a descriptor, too
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISCHR(status.st_mode):
+        raise OSError(0, "it is not a regular file")  # a FIFO would block
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _KnownFile(NamedTuple):
-    """The entries of one version of the file (version None: it does not exist)."""
+    """The entries of one version of the file; the version is empty if it does not exist."""
 
-    version: _FileVersion | None
+    version: tuple[int, ...]
     entries: Entries
 
 
-_NONE = _KnownFile(None, Entries())
+_NONE = _KnownFile((), Entries())
 #: The last reads. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
 _read: dict[tuple[str, bool], _KnownFile] = {}
 #: Held while our own file and its cached entries may differ: else a thread that looks just after

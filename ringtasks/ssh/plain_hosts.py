@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,13 +10,12 @@ from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
 from ringtasks.inventory.plain_addresses import is_ip_address, meant_by
+from ringtasks.inventory.ssh_aliases import directives
 
 from .evaluated_config import ask
 from .settings_files import files_of
 
 __all__ = ["is_alias", "named_in", "plain_host"]
-
-_HOST = r"(?im)^\s*host((?:\s|=).+)$"
 
 
 def plain_host(address: str) -> SSHConfig:
@@ -49,15 +46,9 @@ def is_alias(name: str) -> bool:
 
 def named_in(names: Iterable[str], files: Iterable[str]) -> set[str]:
     """Return the names that a ``Host`` line other than ``*`` in one of ssh's files matches."""
-    lines = [re.sub("=", " ", line[1], count=1) for line in _host_lines(files)]
-    patterns = [line.replace('"', "").split() for line in lines]
+    lines = [line for file in files for line in directives(Path(file))]
+    patterns = [words for keyword, words in lines if keyword == "host"]
     return {name for name in names if any(_names(line, name) for line in patterns)}
-
-
-def _host_lines(files: Iterable[str]) -> Iterator[re.Match[str]]:
-    for file in files:
-        with contextlib.suppress(OSError):
-            yield from re.finditer(_HOST, Path(file).read_text(errors="replace"))
 
 
 def _names(patterns: list[str], name: str) -> bool:

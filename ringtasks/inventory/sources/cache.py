@@ -7,17 +7,14 @@ of that attempt.  Neither the file nor its name contains a provider's key.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common import file_lock
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.digest import digest
-from ringtasks.common.fork import held
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
@@ -29,7 +26,6 @@ from .model import Listing, Source
 __all__ = ["Cached", "file_of", "folder", "locked", "read", "write"]
 
 _VERSION = 1
-_POLL_INTERVAL = 0.05  # seconds between tries, since flock(2) has no time limit
 
 
 class Cached(NamedTuple):
@@ -97,32 +93,10 @@ def write(file: Path, cached: Cached) -> bool:
 
 
 @contextlib.contextmanager
-def locked(file: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock of a cache file; False: it cannot be made, or was held for ``timeout`` s."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(file.with_suffix(".lock"), flags, 0o600)
-    except OSError:  # a read-only state folder
-        yield False
-        return
-    try:
-        with held(descriptor):
-            yield _acquired(descriptor, timeout)
-    finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _acquired(descriptor: int, timeout: float) -> bool:
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_POLL_INTERVAL)
-        else:
-            return True
+def locked(file: Path, timeout: float) -> Iterator[None]:
+    """Hold the lock of a cache file, unless it cannot be made, or was held for ``timeout`` s."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a read-only state folder
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held.enter_context(file_lock.locked(file.with_suffix(".lock"), timeout))
+        yield

@@ -17,8 +17,7 @@ from typing import Any
 from ringtasks.common.durations import duration
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.field_check import checked_field, setting_lines
-from ringtasks.inventory.model import SETTINGS
+from ringtasks.inventory.field_check import checked_values, setting_lines
 from ringtasks.inventory.yaml_lines import LinedMapping, kind_of
 
 from .kinds import KINDS
@@ -127,13 +126,7 @@ def _defaults(file: str, line: int, given: Any) -> dict[str, Any]:
         raise _error(file, line, f"defaults: expected a mapping, found {kind_of(given)}")
     for _, message, place in given.duplicates:
         raise _error(file, place, message)
-    return {
-        key: checked_field(key, value, given, file, "sources: defaults")
-        if key in SETTINGS
-        else value
-        for key, value in given.items()
-        if value is not None
-    }
+    return checked_values(given, file, "sources: defaults")
 
 
 def _error(file: str, line: int, message: str) -> InventoryError:

@@ -24,6 +24,7 @@ from paramiko.pkey import PublicBlob
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
+from ringtasks.ssh.openssh import run
 from ringtasks.ssh.paramiko_private import connect_agent
 
 from .private_keys import KINDS, key_of_file, parsed_key
@@ -110,14 +111,7 @@ class Identities:
         if self.agent_socket:
             environment["SSH_AUTH_SOCK"] = self.agent_socket
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # like ssh, go on
-            subprocess.run(
-                ["ssh-add", "-q", *options, "--", file],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_ADD_TIMEOUT,
-                env=environment,
-                check=False,
-            )
+            run(["ssh-add", "-q", *options, "--", file], _ADD_TIMEOUT, environment)
 
     def _keys(self) -> Iterator[Any]:
         if self.key is not None:

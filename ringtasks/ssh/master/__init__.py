@@ -13,6 +13,6 @@ connection (OpenSSH's ``PROTOCOL.mux`` and ``mux.c``).  From the caller down:
 * `lookup`: the master that may be used; `running_masters`: the list of all, and ending them.
   `identity`: the name of a connection; `folder`: the folder of the sockets; `records`: the file
   beside each socket; `client_links`: the sockets' names for OpenSSH's own clients; `usage`: the
-  sessions that use a master; `locks`; `processes`.
+  sessions that use a master; `processes`.
 * `control`: a dialogue with a master; `wire`: its codec, pure.
 """

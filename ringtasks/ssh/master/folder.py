@@ -37,10 +37,8 @@ def control_folder() -> Path:
 
     :raises StateFileError: it belongs to another user, or other users have access to it.
     """
-    for folder in _candidates(os.environ):
-        if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
-            return _checked(Path(folder))
-    raise AssertionError("the last candidate is short")
+    names = _candidates(os.environ)
+    return _checked(Path(next(n for n in names if len(os.fsencode(n)) <= _LONGEST_FOLDER)))
 
 
 def check_sockets(folder: Path) -> None:

@@ -13,7 +13,7 @@ from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.routes import ProcessProxy, routes_of
 from ringtasks.ssh.settings_files import read_files, version_of
 
-__all__ = ["MAX_HOPS", "control_name", "jump_config"]
+__all__ = ["MAX_HOPS", "control_name", "jump_chain", "jump_config"]
 
 MAX_HOPS = 8  # ends the chain of a jump host that is its own jump host
 
@@ -39,6 +39,15 @@ def jump_config(config: SSHConfig) -> SSHConfig | None:
 
     found = find_host(config.proxy_jump)
     return SSHConfig.from_host_config(found) if found else SSHConfig.parse(config.proxy_jump)
+
+
+def jump_chain(config: SSHConfig) -> list[SSHConfig]:
+    """Return the jump hosts of a host, the last one first; one too many if they have no end."""
+    chain: list[SSHConfig] = []
+    while (jump := jump_config(config)) is not None and len(chain) < MAX_HOPS + 2:
+        chain.append(jump)
+        config = jump
+    return chain
 
 
 def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> list[object]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringtasks.common import rehearsal
+from ringtasks.common import file_lock, rehearsal
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -36,10 +36,10 @@ from ringtasks.ssh.prompts import can_ask
 from ringtasks.ssh.routes import Route, is_hop_known
 from ringtasks.ssh.settings_files import is_configured
 
-from . import locks, records
+from . import records
 from .client_links import drop_link, keep_link
 from .folder import check_sockets, control_folder
-from .identity import MAX_HOPS, control_name, jump_config
+from .identity import control_name, jump_chain
 from .link import MuxLink
 from .lookup import find
 from .records import Master
@@ -90,7 +90,7 @@ class LogIn:
         folder = control_folder()
         name = control_name(self._config, self._transport, os.environ)
         patience = self._config.connect_timeout
-        with locks.locked(lock_file(folder, name), patience) as is_mine:
+        with file_lock.locked(lock_file(folder, name), patience) as is_mine:
             if not is_mine:
                 raise UnreachableError(self._config.id, (self._kept_waiting(),))
             return find(self._config, self._transport) or self._exclusively(folder, name)
@@ -195,8 +195,10 @@ def _started_by_ssh_alone(
     ssh logs in to the jump host, or starts the ProxyCommand, itself, so that happens once.  If that
     fails, the dialling has the reasons: ssh may end a program before it has told them.
     """
-    is_plain = route.name == "direct" and rehearsal.current() is None and _is_way_known(known)
-    if not is_plain or not can_master(known, route, is_carried=True):
+    # Otherwise the routes to a jump host have to race first.
+    is_known = all(map(is_hop_known, jump_chain(known)))
+    is_plain = route.name == "direct" and rehearsal.current() is None
+    if not (is_known and is_plain) or not can_master(known, route, is_carried=True):
         return None
     patience = Patience(known, attempt.remaining() / (2 if attempt.has_others else 1))
     try:
@@ -232,12 +234,6 @@ def _started_by_asking(
         return None  # the race has the reasons
     attempt.failures.remove(direct)  # it works
     return master
-
-
-def _is_way_known(config: SSHConfig, most: int = MAX_HOPS) -> bool:
-    """Return False if the routes to a jump host have to race first."""
-    jump = jump_config(config)
-    return jump is None or not most or (is_hop_known(jump) and _is_way_known(jump, most - 1))
 
 
 def _note_failure(name: Path, failures: Sequence[RouteError]) -> None:

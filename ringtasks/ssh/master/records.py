@@ -118,17 +118,18 @@ def _contents(record: str | os.PathLike[str]) -> bytes:
 
 
 def current(folder: Path, name: str = "") -> Iterator[Master]:
-    """Yield the masters that may be used: of one connection, or of all."""
-    for record in sorted(folder.glob(f"{name or '*'}.*.json")):
-        master = read(record) if re.match(_RECORD, record.name) else None
-        if master is not None:
-            yield master
+    """Return the masters that may be used: of one connection, or of all."""
+    return _recorded(folder, f"{name or '*'}.*.json")
 
 
 def retired(folder: Path) -> Iterator[Master]:
-    """Yield the masters that may not be used any more, and whose end is not verified."""
-    for record in sorted(folder.glob("*.old")):
-        master = read(record)
+    """Return the masters that may not be used any more, and whose end is not verified."""
+    return _recorded(folder, "*.old")
+
+
+def _recorded(folder: Path, pattern: str) -> Iterator[Master]:
+    for record in sorted(folder.glob(pattern)):
+        master = read(record) if re.match(_RECORD, record.name) else None
         if master is not None:
             yield master
 

@@ -13,10 +13,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common import file_lock
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import ProtocolError
 
-from . import locks, processes, records, usage
+from . import processes, records, usage
 from .client_links import remove_dead_links
 from .control import ANSWER_TIMEOUT, Control, DeniedError, answers
 from .folder import control_folder
@@ -154,14 +155,14 @@ def _clean(folder: Path) -> None:
             if is_mine and not records.is_known(socket):
                 _end_unless_used(running.get(socket, 0), socket)
     for lock in folder.glob("*.lock"):
-        with locks.locked(lock, timeout=0) as is_mine:
+        with file_lock.locked(lock, timeout=0) as is_mine:
             if is_mine and not any(folder.glob(f"{lock.stem}.??????*")):
                 lock.with_suffix(".fail").unlink(missing_ok=True)
                 records.pointer(lock.with_suffix("")).unlink(missing_ok=True)
-                locks.remove(lock)
+                file_lock.remove(lock)
     remove_dead_links(folder)
 
 
 def _exclusively(socket: Path) -> contextlib.AbstractContextManager[bool]:
     name = socket.name.partition(".")[0]
-    return locks.locked(lock_file(socket.parent, name), timeout=0)
+    return file_lock.locked(lock_file(socket.parent, name), timeout=0)

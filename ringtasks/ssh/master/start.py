@@ -50,9 +50,9 @@ from .algorithms import preferred_algorithms
 from .command import Command, MasterStart, master_command
 from .control import Control, DeniedError, MasterGoneError
 from .folder import control_folder
-from .identity import MAX_HOPS, jump_config
+from .identity import MAX_HOPS, jump_chain, jump_config
 from .records import Master
-from .stderr_errors import banner_in, error_of, refused_methods, telling, told
+from .stderr_errors import banner_in, error_of, refused_methods, telling
 from .trust import KeyPolicy, KnownHostsFiles, new_file
 
 __all__ = ["can_master", "start"]
@@ -269,7 +269,7 @@ class _Attempt:
                     raise
 
     def _too_late(self, errors: Path, carrier_log: Path | None) -> RouteError:
-        said = told(_end_of(errors))
+        said = bounded(telling(_end_of(errors)))
         silent = "no answer" if self._dialled is None else "the log-in was not answered"
         evidence, advice = f"{silent} in {self._patience.elapsed():.1f} s", ""
         if self._route.name == "direct" and (jump := jump_config(self._config)):
@@ -339,14 +339,10 @@ def _current_folder() -> str:
         return "/"
 
 
-def _can_jump(config: SSHConfig, hops: int = 0) -> bool:
-    jump = jump_config(config)
-    if jump is None:
-        return True
-    has_address = bool(tcp_routes(jump))
-    if hops > MAX_HOPS or jump.private_key or jump.embedded or not has_address:
-        return False
-    return _can_jump(jump, hops + 1)
+def _can_jump(config: SSHConfig) -> bool:
+    chain = jump_chain(config)
+    is_unfit = any(jump.private_key or jump.embedded or not tcp_routes(jump) for jump in chain)
+    return len(chain) <= MAX_HOPS + 1 and not is_unfit
 
 
 def _kill(process: subprocess.Popen[bytes], *, has_group: bool) -> None:

@@ -15,7 +15,7 @@ from ringtasks.ssh.host_keys import IMPOSTOR, IS_REVOKED, UNKNOWN, Pins
 from ringtasks.ssh.proxies import error_of_cloudflared
 from ringtasks.ssh.routes import Route
 
-__all__ = ["BAD_CERTIFICATE", "banner_in", "error_of", "refused_methods", "telling", "told"]
+__all__ = ["BAD_CERTIFICATE", "banner_in", "error_of", "refused_methods", "telling"]
 
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
 #: Evidence that ssh's last line lacks.
@@ -61,11 +61,6 @@ def error_of(
         elapsed,
         advice,
     )
-
-
-def told(said: str) -> str:
-    """Return the lines of a banner or of ssh that explain something, made printable."""
-    return bounded(telling(said))
 
 
 def telling(said: str) -> str:

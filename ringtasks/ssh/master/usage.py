@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ringtasks.common.file_lock import try_lock
 from ringtasks.common.fork import not_for_children
 
 from .control import answers
-from .locks import try_lock
 from .records import Master
 
 __all__ = ["MasterUse", "SessionTurn", "count", "last_used"]

@@ -1,4 +1,4 @@
-"""Locks between processes: each ends with its holder, and waiting for one has a limit."""
+"""Lock files: each lock ends with its holder, and waiting for one has a limit (flock(2))."""
 
 from __future__ import annotations
 
