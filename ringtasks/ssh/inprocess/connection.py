@@ -255,7 +255,7 @@ class Connection(DialledConnection):
         from ringtasks.ssh.tcp import listen
         from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
 
-        link, port = self._as_link(), remote_port or local_port
+        link, port = self._as_link(), int(remote_port or local_port)
         listener = TunnelListener(
             listen(local_host, local_port), lambda: open_tunnel(link, remote_host, port)
         )

@@ -25,6 +25,7 @@ from ringtasks.errors import (
 )
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.ssh.failure_table import classify, classify_disconnect
+from ringtasks.ssh.key_files import ENCRYPTED
 from ringtasks.ssh.refused_log_in import NO_KEY, explain
 from ringtasks.ssh.routes import Route
 
@@ -34,9 +35,14 @@ __all__ = [
     "BadHostKeyError",
     "ConnectTimedOutError",
     "HostNotFoundError",
+    "JumpFailedError",
     "LogInRefusedError",
     "NegotiationError",
+    "NoAlgorithmError",
     "NoConnectionError",
+    "NoPassphraseError",
+    "NoPasswordsError",
+    "ProxyFailedError",
     "also_paramikos",
     "route_error",
 ]
@@ -44,6 +50,20 @@ __all__ = [
 
 class LogInRefusedError(UnreachableError, paramiko.AuthenticationException):
     """The host can be reached and refuses the log-in."""
+
+
+class NoPassphraseError(LogInRefusedError, paramiko.PasswordRequiredException):
+    """The log-in is refused, and a key was left out because no passphrase was given."""
+
+
+class NoPasswordsError(LogInRefusedError, paramiko.BadAuthenticationType):
+    """A password was given, but the host takes none."""
+
+    @property
+    def allowed_types(self) -> list[str]:  # type: ignore[override]  # an attribute there
+        """The methods that the host takes; empty after pickling."""
+        refusals = (_refusal_of(failure) for failure in _own_failures(self))
+        return [method for refusal in refusals if refusal for method in refusal.methods]
 
 
 class BadHostKeyError(UnreachableError, paramiko.BadHostKeyException):
@@ -56,6 +76,35 @@ class BadHostKeyError(UnreachableError, paramiko.BadHostKeyException):
 
 class NegotiationError(UnreachableError, paramiko.SSHException):
     """The peer answered without a log-in: no SSH banner, no common algorithm, a reset."""
+
+
+class NoAlgorithmError(NegotiationError, paramiko.ssh_exception.IncompatiblePeer):
+    """Both sides have no version or algorithm in common."""
+
+
+class JumpFailedError(NegotiationError, paramiko.ChannelException):
+    """The jump host does not reach the host."""
+
+    code = 2  # RFC 4254 section 5.1, SSH_OPEN_CONNECT_FAILED
+
+    @property
+    def text(self) -> str:  # type: ignore[override]  # an attribute there
+        """The reason, as ``ChannelException`` has it."""
+        return str(self)
+
+
+class ProxyFailedError(NegotiationError, paramiko.ProxyCommandFailure):
+    """The ProxyCommand ended before the host answered."""
+
+    @property
+    def command(self) -> str:  # type: ignore[override]  # an attribute there
+        """The routes, in place of the command line, which may hold secrets."""
+        return self.reason
+
+    @property
+    def error(self) -> str:  # type: ignore[override]  # an attribute there
+        """The reason, as ``ProxyCommandFailure`` has it."""
+        return str(self)
 
 
 class ConnectTimedOutError(UnreachableError, TimeoutError):
@@ -79,17 +128,17 @@ class HostNotFoundError(UnreachableError, socket.gaierror):
 _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
     LogInRefusedError: (Reason.AUTHENTICATION,),
     BadHostKeyError: (Reason.HOST_KEY,),
+    NoAlgorithmError: (Reason.KEY_EXCHANGE,),
     NegotiationError: (
-        Reason.KEY_EXCHANGE,
         Reason.LINK_LOST,
         Reason.OVERLOADED,
         Reason.RESET,
         Reason.NOT_SSH,
         Reason.SILENT,
-        Reason.JUMP_FAILED,
-        Reason.PROXY_FAILED,
         Reason.UNRECOGNISED,
     ),
+    JumpFailedError: (Reason.JUMP_FAILED,),
+    ProxyFailedError: (Reason.PROXY_FAILED,),
     ConnectTimedOutError: (Reason.TIMED_OUT, Reason.OVERTAKEN),
     NoConnectionError: (Reason.REFUSED, Reason.NO_ROUTE, Reason.PROXY_MISSING),
     HostNotFoundError: (Reason.NAME_NOT_FOUND,),
@@ -107,20 +156,35 @@ _LISTS = {
 
 def also_paramikos(error: UnreachableError) -> UnreachableError:
     """Return the same error, with the type that Paramiko or the system has for it."""
-    reasons = set(_reasons(error))
-    for kind, own in _BY_REASON.items():
-        if reasons.intersection(own):
+    failures = list(_own_failures(error))
+    for kind, reasons in _BY_REASON.items():
+        if any(failure.reason in reasons for failure in failures):
+            kind = _of_log_in(failures) if kind is LogInRefusedError else kind
             return kind(error.host, error.failures)
     return error
 
 
-def _reasons(error: UnreachableError) -> Iterator[Reason]:
-    """Yield the reasons of all routes; those of a jump host in place of its failure."""
+def _own_failures(error: UnreachableError) -> Iterator[RouteError]:
+    """Yield the failures of all routes; those of a jump host in place of its failure."""
     for failure in error.failures:
         if isinstance(failure.__cause__, UnreachableError):
-            yield from _reasons(failure.__cause__)
+            yield from _own_failures(failure.__cause__)
         else:
-            yield failure.reason
+            yield failure
+
+
+def _of_log_in(failures: Sequence[RouteError]) -> type[LogInRefusedError]:
+    if any(ENCRYPTED in failure.evidence for failure in failures):
+        return NoPassphraseError
+    refusals = [refusal for failure in failures if (refusal := _refusal_of(failure))]
+    if any(refusal.has_password and not refusal.takes_passwords for refusal in refusals):
+        return NoPasswordsError
+    return LogInRefusedError
+
+
+def _refusal_of(failure: RouteError) -> Refusal | None:
+    cause = failure.__cause__
+    return cause.refusal if isinstance(cause, RefusedError) else None
 
 
 def route_error(
@@ -163,6 +227,8 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
     evidence = f"user {ssh.user}: {_told(error, refusal)}"
     refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
     explain(refused, ssh, refusal.methods if refusal else ())
+    if refusal is not None and refusal.has_password and refusal.takes_passwords:
+        refused.advice = "check the user and the password"
     return refused
 
 
@@ -175,6 +241,10 @@ def _told(error: Exception, refusal: Refusal | None) -> str:
         return f"{offered}; the server said: {refusal.said}{faults}"
     if refusal.accepted:
         return f"the server accepted {' and '.join(refusal.accepted)}, and wants more{faults}"
+    if refusal.has_password:
+        taken = refusal.takes_passwords
+        password = "the password was refused" if taken else "the host takes no passwords"
+        return f"{offered}; {password}{faults}"
     if not refusal.key_count and refusal.methods and "publickey" not in refusal.methods:
         return f"the server accepts no keys{faults}"
     if not refusal.key_count and faults:

@@ -112,7 +112,7 @@ def given_by(
         ssh = changed(ssh, batch_mode=False)  # a caller of Fabric's is asked at a terminal
     own = {} if port is None else {"port": port}
     port = port if port is not None else named_port
-    timeout = connect_timeout if connect_timeout is not None else named_timeout
+    timeout = named_timeout if connect_timeout is None else float(connect_timeout)
     # Fabric takes a connect_timeout of 0 as not given.
     changes = {"user": user, "connect_timeout": timeout or None, "port": named_port}
     known: Any = {name: value for name, value in changes.items() if value is not None}

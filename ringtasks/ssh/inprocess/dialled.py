@@ -136,9 +136,9 @@ class DialledConnection(PublicConnection):
             raise EOFError("closed by the host after the log-in") from error
 
     def _is_speaking(self) -> bool:
-        """Return True if Paramiko's thread still runs: then the error is not the server's."""
+        """Return True unless Paramiko's thread has ended: then the error may be the server's."""
         transport = self.client.get_transport()
-        return transport is not None and transport.is_active()
+        return transport is None or transport.is_active()
 
     @contextlib.contextmanager
     def _connecting_over(self, stream: Stream, patience: Patience) -> Iterator[None]:

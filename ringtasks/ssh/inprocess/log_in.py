@@ -41,6 +41,7 @@ class Refusal(NamedTuple):
     :ivar key_count: the keys that were offered.
     :ivar faults: the keys that could not be used, with the reasons.
     :ivar said: the text with which the server ended the connection.
+    :ivar has_password: the caller gave one.
     """
 
     methods: tuple[str, ...]
@@ -48,6 +49,12 @@ class Refusal(NamedTuple):
     key_count: int
     faults: tuple[str, ...]
     said: str = ""
+    has_password: bool = False
+
+    @property
+    def takes_passwords(self) -> bool:
+        """True if the server asks for passwords, by either method."""
+        return not {"password", "keyboard-interactive"}.isdisjoint(self.methods)
 
 
 class RefusedError(paramiko.AuthenticationException):
@@ -201,7 +208,8 @@ class InProcessLogIn:
 
     def _refusal(self, methods: tuple[str, ...], said: str = "") -> Refusal:
         faults = (*self._identities.faults, *dict.fromkeys(self._faults))
-        return Refusal(methods, tuple(self._accepted), self._key_count, faults, said)
+        has_password = self._password is not None
+        return Refusal(methods, tuple(self._accepted), self._key_count, faults, said, has_password)
 
 
 _Request = Callable[["_Handler"], None]

@@ -14,7 +14,7 @@ import fabric
 import paramiko
 import pytest
 from fabric.testing.base import Command, MockRemote, Session
-from paramiko.ssh_exception import NoValidConnectionsError
+from paramiko.ssh_exception import IncompatiblePeer, NoValidConnectionsError
 
 from ringtasks import Connection, SSHConfig
 from ringtasks.errors import UnreachableError, UsageError
@@ -25,6 +25,7 @@ from tests.support.faulty import Refusing, Silent, Wire
 from tests.support.sshd import Sshd, make_key
 
 MakeConfig = Callable[..., SSHConfig]
+KEX = list(paramiko.Transport(socket.socket()).preferred_kex)
 
 
 @pytest.fixture
@@ -66,6 +67,61 @@ def test_error_of_a_jump_host_is_the_paramiko_error_of_its_own_failure(
         Connection(config, gateway=dead).open()
     with pytest.raises(paramiko.AuthenticationException, match="jump host failed"):
         Connection(config, gateway=stranger).open()
+
+
+#: The type of Paramiko, the arguments that provoke it, and a part of the text.
+NARROWER: list[tuple[type[Exception], dict[str, Any], str]] = [
+    (paramiko.PasswordRequiredException, {"key_filename": "LOCKED"}, "is encrypted"),
+    (paramiko.BadAuthenticationType, {"password": "x"}, "the host takes no passwords"),
+    (IncompatiblePeer, {"disabled_algorithms": {"kex": KEX}}, "no acceptable kex"),
+    (paramiko.ProxyCommandFailure, {"gateway": "exit 3"}, "proxy failed"),
+    (paramiko.ChannelException, {"gateway": "BASTION"}, "jump host failed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "told"), NARROWER)
+def test_error_has_the_narrower_type_that_paramiko_has_for_it(
+    config: SSHConfig, kind: type[Exception], given: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    options = dict(given)
+    gateway = options.pop("gateway", None)
+    if gateway == "BASTION":
+        gateway, config = Connection(config), changed(config, host="127.0.0.1", port=1)
+    if "key_filename" in options:
+        options["key_filename"] = str(make_key(tmp_path / "locked", "-t", "ed25519", "-N", "words"))
+    if "disabled_algorithms" not in options:
+        config = changed(config, key_path=None)
+    kwargs = {"look_for_keys": False, "allow_agent": False, **options}
+
+    with pytest.raises(kind, match=told) as caught:
+        Connection(config, gateway=gateway, connect_kwargs=kwargs).open()
+
+    assert type(pickle.loads(pickle.dumps(caught.value))) is type(caught.value)
+    if isinstance(caught.value, paramiko.BadAuthenticationType):
+        assert caught.value.allowed_types == ["publickey"]
+    if isinstance(caught.value, paramiko.ChannelException | paramiko.ProxyCommandFailure):
+        assert told in getattr(caught.value, "text", "") + getattr(caught.value, "error", "")
+
+
+def test_refused_password_is_told(make_sshd: Callable[..., Sshd]) -> None:
+    server = make_sshd(overrides=["PasswordAuthentication yes"])
+    kwargs = {"password": "x", "look_for_keys": False, "allow_agent": False}
+    config = SSHConfig(server.address, server.port, server.user)
+
+    with pytest.raises(paramiko.AuthenticationException, match="the password was refused") as told:
+        Connection(config, connect_kwargs=kwargs).open()
+
+    assert "check the user and the password" in str(told.value)
+    assert not isinstance(told.value, paramiko.BadAuthenticationType)
+
+
+def test_mistake_in_an_authentication_strategy_is_not_a_failure_of_the_host(
+    config: SSHConfig,
+) -> None:
+    levels = {"authentication": {"strategy_class": lambda ssh_config: None}}
+
+    with pytest.raises(TypeError, match="fabric_config"):
+        Connection(config, config=fabric.Config(overrides=levels)).open()
 
 
 def test_unknown_host_name_error_is_also_a_socket_error(config: SSHConfig) -> None:
@@ -193,6 +249,11 @@ def test_port_may_be_a_text_or_0_as_in_fabric(given: Any, used: int) -> None:
     assert Connection("127.0.0.1", port=given).port == used == int(fabrics.port)
 
 
+@pytest.mark.parametrize("given", ["7", 7])
+def test_connect_timeout_may_be_a_text_as_in_fabric(given: Any) -> None:
+    assert Connection("127.0.0.1", connect_timeout=given).connect_timeout == 7
+
+
 def test_port_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="port: expected a port from 1 to 65535, found 'ssh'"):
         Connection("127.0.0.1", port="ssh")  # type: ignore[arg-type]  # a mistake
@@ -239,6 +300,13 @@ def test_a_local_port_listens_on_entry(config: SSHConfig) -> None:
                 port = probe.getsockname()[1]
             with connection.forward_local(port, far.getsockname()[1], "127.0.0.1"):
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        with (
+            connection.forward_local(port, str(far.getsockname()[1]), "127.0.0.1"),  # type: ignore[arg-type]  # a text
+            socket.create_connection(("127.0.0.1", port), timeout=5) as near,
+        ):
+            near.sendall(b"hi")
+            while (stream := far.accept()[0]).recv(2) != b"hi":
+                stream.close()  # of an earlier round
 
 
 def test_connection_works_with_fabrics_mock_remote() -> None:
