@@ -103,8 +103,7 @@ def _by_name(columns: Sequence[Columns]) -> dict[str, list[Columns]]:
 
 def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> None:
     history.serial += segment.measured
-    last = segment.last_line
-    history.at, history.bar_epoch = segment.at(last), segment.bar_epoch(last)
+    history.at, history.bar_epoch = segment.end()
     headings = [own for own in columns if own.positions and own.kind != "bar"]
     if headings:
         history.is_heading = not max(headings, key=lambda own: int(own.lines[-1])).values

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from .records import Point, Position, Record
 
-__all__ = ["INNER", "OF_ONE_LINE", "Before", "is_repeat", "point_of"]
+__all__ = ["INHERITED", "INNER", "OF_ONE_LINE", "Before", "is_repeat", "point_of"]
 
 #: Units within others, the innermost first: the total of one of them is a point's.
 INNER = ("sample", "batch", "step", "round", "episode")
-#: Units that later lines do not inherit.
+#: Units that lines inherit from those before, and units that they do not.
+INHERITED = ("epoch", "step", "round", "episode")
 OF_ONE_LINE = ("batch", "sample")
 
 
@@ -30,7 +31,7 @@ def point_of(before: Before, record: Record, *, is_heading: bool = False) -> Poi
     positions, at = dict(record.positions), before.at
     inherited = ""
     if record.kind != "bar":
-        for unit in ("epoch", "step", "round", "episode"):
+        for unit in INHERITED:
             if unit not in positions and unit in at and _may_inherit(unit, positions):
                 positions[unit] = at[unit]
                 inherited += unit[0]
@@ -58,7 +59,7 @@ def point_of(before: Before, record: Record, *, is_heading: bool = False) -> Poi
 def _may_inherit(unit: str, positions: Mapping[str, Position]) -> bool:
     if unit == "epoch":
         return True
-    return not any(inner in positions for inner in ("step", "round", "episode", "batch", "sample"))
+    return not any(inner in positions for inner in INNER)
 
 
 def is_repeat(last: Point, point: Point) -> bool:

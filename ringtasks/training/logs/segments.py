@@ -1,16 +1,15 @@
 """A segment of a log, column by column instead of line by line.  Pure.
 
 Most points of a long log are thinned out again, so a point of a segment is made only when it is
-asked for: the part of its position that it inherits from the lines before it is looked up then.
+asked for.  Its position, with the part that it inherits from the lines before it, is that of
+``points.point_of``.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +17,20 @@ import numpy.typing as npt
 from .columns import Columns
 from .extremes import extremes
 from .number_columns import Floats, Ints
-from .points import INNER, OF_ONE_LINE, Before, is_repeat, point_of
+from .points import INHERITED, INNER, OF_ONE_LINE, Before
 from .records import Point, Position
 
 __all__ = ["PointsOfColumns", "Segment", "TimeOf"]
 
 #: Returns the time of a line by its serial number; None: not known.
 TimeOf: TypeAlias = "Callable[[int], float | None]"
-
-#: The fields of one of many points, and those in which the others differ, with their columns.
-_Prototype: TypeAlias = "tuple[list[Any], list[tuple[int, Floats]]]"
+#: Positions, NaN if not known, and their totals, 0 if not known.
+_Carried: TypeAlias = "tuple[Floats, Floats]"
+#: The inherited units as in ``Point.inherited``, by their bits; the last one is a bar's epoch.
+_INHERITED = [
+    "".join(unit[0] for bit, unit in enumerate((*INHERITED, "epoch")) if number >> bit & 1)
+    for number in range(2 << len(INHERITED))
+]
 
 
 class _Assignments:
@@ -45,32 +48,56 @@ class _Assignments:
         self.falls = bool((done[1:] < done[:-1]).any())
         self.given_at: Ints = lines
         self.counts: Floats = done
-        self._totals: Floats = totals
-
-    @cached_property
-    def lines(self) -> list[int]:
-        lines: list[int] = self.given_at.tolist()
-        return lines
-
-    def before(self, line: int) -> int:
-        """Return the number of lines up to ``line`` that give a position."""
-        return bisect_right(self.lines, line)
+        self.totals: Floats = totals
 
     def position(self, n: int) -> Position:
-        return Position(float(self.counts[n]), float(self._totals[n]) or None)
+        return Position(float(self.counts[n]), float(self.totals[n]) or None)
 
     @property
     def last_total(self) -> tuple[int, float] | None:
         """The last total, and its line."""
-        found = np.flatnonzero(self._totals)
+        found = np.flatnonzero(self.totals)
         if not len(found):
             return None
-        return int(self.given_at[found[-1]]), float(self._totals[found[-1]])
+        return int(self.given_at[found[-1]]), float(self.totals[found[-1]])
 
 
 def _assignments(columns: Sequence[Columns]) -> dict[str, _Assignments]:
     units = {unit for own in columns for unit in own.positions}
     return {unit: _Assignments(unit, columns) for unit in sorted(units)}
+
+
+def _carried(
+    given: _Assignments | None, start: Position | None, lines: Ints, since: Ints
+) -> _Carried:
+    """Return the last position that was given up to each of some lines.
+
+    :param start: the position before the segment.
+    :param since: the first line of which each may be; negative: also the one before the segment.
+    """
+    first, total = start or Position(np.nan)
+    dones = np.where(since < 0, first, np.nan)
+    totals = np.where(since < 0, total or 0.0, 0.0)
+    if given is None:
+        return dones, totals
+    n = np.searchsorted(given.given_at, lines, side="right") - 1
+    is_given = (n >= 0) & (given.given_at[n] >= since)
+    return np.where(is_given, given.counts[n], dones), np.where(is_given, given.totals[n], totals)
+
+
+class _Places(NamedTuple):
+    """The lines that print a metric, and the positions of its points.
+
+    ``order``: that of the lines among the columns; ``positions``: NaN if not known;
+    ``inner_total``: 0 if not known; ``inherited``: see ``_INHERITED``.
+    """
+
+    order: Ints
+    lines: Ints
+    kinds: npt.NDArray[np.str_]
+    positions: Mapping[str, Floats]
+    inner_total: Floats
+    inherited: Ints
 
 
 class Segment:
@@ -84,6 +111,7 @@ class Segment:
         self, columns: Sequence[Columns], before: Before, time_of: TimeOf | None = None
     ) -> None:
         self._start, self._time_of = before, time_of
+        self.attempt = before.attempt
         bars = [own for own in columns if own.kind == "bar"]
         lines = [own for own in columns if own.kind != "bar"] if bars else columns
         self.units = _assignments(columns)
@@ -91,86 +119,136 @@ class Segment:
         self._bar_epochs: _Assignments | None = None
         if any("epoch" in own.positions for own in bars):
             self._bar_epochs = _Assignments("epoch", bars)
-        self._inherited = {*self._of_lines, *before.at} - {*OF_ONE_LINE}
-        self.last_line = int(max(own.lines[-1] for own in columns))
+        self._last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
         self._measured_lines = np.sort(np.concatenate([np.array([], dtype=np.int64), *measured]))
         alone = [own.lines for own in lines if own.positions.keys() == {"epoch"}]
-        of_whole_epochs = np.concatenate(alone).tolist() if alone else []
-        self._epochs = sorted({*self._changes_of_epoch(), *of_whole_epochs})
+        self._epochs: Ints = np.unique(np.concatenate([self._changes_of_epoch(), *alone]))
+        self._places: dict[tuple[int, ...], _Places] = {}
 
-    def _changes_of_epoch(self) -> list[int]:
+    def _changes_of_epoch(self) -> Ints:
         """Return the lines at which the epoch changes."""
         given = self._of_lines.get("epoch")
         if given is None:
-            return []
-        done = given.counts
-        changes = np.flatnonzero(done[1:] != done[:-1]) + 1
-        lines: list[int] = given.given_at[changes].tolist()
+            return np.array([], dtype=np.int64)
         known = self._start.at.get("epoch")
-        return lines if known and known.done == done[0] else [int(given.given_at[0]), *lines]
+        before = [np.nan if known is None else known.done]
+        changes: Ints = given.given_at[given.counts != np.concatenate([before, given.counts[:-1]])]
+        return changes
 
     @property
     def measured(self) -> int:
         """The number of lines that print a metric."""
         return len(self._measured_lines)
 
-    @cached_property
-    def _measured(self) -> list[int]:
-        measured: list[int] = self._measured_lines.tolist()
-        return measured
-
     def measured_before(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return for each line the number of lines before it that print a metric."""
         before: npt.NDArray[np.int64] = np.searchsorted(self._measured_lines, lines)
         return before
 
-    def serial_at(self, line: int) -> int:
-        """Return the serial number of the points of a line."""
-        return self._start.serial + bisect_left(self._measured, line)
-
     def serials_at(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the serial numbers of the points of many lines."""
         return self.measured_before(lines) + self._start.serial
 
-    def may_inherit(self, columns: Columns) -> bool:
-        """Return whether records may take a part of their position from other lines of the log."""
-        own = columns.positions
-        if self._bar_epochs is not None and "epoch" not in own:
-            return True
-        if columns.kind == "bar":
-            return False
-        if "epoch" in self._inherited and "epoch" not in own:
-            return True
-        return len(own) == ("epoch" in own) and not self._inherited <= own.keys()
+    def times_at(self, lines: Ints) -> Iterable[float | None]:
+        """Return the times of lines."""
+        if self._time_of is None:
+            return repeat(self._start.time, len(lines))
+        return map(self._time_of, lines.tolist())
 
-    def before(self, line: int) -> Before:
-        """Return what the lines up to ``line`` determine for a record there."""
-        start = self._start
-        serial, at = self.serial_at(line), self.at(line)
-        return Before(serial, start.attempt, self.bar_epoch(line), at, self.time_at(line))
+    def end(self) -> tuple[dict[str, Position], Position | None]:
+        """Return the run's positions at the end, and the epoch of the last bar that gives one."""
+        last = np.array([self._last_line])
+        at = {
+            unit: position
+            for unit in (*self._of_lines, *self._start.at)
+            if (position := _position(self._at(unit, last)))
+        }
+        return at, _position(self._bar_epoch_at(last))
 
-    def time_at(self, line: int) -> float | None:
-        """Return the time of a line."""
-        return self._start.time if self._time_of is None else self._time_of(line)
+    def _at(self, unit: str, lines: Ints) -> _Carried:
+        """Return the run's positions at lines."""
+        since = lines
+        if unit not in OF_ONE_LINE:
+            change = np.searchsorted(self._epochs, lines, side="right")
+            since = np.concatenate([[-1], self._epochs])[change]
+        return _carried(self._of_lines.get(unit), self._start.at.get(unit), lines, since)
 
-    def bar_epoch(self, line: int) -> Position | None:
-        """Return the epoch of the last bar that gives one."""
-        if self._bar_epochs is None or not (n := self._bar_epochs.before(line)):
-            return self._start.bar_epoch
-        return self._bar_epochs.position(n - 1)
+    def _bar_epoch_at(self, lines: Ints) -> _Carried:
+        since = np.full(len(lines), -1)
+        return _carried(self._bar_epochs, self._start.bar_epoch, lines, since)
 
-    def at(self, line: int) -> dict[str, Position]:
-        """Return the run's positions at a line, without those that later lines do not inherit."""
-        change = bisect_right(self._epochs, line)
-        since = self._epochs[change - 1] if change else -1
-        before = self._start.at
-        found = {} if change else {u: p for u, p in before.items() if u not in OF_ONE_LINE}
-        for unit, given in self._of_lines.items():
-            n = given.before(line) - 1
-            if n >= 0 and given.lines[n] >= (line if unit in OF_ONE_LINE else since):
-                found[unit] = given.position(n)
-        return found
+    def places(self, of: Sequence[Columns]) -> _Places:
+        """Return the places of records, once for all metrics that the same ones print."""
+        key = tuple(map(id, of))
+        if key not in self._places:
+            self._places[key] = self._placed(of)
+        return self._places[key]
+
+    def _placed(self, of: Sequence[Columns]) -> _Places:
+        parts = [_Inherited(own) for own in of]
+        for own, part in zip(of, parts, strict=True):
+            for bit, unit in enumerate(INHERITED if own.kind != "bar" else ()):
+                if part.may_inherit(unit):
+                    part.inherit(unit, self._at(unit, own.lines), bit)
+            part.inherit("epoch", self._bar_epoch_at(own.lines), len(INHERITED))
+        lines = np.concatenate([own.lines for own in of])
+        order = np.argsort(lines, kind="stable")
+        units = dict.fromkeys(unit for part in parts for unit in part.positions)
+
+        def joined(columns: Iterable[Any]) -> Any:
+            return np.concatenate([*columns])[order]
+
+        return _Places(
+            order,
+            lines[order],
+            joined(np.full(len(own.lines), own.kind) for own in of),
+            {
+                unit: joined(p.positions.get(unit, np.full(len(p.bits), np.nan)) for p in parts)
+                for unit in units
+            },
+            joined(part.inner_total() for part in parts),
+            joined(part.bits for part in parts),
+        )
+
+
+def _position(carried: _Carried) -> Position | None:
+    done, total = (float(column[0]) for column in carried)
+    return None if done != done else Position(done, total or None)
+
+
+class _Inherited:
+    """The positions of records, with those that they inherit. ``bits``: see ``_INHERITED``."""
+
+    def __init__(self, own: Columns) -> None:
+        self.positions, self._totals = dict(own.positions), dict(own.totals)
+        self.bits = np.zeros(len(own.lines), dtype=np.int64)
+        self._is_placed = np.full(len(own.lines), bool(own.positions.keys() & {*INNER}))
+
+    def may_inherit(self, unit: str) -> bool:
+        return unit not in self.positions and (unit == "epoch" or not self._is_placed.all())
+
+    def inherit(self, unit: str, carried: _Carried, bit: int) -> None:
+        """Take a position over for the records that have none."""
+        given = self.positions.get(unit)
+        dones, totals = carried
+        is_new = ~np.isnan(dones) & (True if given is None else np.isnan(given))
+        if unit in INNER:
+            is_new &= ~self._is_placed
+            self._is_placed |= is_new
+        if not is_new.any():
+            return
+        self.bits |= is_new.astype(np.int64) << bit
+        self.positions[unit] = np.where(is_new, dones, np.nan if given is None else given)
+        self._totals[unit] = np.where(is_new, totals, self._totals.get(unit, 0.0))
+
+    def inner_total(self) -> Floats:
+        """Return the total of the innermost unit that has one."""
+        total = np.zeros(len(self.bits))
+        for unit in reversed(INNER):
+            if unit in self._totals:
+                total = np.where(self._totals[unit] != 0, self._totals[unit], total)
+        return total
 
 
 class PointsOfColumns:
@@ -180,25 +258,18 @@ class PointsOfColumns:
     """
 
     def __init__(self, name: str, of: Sequence[Columns], segment: Segment) -> None:
-        self._columns, self._segment = of, segment
-        self.values = np.concatenate([own.values[name] for own in of])
-        self._lines = np.concatenate([own.lines for own in of])
-        self._rows = np.concatenate([np.arange(len(own.lines)) for own in of])
-        self._sources = np.repeat(np.arange(len(of)), [len(own.lines) for own in of])
-        self._order = np.arange(len(self.values))
+        self._segment, self._places = segment, segment.places(of)
+        self.values = np.concatenate([own.values[name] for own in of])[self._places.order]
+        self._rows = np.arange(len(self.values))
         #: The serial number of a point, if it is not that of its line; else -1.
         self._serials = np.full(len(self.values), -1)
-        if len(of) > 1:
-            self._select(np.argsort(self._lines, kind="stable"))
-        self._prototypes: dict[int, _Prototype | None] = {}
 
     def __len__(self) -> int:
         return len(self.values)
 
     def _select(self, kept: Any) -> None:
-        self.values, self._lines = self.values[kept], self._lines[kept]
-        self._rows, self._sources = self._rows[kept], self._sources[kept]
-        self._order, self._serials = self._order[kept], self._serials[kept]
+        self.values, self._rows = self.values[kept], self._rows[kept]
+        self._serials = self._serials[kept]
 
     def drop_first(self) -> None:
         """Drop the first point."""
@@ -218,53 +289,46 @@ class PointsOfColumns:
         kept = np.concatenate([~bars, [True]])
         starts = np.flatnonzero(bars & ~np.concatenate([[False], bars[:-1]]))
         firsts = starts[np.searchsorted(starts, np.flatnonzero(bars), side="right") - 1]
-        self._serials[1:][bars] = self._segment.serials_at(self._lines[firsts])
+        lines = self._places.lines[self._rows[firsts]]
+        self._serials[1:][bars] = self._segment.serials_at(lines)
         self._select(kept)
 
     @property
     def _is_bar(self) -> Any:
-        return np.array([own.kind == "bar" for own in self._columns])[self._sources]
+        return self._places.kinds[self._rows] == "bar"
 
     def _repeats(self) -> Any:
-        """Return which points the next point repeats."""
-        same = self._is_bar[1:] | (self.values[1:] == self.values[:-1])
-        units = {unit for own in self._columns for unit in own.positions}
+        """Return which points the next point repeats; see ``points.is_repeat``."""
+        places, rows = self._places, self._rows
+        is_own = places.inherited[rows[1:]] == 0
+        same = self._is_bar[1:] | (is_own & (self.values[1:] == self.values[:-1]))
         is_placed = np.zeros(len(same), dtype=bool)
-        for unit in units:
-            done = np.concatenate([self._positions(own, unit) for own in self._columns])[
-                self._order
-            ]
-            after, before = done[1:], done[:-1]
-            same &= (after == before) | np.isnan(after) | np.isnan(before)
-            is_placed |= np.isfinite(after)
-        if not units:  # they inherit their position, or have none
-            return is_placed
-        inherits = np.array([self._segment.may_inherit(own) for own in self._columns])
-        is_certain = ~(inherits[self._sources[1:]] | inherits[self._sources[:-1]])
-        for n in np.flatnonzero(same & ~is_certain).tolist():
-            same[n] = is_repeat(self[n], self[n + 1])
-        return same & (is_placed | ~is_certain)
-
-    def _positions(self, columns: Columns, unit: str) -> Floats:
-        """Return the positions of one unit; NaN if a record may inherit it, infinite if not."""
-        missing = np.nan if self._segment.may_inherit(columns) else np.inf
-        return columns.positions.get(unit, np.full(len(columns.lines), missing))
+        for column in places.positions.values():
+            after, before = column[rows[1:]], column[rows[:-1]]
+            same &= (after == before) | (np.isnan(after) & np.isnan(before))
+            is_placed |= ~np.isnan(after)
+        return same & is_placed
 
     def __getitem__(self, n: int) -> Point:
-        columns, row, line = self._columns[self._sources[n]], self._rows[n], int(self._lines[n])
-        prototype = self._prototype(columns)
-        if prototype is None:
-            point = point_of(self._segment.before(line), columns.record(row))
-            point = point._replace(value=float(self.values[n]))
-        else:
-            fields, varying = prototype
-            fields[_SERIAL] = self._segment.serial_at(line)
-            fields[_VALUE], fields[_TIME] = float(self.values[n]), self._segment.time_at(line)
-            for field, column in varying:
-                fields[field] = float(column[row])
-            point = Point._make(fields)
-        serial = int(self._serials[n])
-        return point if serial < 0 else point._replace(serial=serial)
+        return self.made([n])[0]
+
+    def made(self, indices: Sequence[int]) -> list[Point]:
+        """Return some of the points."""
+        at = np.array(indices)
+        places, rows, own = self._places, self._rows[at], self._serials[at]
+        lines = places.lines[rows]
+        fields: dict[str, Iterable[Any]] = dict.fromkeys(Point._fields, repeat(None))
+        fields["serial"] = np.where(own < 0, self._segment.serials_at(lines), own).tolist()
+        fields["attempt"] = repeat(self._segment.attempt)
+        fields["value"] = self.values[at].tolist()
+        for unit, column in places.positions.items():
+            fields[unit] = _known(column[rows], ~np.isnan(column[rows]))
+        totals = places.inner_total[rows]
+        fields["inner_total"] = _known(totals, totals != 0)
+        fields["kind"] = places.kinds[rows].tolist()
+        fields["inherited"] = map(_INHERITED.__getitem__, places.inherited[rows].tolist())
+        fields["time"] = self._segment.times_at(lines)
+        return list(map(Point._make, zip(*fields.values(), strict=False)))
 
     def extremes(self, start: int, count: int, size: int) -> list[int]:
         """Return the indices of the two values that stand for each of several windows."""
@@ -279,48 +343,13 @@ class PointsOfColumns:
         found: list[int] = _extremes(np.array(values[:whole]).reshape(-1, size)).tolist()
         return [*found, *(whole + n for n in extremes(values[whole:]))]
 
-    def made(self, indices: Sequence[int]) -> list[Point]:
-        """Return some of the points, those of like records made together."""
-        at = np.array(indices)
-        found: list[Point | None] = [None] * len(at)
-        sources = self._sources[at]
-        for source in np.unique(sources).tolist():
-            own = np.flatnonzero(sources == source)
-            made = self._made_of(self._columns[source], at[own])
-            for n, point in zip(own.tolist(), made, strict=True):
-                found[n] = point
-        return [point for point in found if point is not None]
 
-    def _made_of(self, columns: Columns, at: Any) -> Iterable[Point]:
-        """Yield points of one kind of records."""
-        prototype = self._prototype(columns)
-        if prototype is None:
-            return map(self.__getitem__, at.tolist())
-        fields: list[Iterable[Any]] = [repeat(field, len(at)) for field in prototype[0]]
-        own, rows = self._serials[at], self._rows[at]
-        fields[_SERIAL] = np.where(own < 0, self._segment.serials_at(self._lines[at]), own).tolist()
-        fields[_VALUE] = self.values[at].tolist()
-        fields[_TIME] = map(self._segment.time_at, self._lines[at].tolist())
-        for field, column in prototype[1]:
-            fields[field] = column[rows].tolist()
-        return map(Point._make, zip(*fields, strict=True))
-
-    def _prototype(self, columns: Columns) -> _Prototype | None:
-        """Return a point's fields, and the columns in which others differ; None if in more."""
-        key = id(columns)
-        if key not in self._prototypes:
-            self._prototypes[key] = None
-            if not self._segment.may_inherit(columns):
-                varying = [(_FIELD[unit], column) for unit, column in columns.positions.items()]
-                if unit := next((unit for unit in INNER if unit in columns.totals), None):
-                    varying.append((_FIELD["inner_total"], columns.totals[unit]))
-                first = point_of(self._segment.before(int(columns.lines[0])), columns.record(0))
-                self._prototypes[key] = list(first), varying
-        return self._prototypes[key]
-
-
-_FIELD = {name: n for n, name in enumerate(Point._fields)}
-_SERIAL, _VALUE, _TIME = _FIELD["serial"], _FIELD["value"], _FIELD["time"]
+def _known(column: Floats, is_known: npt.NDArray[np.bool_]) -> list[float | None]:
+    """Return the numbers of a column; None if not known."""
+    numbers: npt.NDArray[np.object_] = column.astype(object)
+    numbers[~is_known] = None
+    found: list[float | None] = numbers.tolist()
+    return found
 
 
 def _extremes(windows: npt.NDArray[np.float64]) -> Ints:
