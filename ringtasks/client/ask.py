@@ -21,7 +21,6 @@ __all__ = [
     "Ask",
     "OnOutput",
     "as_text",
-    "both",
     "check_at_least",
     "check_whole",
     "ends",
@@ -61,15 +60,17 @@ class Ask(NamedTuple):
     def __repr__(self) -> str:
         return f"Ask({self.command!r})"  # the environment may hold secrets
 
+    def output_to(self, keep: OnOutput) -> OnOutput:
+        """Return the receiver of the output; ``keep`` adds a part of it to the result."""
+        given = self.on_output
+        if given is None or not self.keeps_output:
+            return given or keep
 
-def both(first: OnOutput, second: OnOutput) -> OnOutput:
-    """Return a function that calls one after the other."""
+        def both(stream: int, chunk: bytes) -> None:
+            given(stream, chunk)
+            keep(stream, chunk)
 
-    def on_output(stream: int, chunk: bytes) -> None:
-        first(stream, chunk)
-        second(stream, chunk)
-
-    return on_output
+        return both
 
 
 def as_text(env: Mapping[str, str] | None) -> Mapping[str, str]:

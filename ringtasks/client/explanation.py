@@ -132,11 +132,14 @@ def _routes(
         known = health.transports.get(name, SSHHealth())
         retry_at = ROUTE_CIRCUIT.recovers_at(known)
         rehearsed = planned(config.id, name)
+        marked = f"; REHEARSAL: {rehearsed}" if rehearsed else ""
         yield RouteReason(
             name,
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
-            _reason(known, now) + _outdated(known, entry) + _marked(rehearsed),
+            _reason(known, now)
+            + _outdated(known, entry)
+            + f"; REHEARSAL: {rehearsed}" * bool(rehearsed),
             shlex.join(ssh_command(config, routes[name])),
             known.last_success,
             known.last_failure,
@@ -162,10 +165,6 @@ def _written_at(entry: HostConfig) -> float:
         return Path(entry.file).stat().st_mtime if entry.file else 0.0
     except OSError:
         return 0.0
-
-
-def _marked(rehearsed: str) -> str:
-    return f"; REHEARSAL: {rehearsed}" if rehearsed else ""
 
 
 def _reason(health: SSHHealth, now: float) -> str:

@@ -20,7 +20,7 @@ from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
-from .ask import Ask, OnOutput, as_text, both, check_at_least, check_whole, ends, limit_of
+from .ask import Ask, OnOutput, as_text, check_at_least, check_whole, ends, limit_of
 from .operation import Operation, Work
 from .retries import RETRY_DELAY, Attempts
 
@@ -368,9 +368,6 @@ class SSHClient:
             is_own=ask.is_own,
         )
         output = CapturedOutput(self._max_output_bytes)
-        on_output = ask.on_output or output.add
-        if ask.on_output is not None and ask.keeps_output:
-            on_output = both(ask.on_output, output.add)
         is_answer = ask.is_own and ask.on_output is None
         options = ExecutionOptions(
             self.config.shell,
@@ -383,7 +380,7 @@ class SSHClient:
             host=self.config.id,
         )
         operation = Operation(
-            Execution(script, on_output, options),
+            Execution(script, ask.output_to(output.add), options),
             script.command,
             limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout),
             kind="command",

@@ -112,12 +112,9 @@ def _raced(
             attempt = _next_finished(race, finished, deadline)
             if attempt is None:
                 break
-            if attempt.stream is not None:
-                attempt.keep()
-                if (rehearsal := _rehearsal()) is not None:
-                    rehearsal.watch(attempt.host, attempt.route.name, attempt.stream)
+            if (stream := attempt.kept()) is not None:
                 failures += _overtaken(race.running, attempt)
-                return Dialled(attempt.route, attempt.stream, tuple(failures))
+                return Dialled(attempt.route, stream, tuple(failures))
             race.failed(attempt)
             if isinstance(attempt.error, RouteError):
                 failures.append(attempt.error)
@@ -200,9 +197,13 @@ class RouteAttempt:
         is_plain = self._gateway is None and self.route.proxy is None
         return is_plain and _is_address(self.route.host)
 
-    def keep(self) -> None:
-        """Leave the stream to the caller: `cancel` no longer closes it."""
-        self._cancellation.clear()
+    def kept(self) -> Stream | None:
+        """Return the stream, which `cancel` no longer closes; None: the attempt has failed."""
+        if self.stream is not None:
+            self._cancellation.clear()
+            if (rehearsal := _rehearsal()) is not None:
+                rehearsal.watch(self.host, self.route.name, self.stream)
+        return self.stream
 
     def cancel(self) -> None:
         """Close the open connection; the thread then ends by itself."""
@@ -237,24 +238,8 @@ class RouteAttempt:
         if opposed is not None:
             self._is_connected = True
             return opposed
-        remaining = max(0.001, self._deadline - time.monotonic())
-        if self._gateway is not None:
-            from .proxies import ProxyProcess  # few hosts have a gateway
-
-            through = self._gateway(host, port, remaining)
-            if not isinstance(through, ProxyProcess):
-                return Stream(through)
-            self._proxy = through
-            return Stream(through.sock, on_close=through.close)
-        if isinstance(proxy, ProcessProxy):
-            from .proxies import ProxyProcess  # few hosts have such a route
-
-            self._proxy = ProxyProcess(proxy)
-            return Stream(self._proxy.sock, on_close=self._proxy.close)
-        if isinstance(proxy, SocksProxy):
-            from .proxies import connect_socks
-
-            return Stream(connect_socks(proxy, host, port, remaining))
+        if self._gateway is not None or proxy is not None:
+            return self._connect_through(host, port, proxy)
         family, source = self.route.family, self.route.source
         if self.begun is not None:
             sock = tcp.finish(self.begun.descriptor, self._deadline, self._cancellation)
@@ -264,6 +249,24 @@ class RouteAttempt:
             )
         self._is_connected = True
         return Stream(sock)
+
+    def _connect_through(
+        self, host: str, port: int, proxy: ProcessProxy | SocksProxy | None
+    ) -> Stream:
+        """Connect through the gateway or the route's proxy; few hosts have one."""
+        from .proxies import ProxyProcess, connect_socks
+
+        remaining = max(0.001, self._deadline - time.monotonic())
+        if self._gateway is not None:
+            through = self._gateway(host, port, remaining)
+        elif isinstance(proxy, ProcessProxy):
+            through = ProxyProcess(proxy)
+        elif proxy is not None:
+            through = connect_socks(proxy, host, port, remaining)
+        if not isinstance(through, ProxyProcess):
+            return Stream(through)
+        self._proxy = through
+        return Stream(through.sock, on_close=through.close)
 
     def _oppose(self) -> Stream | None:
         rehearsal = _rehearsal()

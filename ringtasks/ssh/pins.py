@@ -95,15 +95,8 @@ class KnownHosts:
         """
         own, names = self._own(config), names_of(config.id)
         keys = [entry.key for entry in own.about(names) if not entry.marker] if wants_keys else []
-        marked: list[Entry] = []
-        addresses: Sequence[str] = ()
         settings = host_key_settings(config)._replace(shown=shown)
-        for file, entries in ((str(self.path), own), *_files_of_user(settings, config)):
-            if entries.has_marked:
-                addresses = addresses or tuple(_addresses(config, settings.alias))
-                marked += [e for e in entries.about((*names, *addresses)) if e.marker]
-                damage = entries.damage_about((), (*names, *addresses), is_pinned=True)
-                self._check(config, file, damage)
+        marked = self._marked(config, settings, own)
         if wants_keys and not keys:
             keys += _keys_of_user(settings, config)
         authorities = [entry for entry in marked if entry.marker == CERT_AUTHORITY]
@@ -117,6 +110,17 @@ class KnownHosts:
         damage = own.damage_about(names, is_pinned=is_pinned or pins.is_pinned)
         self._check(config, str(self.path), damage)
         return pins
+
+    def _marked(self, config: SSHConfig, settings: HostKeySettings, own: Entries) -> list[Entry]:
+        """Return the lines with a marker about the host, in our file and in the user's."""
+        marked: list[Entry] = []
+        names: Sequence[str] = ()
+        for file, entries in ((str(self.path), own), *_files_of_user(settings, config)):
+            if entries.has_marked:
+                names = names or (*names_of(config.id), *_addresses(config, settings.alias))
+                marked += [entry for entry in entries.about(names) if entry.marker]
+                self._check(config, file, entries.damage_about((), names, is_pinned=True))
+        return marked
 
     def _check(self, config: SSHConfig, file: str, damage: UnreadableLine | None) -> None:
         if damage is not None:

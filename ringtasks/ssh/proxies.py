@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ringtasks.common.text import bounded
 from ringtasks.common.threads import start_thread
@@ -51,23 +51,17 @@ class ProxyProcess:
                 Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
             )
         self._program = _name_of(proxy.argv)
-        environment = proxy.environment(os.environ)
+        argv, environment = (
+            (found, *proxy.argv[1:], *proxy.log_flags),
+            proxy.environment(os.environ),
+        )
         self.sock, theirs = socket.socketpair()
         try:
-            program_and_flags = (found, *proxy.argv[1:], *proxy.log_flags)
-            self._process = subprocess.Popen(
-                ("/bin/sh", "-c", _TIED.text, "sh", *program_and_flags),
-                stdin=_lifeline(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.PIPE,
-                env=environment,
-                start_new_session=True,
-            )
+            with theirs:
+                self._process = _started(argv, theirs, environment)
         except OSError as error:
             self.sock.close()
             raise RouteRefusedError(Reason.PROXY_FAILED, f"{program}: {error.strerror}") from error
-        finally:
-            theirs.close()
         self._said = b""
         try:
             self._reader = start_thread(self._read_stderr, name="ringtasks-proxy-stderr")
@@ -105,6 +99,19 @@ class ProxyProcess:
         with pipe:
             while chunk := os.read(pipe.fileno(), _TAIL_BYTES):
                 self._said = (self._said + chunk)[-_TAIL_BYTES:]
+
+
+def _started(
+    argv: Sequence[str], stdin_and_stdout: socket.socket, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ("/bin/sh", "-c", _TIED.text, "sh", *argv),
+        stdin=_lifeline(),
+        stdout=stdin_and_stdout.fileno(),
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def in_users_shell(command: str) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class SFTPClient(PublicSFTPClient):
             while True:
                 answer = self._answer(CMD_NAME, CMD_READDIR, handle)
                 yield from (item for item in _names(answer) if item.filename not in (".", ".."))
-        self._rpc(CMD_CLOSE, handle)
+        self.request(CMD_CLOSE, handle)
 
     def readlink(self, path: Any) -> str:
         return self._one_name(CMD_READLINK, path)
@@ -163,14 +163,10 @@ class SFTPClient(PublicSFTPClient):
         return names[0].filename
 
     def _answer(self, expected: int, kind: int, *arguments: Any) -> paramiko.Message:
-        answered, message = self._rpc(kind, *arguments)
+        answer: paramiko.Message
+        answered, answer = self.request(kind, *arguments)
         if answered != expected:
             raise SFTPError(f"Expected an answer of kind {expected}, got {answered}")
-        answer: paramiko.Message = message
-        return answer
-
-    def _rpc(self, kind: int, *arguments: Any) -> tuple[int, Any]:
-        answer: tuple[int, Any] = self.request(kind, *arguments)
         return answer
 
     def read_packet(self) -> tuple[int, bytes]:

@@ -57,7 +57,7 @@ class MuxSession:
     def __init__(self, use: MasterUse, control: Control, streams: SessionStreams) -> None:
         self._use, self._control, self._streams = use, control, streams
         self._open_streams = dict(streams.outputs)
-        self._wake_reader, self._wake_writer = os.pipe()
+        self._wake_reader, self._wake_writer = streams.wake_pipe
         self._is_woken = False
         """True while a byte is in the wake pipe."""
         self._poll = select.poll()
@@ -96,15 +96,11 @@ class MuxSession:
         """
         try:
             streams = SessionStreams(terminal, piped)
-            try:
-                session = cls(use, control, streams)
-            except OSError:
-                streams.close()
-                raise
         except OSError as error:
             control.close()
             use.end()
             raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
+        session = cls(use, control, streams)
         request = NewSession(
             command or "",
             wants_terminal=terminal is not None,
@@ -115,11 +111,10 @@ class MuxSession:
         try:
             control.request(wire.new_session, request, descriptors=streams.theirs)
             session._await_start()
-        except (OSError, ProtocolError) as error:
+        except BaseException as error:
             session.close()
-            raise _not_started(error) from error
-        except BaseException:
-            session.close()
+            if isinstance(error, (OSError, ProtocolError)) and not isinstance(error, LinkLostError):
+                raise LinkLostError(str(error)) from error
             raise
         return session
 
@@ -183,8 +178,6 @@ class MuxSession:
         with self._receiving, self._sending:  # a thread that waits there looks, and leaves
             self._control.close()
             self._streams.close()
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
         self._use.end()
 
     def _await_start(self) -> None:
@@ -304,7 +297,3 @@ class MuxSession:
         if not self._use.is_master_alive():
             raise LinkLostError("the connection is gone, and its control master with it")
         return Exited(KILLED_STATUS)
-
-
-def _not_started(error: Exception) -> LinkLostError:
-    return error if isinstance(error, LinkLostError) else LinkLostError(str(error))

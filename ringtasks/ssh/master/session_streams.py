@@ -24,12 +24,16 @@ class SessionStreams:
         self.stdin: int | None = None
         self.outputs: dict[int, int] = {}
         """The descriptors to read, with the program's stream that each one is."""
+        self.wake_pipe: tuple[int, int]
+        """A pipe of ours alone, by which `MuxSession.wake` ends a wait."""
         self._is_terminal = terminal is not None
         self._ours: list[int] = []
         self.theirs: list[int] = []
         # A copy of stdin would keep the program from seeing its end.
         not_for_children(self)
         try:
+            self.wake_pipe = os.pipe()
+            self._ours += self.wake_pipe
             if piped is None:
                 self._make(terminal)
             else:
