@@ -137,9 +137,7 @@ def _routes(
             name,
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
-            _reason(known, now)
-            + _outdated(known, entry)
-            + f"; REHEARSAL: {rehearsed}" * bool(rehearsed),
+            _reason(known, now) + _outdated(known, entry) + marked,
             shlex.join(ssh_command(config, routes[name])),
             known.last_success,
             known.last_failure,
