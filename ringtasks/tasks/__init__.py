@@ -37,7 +37,8 @@ import gc  # noqa: E402
 
 from invoke import Collection  # noqa: E402
 
-gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
+if interruption.is_program():
+    gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 
 from ringtasks.common import alarms, collector  # noqa: E402
 
@@ -46,6 +47,7 @@ from .lazy import LazyTask, group  # noqa: E402
 
 if interruption.is_program():
     collector.make_seldom()  # nearly all that a task loads stays to its end
+    collector.keep_modules_at_exit()
     streams.prepare()
 
 __all__ = ["namespace"]

@@ -112,7 +112,8 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                 finally:
                     # All objects loaded by now live until the exit: without this the interpreter
                     # visits all of them once more on its way out (20 ms).
-                    gc.freeze()
+                    if interruption.is_program():
+                        gc.freeze()
 
         if connects:
             vars(told)["__signature__"] = signature_with_flag(body)

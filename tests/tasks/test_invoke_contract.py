@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -438,3 +440,31 @@ def test_relative_inventory_of_invoke_yaml_is_found_from_a_subdirectory(
     done = inv_program.call(["inv", "hosts"], cwd=below)
 
     assert (done.returncode, done.stdout[:4]) == (0, b"host"), done.stderr
+
+
+@pytest.mark.parametrize("with_threads", [False, True])
+def test_files_of_a_tasks_py_are_written_at_the_exit(
+    write_hosts: WriteHosts,
+    write_tasks: Callable[[str], None],
+    tmp_path: Path,
+    *,
+    with_threads: bool,
+) -> None:
+    write_hosts(a={})
+    write_tasks(f"""
+        import threading
+
+        log = open("log.txt", "w")
+
+        @task(post=[rt["hosts"]])
+        def note(c):
+            log.write("noted")
+            for _ in range({3 * with_threads}):
+                threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+        ns = Collection(note)
+    """)
+
+    subprocess.run([sys.executable, "-m", "invoke", "note"], cwd=tmp_path, check=True)
+
+    assert (tmp_path / "log.txt").read_text() == "noted"
