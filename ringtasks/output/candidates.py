@@ -66,6 +66,7 @@ def candidates(table: str, words: list[str]) -> Iterator[str] | None:
     found = place.words or tuple(_safe(_values(place.kind, inventory_of(before))))
     if not place.words:  # a list of names: complete the last one
         cut = max(map(current.rfind, ",&!")) + 1
+        found = tuple(name for name in found if name not in re.split("[,&!]", current[:cut]))
         prefix, current = prefix + current[:cut], current[cut:]
     return (prefix + word for word in found if word.startswith(current))
 
@@ -117,7 +118,7 @@ def inventory_of(words: Sequence[str]) -> str | None:
 def _values(kind: str, inventory: str | None) -> list[str]:
     known: dict[str, Callable[[], list[str]]] = {
         "host": lambda: _hosts(inventory),
-        "job": lambda: [*_jobs(), "all"],
+        "job": lambda: [*_jobs(), "last", "all"],
         "run": lambda: [*_runs(), "last"],
         "plot": lambda: [*_runs(), *_jobs(), "last"],
         "route": _routes,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from invoke import Context
@@ -139,11 +140,7 @@ def _asked_hosts() -> dict[str, dict[str, object]]:
         except ValueError as error:
             display.say(str(error))
             continue
-        default = config.host.partition(".")[0] if not config.host[0].isdigit() else "box"
-        name = _asked(f"its name ({default}): ") or default
-        while not is_host_name(name):
-            display.say(f"expected {HOST_NAME_EXPECTED}")
-            name = _asked(f"its name ({default}): ") or default
+        name = _asked_name(_default_name(config.host, hosts), hosts)
         fields: dict[str, object] = {"ssh_host": config.host}
         if config.port != SSHConfig.port:
             fields["ssh_port"] = config.port
@@ -151,6 +148,22 @@ def _asked_hosts() -> dict[str, dict[str, object]]:
             fields["ssh_user"] = config.user
         hosts[name] = fields
     return hosts
+
+
+def _default_name(host: str, taken: Collection[str]) -> str:
+    label = host.partition(".")[0]
+    if host[0].isdigit() or ":" in host:  # an IP address
+        label = "box"
+    names = (f"{label}-{n}" if n > 1 else label for n in itertools.count(1))
+    return next(name for name in names if name not in taken)
+
+
+def _asked_name(default: str, taken: Collection[str]) -> str:
+    while True:
+        name = _asked(f"its name ({default}): ") or default
+        if is_host_name(name) and name not in taken:
+            return name
+        display.say(f"{name} is taken" if name in taken else f"expected {HOST_NAME_EXPECTED}")
 
 
 def _asked(question: str) -> str:

@@ -187,7 +187,8 @@ def test_init_does_not_write_through_a_symbolic_link(
 
 def test_init_prompts_for_hosts_at_a_terminal(project: Path, ringtasks: Ringtasks) -> None:
     leader, follower = pty.openpty()
-    os.write(leader, b"root@203.0.113.9:30178\nbad name!\ntrainer\nno host:x\nmac.local\n\n\n")
+    os.write(leader, b"root@203.0.113.9:30178\nbad name!\ntrainer\nno host:x\nmac.local\n\n")
+    os.write(leader, b"203.0.113.8\n\nfd7a::1\nmac\n\n\n")
     done = ringtasks("init", stdin=follower)
     os.close(follower)
     os.close(leader)
@@ -197,7 +198,10 @@ def test_init_prompts_for_hosts_at_a_terminal(project: Path, ringtasks: Ringtask
     assert hosts_of(project) == {
         "trainer": {"ssh_host": "203.0.113.9", "ssh_port": 30178, "ssh_user": "root"},
         "mac": {"ssh_host": "mac.local"},
+        "box": {"ssh_host": "203.0.113.8"},
+        "box-2": {"ssh_host": "fd7a::1"},
     }
+    assert "mac is taken" in done.stderr
 
 
 def test_init_reads_aliases_from_included_ssh_config_files(tmp_path: Path) -> None:
