@@ -16,7 +16,7 @@ from .listing import asked
 from .probe import parse_probe
 from .states import JobStatus
 
-__all__ = ["Overview", "overview_of", "overview_script", "parse_overview", "unread"]
+__all__ = ["Overview", "measurements", "overview_of", "overview_script", "parse_overview", "unread"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class Overview(Resources):
 _STATUS = Program(__file__, "host_status.sh")
 #: Tenths of a second for a tool that reads GPUs.
 _TOOL_LIMIT = 200
+_GB = 10**9
+#: A load of at least this share of the CPUs counts as work.
+_BUSY = 0.5
 
 
 def overview_script() -> str:
@@ -69,3 +72,40 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
     jobs = tuple(parse_probe(probed, host_id).values())
     return Overview(host_id, jobs, **vars(parse_resources(lines_by_name(machine))))
+
+
+def measurements(overview: Overview) -> dict[str, float]:
+    """Return the known values of `ringtasks.inventory.conditions.LIVE`, for a selector."""
+    found = {
+        "free_gpus": sum(gpu.is_free for gpu in overview.gpus),
+        "gpus": len(overview.gpus),
+        "disk_gb": None if overview.disk_available is None else overview.disk_available / _GB,
+        "memory_gb": None if overview.memory_available is None else overview.memory_available / _GB,
+        "load": overview.load,
+        "jobs": sum(not job.is_ended for job in overview.jobs),
+        "idle": _idle(overview),
+    }
+    if _are_gpus_unread(overview):
+        found["free_gpus"] = found["gpus"] = None
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _are_gpus_unread(overview: Overview) -> bool:
+    return bool(overview.gpu_message) and not overview.gpus
+
+
+def _idle(overview: Overview) -> float | None:
+    """Return the seconds since the last sign of work; None: not known."""
+    if any(not job.is_ended for job in overview.jobs):
+        return 0.0
+    if any(not gpu.is_free for gpu in overview.gpus):
+        return 0.0
+    if overview.load is not None and overview.load >= _BUSY * (overview.cpus or 1):
+        return 0.0
+    if _are_gpus_unread(overview):  # there may be work on them
+        return None
+    ends = [job.ended_at for job in overview.jobs if job.ended_at is not None]
+    since_end = [overview.clock - max(ends)] if ends and overview.clock is not None else []
+    since_start = [] if overview.up is None else [overview.up]
+    known = [*since_end, *since_start]
+    return max(0.0, min(known)) if known else None

@@ -22,6 +22,7 @@ from .foreign_text import json_text, message, shown, shown_lines
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
+    from ringtasks.common.pending_answers import PendingAnswer
 
 __all__ = [
     "JsonReporter",
@@ -35,6 +36,7 @@ __all__ = [
     "say",
     "shown",
     "shown_lines",
+    "silence_notice",
     "without_alarms",
     "write_bytes",
 ]
@@ -162,6 +164,20 @@ def repeated(show: Callable[[], int], interval: float) -> int:
         if interruption.status() not in (None, INTERRUPTED):
             raise
         return status
+
+
+def silence_notice(seconds: float, silent: Sequence[PendingAnswer]) -> str:
+    """Return the line for hosts that a task waits for, and that are silent for ``seconds`` now."""
+    from ringtasks.fleet.folding import folded
+
+    hosts = list(dict.fromkeys(answer.host for answer in silent))
+    if len(hosts) > 1:
+        return f"no answer for {seconds:g} s from {folded(hosts)}"
+    places = ", ".join(dict.fromkeys(answer.place() for answer in silent))
+    limits = [answer.until for answer in silent if answer.until is not None]
+    left = max(limits, default=0.0) - time.monotonic()
+    waits = f"; waiting {left:.0f} s more" if left >= 1 else ""
+    return f"{hosts[0]}: no answer for {seconds:g} s over {places}{waits}"
 
 
 def write_bytes(stream: int, chunk: bytes) -> None:

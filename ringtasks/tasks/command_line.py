@@ -23,6 +23,7 @@ from invoke.parser import Argument, ParserContext
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import near_names, visible
+from ringtasks.errors import RingtasksError
 
 __all__ = ["check_first_word", "look_at", "unknown_flag", "unknown_task"]
 
@@ -255,12 +256,33 @@ def _refuse_host(text: str, words: Sequence[str], task: str, more: Sequence[str]
     :param more: words to propose behind those of ``task``.
     :raises ParseError: it selects hosts.
     """
-    from .host_words import selector_of
-
-    meant = selector_of(text, words)
+    meant = _selector_of(text, words)
     if meant is not None:
         typed = as_typed(shlex.join([task, "--host", meant, *more]))
         raise ParseError(f"{text!r} is not a task; did you mean --host {meant}: '{typed}'?")
+
+
+def _selector_of(word: str, words: Sequence[str]) -> str | None:
+    """Return the selector that a word means; None: it selects no hosts of the inventory.
+
+    No source of the inventory is asked.
+
+    :param words: the command line, which may name the inventory.
+    """
+    from ringtasks.inventory.loader import load_inventory
+    from ringtasks.inventory.selection import select
+    from ringtasks.output.candidates import inventory_of, project_folder
+
+    if word == "all":
+        return "@all"
+    if "@" in word[1:]:
+        return word  # user@host
+    try:
+        inventory = load_inventory(inventory_of(words), beside=project_folder(), may_fetch=False)
+        select(word, inventory)
+    except RingtasksError:
+        return None
+    return word
 
 
 def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:

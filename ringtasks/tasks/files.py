@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context
@@ -29,6 +31,8 @@ _HELP = {
     "fanout": "hosts at the same time (default: 64)",
     "timeout": "seconds per host, or 10m, 2h (default: no limit)",
 }
+#: ``HOST:PATH``, as scp takes it.
+_SCP_PATH = re.compile(r"([^/:\s]+):([^:].*|)", re.DOTALL)
 _NAMED = 3  # names in a message
 _LEFT = "interrupted; rerun to resume"
 _GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
@@ -200,12 +204,10 @@ def _clients(
     :raises UsageError: a path is ``HOST:PATH``, as scp takes it, and there is no ``--host`` or it
         selects HOST.
     """
-    from .host_words import in_front_of_path
-
     clients = clients_of(c, host, inventory, transport) if host else []
     selected = {client.config.id for client in clients}
     for path in paths:
-        found = in_front_of_path(path)
+        found = _host_and_path(path)
         if found is None or (host and found[0] not in selected):
             continue
         name, own = map(shlex.quote, found)
@@ -213,6 +215,12 @@ def _clients(
             raise UsageError(f"'{path}': --host names the host: give the path {own}")
         raise UsageError(f"--host is required: for '{path}' give --host {name}, and the path {own}")
     return clients or clients_of(c, host, inventory, transport)
+
+
+def _host_and_path(word: str) -> tuple[str, str] | None:
+    """Return the host and the path of ``HOST:PATH``; None: it is not in that form, or a file."""
+    found = _SCP_PATH.fullmatch(word)
+    return None if found is None or Path(word).exists() else (found[1], found[2] or ".")
 
 
 def _options(

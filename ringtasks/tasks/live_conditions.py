@@ -28,7 +28,7 @@ def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping
         from ringtasks import jobs
         from ringtasks.client.ssh_client import SSHClient
         from ringtasks.inventory.host_settings import config_or_fault
-        from ringtasks.jobs.measurements import measurements
+        from ringtasks.jobs.host_status import measurements
 
         found = {}
         for each in jobs.overview([SSHClient(config_or_fault(host)) for host in hosts]):

@@ -147,10 +147,9 @@ def _silence_told(*, is_json: bool) -> contextlib.AbstractContextManager[None]:
 
 
 def _tell_of_silence(seconds: float, silent: Sequence[PendingAnswer]) -> None:
-    from ringtasks.output.display import say
-    from ringtasks.output.silent_hosts import notice
+    from ringtasks.output.display import say, silence_notice
 
-    say(notice(seconds, silent))
+    say(silence_notice(seconds, silent))
 
 
 @contextlib.contextmanager

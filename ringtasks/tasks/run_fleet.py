@@ -22,13 +22,11 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.output import display
 from ringtasks.output.files import FilesReport
-from ringtasks.output.fleet_json import JsonReport
-from ringtasks.output.fleet_report import Report
+from ringtasks.output.fleet_report import JsonReport, Report, summary
 from ringtasks.output.grouped_output import DiffReport, FoldReport
 from ringtasks.output.lines import LineReport
 from ringtasks.output.run_progress import HostProgress
 from ringtasks.output.screen import Screen
-from ringtasks.output.summary import summary
 from ringtasks.ssh.link import Terminal
 
 from . import plan
@@ -36,7 +34,7 @@ from . import plan
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    from .run_flags import OutputFlags, RunFlags
+    from .run import OutputFlags, RunFlags
 
     #: Receives the host, the stream (1 or 2) and the bytes.
     OnOutput = Callable[[str, int, bytes], None]

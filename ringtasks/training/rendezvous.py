@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import random
 import re
 import secrets
 import threading
@@ -30,14 +31,16 @@ from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 from ringtasks.ssh.routes import tcp_routes
 
-from .ports import likely_free_port
-
-__all__ = ["Node", "Rendezvous", "find_rendezvous"]
+__all__ = ["Node", "Rendezvous", "find_rendezvous", "likely_free_port"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
 _MAX_PRINTED_BYTES = 64 * 1024
 #: netdevice(7): IFNAMSIZ is 16, with the NUL. A single "-" stands for none.
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}")
+#: For programs that start a moment after their port was found to be free: above Ray's workers
+#: (10002 to 19999, ray start --help), and below the ports that a system gives to connections, any
+#: of which may take a port meanwhile (ip(7): from 32768 on Linux).
+_LIKELY_FREE = range(20_000, 32_768)
 
 
 class Node(NamedTuple):
@@ -205,3 +208,8 @@ class _Listener:
 def _python(*arguments: str) -> str:
     program = resources.files(__package__).joinpath("rendezvous_probe.py").read_text()
     return " ".join(["python3 -c", *map(quote, (program, *arguments))])
+
+
+def likely_free_port() -> int:
+    """Return a port that is free on most hosts, and stays so."""
+    return random.choice(_LIKELY_FREE)  # noqa: S311  # not a secret

@@ -20,7 +20,6 @@ from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .asking import ask
 from .options import CopyRules, Options
-from .pace import Pace
 from .probe import PathProbe, path_probe
 from .results import HostTransfer, OnProgress, TransferProgress
 from .rsync import Rsync, RsyncResult, Rules
@@ -29,7 +28,7 @@ from .rsync_output import Change, Meter
 if TYPE_CHECKING:
     from .sftp_tree import TreeCopy
 
-__all__ = ["SPECIAL", "HostCopy", "HostTransferError"]
+__all__ = ["SPECIAL", "HostCopy", "HostTransferError", "Pace"]
 
 #: Completes an error about a target.
 SPECIAL = "is a pipe, a socket or a device, which a file does not replace: give another name"
@@ -41,6 +40,11 @@ Move = Callable[[Rsync, float | None], RsyncResult]
 _MOST_LOSSES = 100
 # Drop dd's statistics.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
+
+#: Seconds between two losses within which a link counts as unstable.
+_UNSTABLE_INTERVAL = 10.0
+_RATE_SHARE = 0.5
+_LEAST_RATE, _GUESSED_RATE = 256 * 1024.0, 8 * 1024 * 1024.0  # bytes a second
 
 
 class HostTransferError(RingtasksError):
@@ -306,3 +310,29 @@ def _status(result: SSHResult) -> int:
     """Return 1 for a failure of rsync or a command, whatever its own status."""
     known = (UNREACHABLE, TIMED_OUT, INTERRUPTED)
     return result.returncode if result.returncode in known and result.error else 1
+
+
+class Pace:
+    """The sending rate of the next attempt over a link that is lost repeatedly.  Pure.
+
+    When a link breaks, the bytes in flight are lost: each time as much as the host's sshd accepts
+    before its program has written it (channels.h, CHAN_SES_WINDOW_DEFAULT: 2 MiB).  At half the
+    measured rate, almost no bytes wait there.  A stable link is not slowed down.
+    """
+
+    def __init__(self) -> None:
+        self._seen: float | None = None
+        self._is_limited = False
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second for the next attempt; None: unlimited."""
+        if not self._is_limited or self._seen is None:
+            return None
+        return max(_LEAST_RATE, self._seen * _RATE_SHARE)
+
+    def lost(self, sent_bytes: int, seconds: float) -> None:
+        """Note that an attempt ended with the link, after so many bytes and seconds; 0: unknown."""
+        if not self._is_limited:
+            self._seen = sent_bytes / max(seconds, 0.001) if sent_bytes else _GUESSED_RATE
+        self._is_limited = seconds < _UNSTABLE_INTERVAL

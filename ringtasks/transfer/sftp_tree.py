@@ -29,9 +29,8 @@ from ringtasks.ssh.sftp_sides import (
 from ringtasks.ssh.sftp_walk import Step, TreeWalk
 
 from .checksums import sha256_of
-from .deletion import doomed
 from .folded_names import folded_error
-from .patterns import Filter
+from .patterns import Filter, doomed
 from .rsync_flags import Rules
 from .rsync_output import NOT_EMPTY, Change
 

@@ -24,9 +24,8 @@ from pathlib import Path
 from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, leads_out
 
-from .deletion import doomed
 from .folded_names import folded_error
-from .patterns import Filter
+from .patterns import Filter, doomed
 from .rsync_flags import INCOMING, PARTIAL_FOLDER
 from .rsync_output import NOT_EMPTY, Change
 

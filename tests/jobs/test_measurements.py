@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.jobs.host_status import Overview
-from ringtasks.jobs.measurements import measurements
+from ringtasks.jobs.host_status import Overview, measurements
 from ringtasks.jobs.states import JobState, JobStatus
 from ringtasks.remote.gpus import Gpu
 

@@ -13,7 +13,7 @@ import pytest
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.common import interruption
 from ringtasks.common.pending_answers import PendingAnswer, awaiting, watched
-from ringtasks.output.silent_hosts import notice
+from ringtasks.output.display import silence_notice
 from ringtasks.ssh.dialing import dial
 from ringtasks.ssh.routes import Route
 from tests.support.faulty import Answering, Silent
@@ -28,7 +28,7 @@ def test_notice_names_the_route_that_has_not_answered(own_server: Sshd) -> None:
     own_server.freeze()
 
     def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
-        told.append(notice(seconds, late))
+        told.append(silence_notice(seconds, late))
         own_server.thaw()
 
     with watched(0.1, tell):
@@ -44,7 +44,7 @@ def test_notice_of_a_host_that_no_longer_answers_over_its_open_connection(
     told: list[str] = []
 
     def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
-        told.append(notice(seconds, late))
+        told.append(silence_notice(seconds, late))
         own_server.thaw()
 
     config = SSHConfig(own_server.address, own_server.port, own_server.user, str(client_key))
@@ -66,7 +66,7 @@ def test_notice_of_a_host_that_is_silent_after_its_banner(is_shared: bool, banne
     with Answering(banner, patience=30) as server:
 
         def tell(seconds: float, late: Sequence[PendingAnswer]) -> None:
-            told.append(notice(seconds, late))
+            told.append(silence_notice(seconds, late))
             server.close()
 
         config = SSHConfig(server.address, server.port, "root", use_control_master=is_shared)
@@ -94,7 +94,7 @@ def test_no_notice_while_a_person_answers() -> None:
 def test_several_silent_hosts_are_told_in_one_line() -> None:
     late = [PendingAnswer(f"box{number}", str, None) for number in (1, 2, 3)]
 
-    assert notice(2, late) == "no answer for 2 s from box[1-3] (3)"
+    assert silence_notice(2, late) == "no answer for 2 s from box[1-3] (3)"
 
 
 def test_host_is_told_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 from ringtasks import SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import name_of, on_host, quoted_pattern
-from ringtasks.transfer.pace import Pace
+from ringtasks.transfer.host_transfer import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
 from ringtasks.transfer.results import TransferProgress
 from ringtasks.transfer.rsync_flags import Rules, Version, can_stage, flags, parse_version

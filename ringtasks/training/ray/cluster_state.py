@@ -22,8 +22,7 @@ from ringtasks.jobs import JobStatus
 from ringtasks.remote.answers import whole
 from ringtasks.remote.script import quote
 
-from .commands import FOLDER, Start, group_of, ray, read
-from .guard import guarded
+from .commands import FOLDER, Start, group_of, guarded, ray, read
 
 __all__ = ["ClusterState", "Member", "look"]
 

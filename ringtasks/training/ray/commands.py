@@ -10,9 +10,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 
 from ringtasks.errors import UsageError
-from ringtasks.remote.script import quote, quoted_path
+from ringtasks.remote.script import RUN_ID_VARIABLE, quote, quoted_path
 from ringtasks.training.rendezvous import Rendezvous
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "check_options",
     "folder_of",
     "group_of",
+    "guarded",
     "ray",
     "read",
     "starts",
@@ -114,6 +116,18 @@ def token_settings(cluster_id: str) -> str:
     """Return the settings that pass the cluster's token to the next programs; for a shell."""
     token = f'"$HOME/{FOLDER}/{cluster_id}/token"'
     return f"unset {' '.join(_UNSET)}\nexport RAY_AUTH_MODE=token {_TOKEN_VARIABLE}={token}"
+
+
+def guarded(command: str, port: int, job_id: str) -> str:
+    """Return ``command``, run only if ``port`` is that of a process of the job; for a shell.
+
+    A token is sent to a port only if a process of the cluster listens on it: once that has ended,
+    another program may take the port.  Then the exit status is `port_guard.STRANGER` or `SILENT`,
+    and the reason is on stderr.  Linux alone shows the process (proc_pid_fd(5), proc_net(5)).
+    """
+    program = resources.files(__package__).joinpath("port_guard.py").read_text()
+    mark = quote(f"{RUN_ID_VARIABLE}={job_id}")
+    return f"python3 -c {quote(program)} {port} {mark} || exit\n{command}"
 
 
 def check_options(options: str) -> None:

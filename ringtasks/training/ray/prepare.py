@@ -19,7 +19,7 @@ from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.programs import Program
-from ringtasks.training.ports import likely_free_port
+from ringtasks.training.rendezvous import likely_free_port
 
 __all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
 

@@ -25,7 +25,7 @@ from ringtasks.training.rendezvous import find_rendezvous
 from .cluster_state import Member, ask, look
 from .commands import FOLDER, REAPER, check_options, folder_of, group_of, read, starts, temp_of
 from .ending import end
-from .guard import STRANGER
+from .port_guard import STRANGER
 from .prepare import knows_tokens, prepare
 
 __all__ = ["up"]

@@ -27,8 +27,7 @@ from ringtasks.transfer import Options
 from ringtasks.transfer.patterns import literal
 
 from .cluster_state import Member
-from .commands import FOLDER, token_settings
-from .guard import guarded
+from .commands import FOLDER, guarded, token_settings
 from .job_api import FAILED, NO_ANSWER, NO_SUCH_JOB, STOPPED
 from .prepare import ray_python
 from .upload import Upload

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ringtasks.errors import UsageError
-from ringtasks.training.ray import commands, guard
+from ringtasks.training.ray import commands, port_guard
 from ringtasks.training.ray.prepare import ray_python
 from ringtasks.training.rendezvous import Node, Rendezvous
 from tests.support.fake_ray import FakeRay
@@ -241,8 +241,8 @@ def test_ray_token_is_sent_only_to_the_port_of_the_own_job() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         checks = {
-            "stranger": guard.guarded("echo sent", port, "0123456789abcdef"),
-            "silent": guard.guarded("echo sent", 9, "0123456789abcdef"),
+            "stranger": commands.guarded("echo sent", port, "0123456789abcdef"),
+            "silent": commands.guarded("echo sent", 9, "0123456789abcdef"),
         }
         found = {
             name: subprocess.run(["sh", "-c", check], capture_output=True, check=False)
@@ -255,13 +255,13 @@ def test_ray_token_is_sent_only_to_the_port_of_the_own_job() -> None:
         stdin=subprocess.PIPE,
     )
     assert own.stdout is not None
-    check = guard.guarded("echo sent", int(own.stdout.readline()), "0123456789abcdef")
+    check = commands.guarded("echo sent", int(own.stdout.readline()), "0123456789abcdef")
     ours = subprocess.run(["sh", "-c", check], capture_output=True, check=False)
     own.communicate(b"")
 
-    assert found["stranger"].returncode == guard.STRANGER
+    assert found["stranger"].returncode == port_guard.STRANGER
     assert f"is that of process {os.getpid()}".encode() in found["stranger"].stderr
-    assert found["silent"].returncode == guard.SILENT
+    assert found["silent"].returncode == port_guard.SILENT
     assert b"sent" not in found["stranger"].stdout + found["silent"].stdout
     assert ours.stdout == b"sent\n", ours.stderr
 
