@@ -13,8 +13,8 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from . import plan
-from .core_flags import ended, is_dry
-from .options import configs_of, failure_status, selected, task
+from .core_flags import ended, failure_status, is_dry
+from .options import configs_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.connectivity import Probe

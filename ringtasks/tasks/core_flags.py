@@ -7,18 +7,27 @@ They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.war
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from invoke import Context, Exit
 
 from ringtasks.errors import UsageError
+from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
+
+if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.host_settings import SSHConfig
+    from ringtasks.jobs import HostJobs, Overview, Pruned
 
 __all__ = [
     "TaskFailed",
+    "answers_status",
     "command_timeout",
     "echo",
     "ended",
+    "failure_status",
     "hidden_streams",
     "is_dry",
     "wants_pty",
@@ -47,6 +56,28 @@ def ended(c: Context, result: T, status: int, *, is_commands: bool = False) -> T
     if status == 0 or (is_commands and _run_setting(c, "warn")):
         return result
     raise TaskFailed(result, status)
+
+
+def failure_status(config: SSHConfig) -> int:
+    """Return the exit status for a host that could not be asked."""
+    from ringtasks.ssh.evaluated_config import settings_of
+
+    try:
+        if config.fault is None and not config.embedded:
+            settings_of(config)
+    except UsageError:  # nothing was sent: ssh cannot use its own files
+        return USAGE
+    return UNREACHABLE if config.fault is None else USAGE
+
+
+def answers_status(
+    clients: Iterable[SSHClient], answers: Iterable[HostJobs | Overview | Pruned]
+) -> int:
+    """Return the exit status for the hosts' answers, some of which may be errors."""
+    return combined_status(
+        failure_status(client.config) if answer.error else 0
+        for client, answer in zip(clients, answers, strict=True)
+    )
 
 
 def is_dry(c: Context) -> bool:

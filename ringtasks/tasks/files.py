@@ -76,13 +76,9 @@ def put(
     inventory: str | None = None,
 ) -> TransferResult:
     """Copy files and folders to hosts, checked by SHA-256."""
+    copying = _copying(**locals())
     from ringtasks import transfer
 
-    options = _options(
-        c, fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
-    )
-    clients = _clients(c, host, inventory, transport, (src, dst))
-    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
         sources = [str(path) for path in transfer.matched(src)]
         return copying.planned("push", sources, dst)
@@ -104,11 +100,9 @@ def get(
     inventory: str | None = None,
 ) -> TransferResult:
     """Copy files and folders from hosts, checked by SHA-256."""
+    copying = _copying(**locals())
     from ringtasks import transfer
 
-    options = _options(c, fanout, timeout, exclude=exclude, dry_run=dry_run)
-    clients = _clients(c, host, inventory, transport, (src, dst))
-    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
         return copying.planned("pull", src, dst)
     return copying.done(partial(transfer.get, src, dst))
@@ -136,23 +130,9 @@ def sync(
     inventory: str | None = None,
 ) -> TransferResult:
     """Mirror a local folder to hosts, or a host's folder to this machine."""
+    copying = _copying(**locals())
     from ringtasks import transfer
 
-    options = _options(
-        c,
-        fanout,
-        timeout,
-        exclude=exclude,
-        delete=delete,
-        gitignore=gitignore,
-        checksum=checksum,
-        sparse=sparse,
-        hard_links=hard_links,
-        verify=verify,
-        dry_run=dry_run,
-    )
-    clients = _clients(c, host, inventory, transport, (src, dst))
-    copying = _Copying(c, clients, options, transport, json)
     if is_dry(c):
         source = f"{src.rstrip('/')}/"
         return copying.planned("pull" if pull else "push", source if pull else [source], dst)
@@ -215,6 +195,22 @@ def _clients(
             raise UsageError(f"'{path}': --host names the host: give the path {own}")
         raise UsageError(f"--host is required: for '{path}' give --host {name}, and the path {own}")
     return clients or clients_of(c, host, inventory, transport)
+
+
+def _copying(
+    c: Context,
+    src: str,
+    dst: str,
+    host: str | None,
+    inventory: str | None,
+    **flags: Any,
+) -> _Copying:
+    """Return the copy that the flags of a task describe."""
+    transport, json = flags.pop("transport"), flags.pop("json")
+    flags.pop("pull", None)  # the way is not the copy's
+    options = _options(c, flags.pop("fanout"), flags.pop("timeout"), **flags)
+    clients = _clients(c, host, inventory, transport, (src, dst))
+    return _Copying(c, clients, options, transport, json)
 
 
 def _host_and_path(word: str) -> tuple[str, str] | None:

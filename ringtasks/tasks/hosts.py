@@ -14,8 +14,8 @@ from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
-from .core_flags import ended
-from .options import failure_status, inventory_of, selected, task
+from .core_flags import ended, failure_status
+from .options import inventory_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.health.model import SSHHealth

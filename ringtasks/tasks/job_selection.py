@@ -160,7 +160,7 @@ def _last_start(known: list[HostJobs]) -> list[JobStatus]:
     from ringtasks.jobs.names import last_by
 
     found = last_by(this_user(), [job for own in known for job in own.jobs])
-    unreached = ", ".join(own.host_id for own in known if own.error is not None)
+    unreached = _unreached(known)
     for job in found:
         name = f" ({job.name})" if job.name else ""
         but = f"; not reached, so unknown: the jobs of {unreached}" if unreached else ""
@@ -186,8 +186,7 @@ def _known_here(name: str, known: list[HostJobs]) -> str:
 
 def _none_running(known: list[HostJobs]) -> Exception:
     """Return the error if `ALL` selects none."""
-    unreached = ", ".join(own.host_id for own in known if own.error is not None)
-    if unreached:
+    if unreached := _unreached(known):
         told = f"no job is running on the hosts that answered; not reached: {unreached}"
         said = message(told + _known_here(ALL, known))
         return Exit(f"ringtasks: {said}", code=UNREACHABLE)
@@ -204,9 +203,8 @@ def _missing_of_a_start(wanted: str, chosen: Iterable[JobStatus], known: Sequenc
         members = {other.id for own in known for other in own.jobs if other.batch == job.batch}
         if job.batch is None or len(members) >= (job.batch_size or 0):
             continue
-        unasked = ", ".join(own.host_id for own in known if own.error is not None)
         why = "were not started, or their folders are gone from their hosts"
-        if unasked:
+        if unasked := _unreached(known):
             hosts = f"hosts that could not be asked: {unasked}"
             why = f"may be on {hosts}; try: {as_typed('check')}"
         return f"{job.name}: {len(members)} of {job.batch_size} jobs are known; the others {why}"
@@ -217,12 +215,16 @@ def _missing_of_hosts(
     wanted: str, chosen: Sequence[JobStatus], unreached: Collection[str], selector: str
 ) -> str:
     """Return a message if hosts that were not reached may have a job of a name, or any job."""
-    hosts = ", ".join(unreached)
     is_by_id = all(
         name == LAST or any(job.id.startswith(name) for job in chosen) for name in wanted.split(",")
     )
-    if not hosts or is_by_id:
+    if not unreached or is_by_id:
         return ""
     others = shlex.quote(",".join([selector, *(f"!{host}" for host in unreached)]))
     advice = f"try '{as_typed('check')}', or leave them out: --host {others}"
-    return f"not reached, so unknown: the jobs of {hosts}; {advice}"
+    return f"not reached, so unknown: the jobs of {', '.join(unreached)}; {advice}"
+
+
+def _unreached(known: Iterable[HostJobs]) -> str:
+    """Return the names of the hosts that were not reached; empty if there are none."""
+    return ", ".join(own.host_id for own in known if own.error is not None)

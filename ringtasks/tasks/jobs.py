@@ -19,11 +19,11 @@ from ringtasks.exit_status import TIMED_OUT, UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
 from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
-from .core_flags import command_timeout, echo, ended, is_dry
+from .core_flags import answers_status, command_timeout, echo, ended, is_dry
 from .env_files import environment
 from .job_logs import log_printer, out_of_reach
 from .job_selection import ALL, selected_jobs
-from .options import clients_of, failure_status, gpu_options, number, one_or_all, task, whole_number
+from .options import clients_of, gpu_options, number, one_or_all, task, whole_number
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -90,30 +90,34 @@ def start(
     echo(c, cmd)
     if len(clients) > 1:
         options["batch"] = (os.urandom(8).hex(), len(clients))
-    started: list[Job] = []
-    statuses = []
-    for client in clients:
-        try:
-            job = _started(client, cmd, after, options)
-        except (JobNotStartedError, UsageError) as error:
-            if isinstance(error, UsageError) and len(clients) == 1:
-                raise
-            display.say(str(error))
-            statuses.append(error.status if isinstance(error, JobNotStartedError) else USAGE)
-            continue
-        statuses.append(0)
-        started.append(job)
-        _tell_started(job, is_alone=len(clients) == 1)
+    found = [_started_or_status(client, cmd, after, options) for client in clients]
+    started = [job for job in found if not isinstance(job, int)]
+    statuses = [status for status in found if isinstance(status, int)]
     if len(started) > 1 and (them := _ids(name, started)):
         display.say(f"follow them all with: {as_typed('logs')} {them} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
 
 
-def _tell_started(job: Job, *, is_alone: bool) -> None:
+def _started_or_status(
+    client: SSHClient, command: str, after: str | None, options: Mapping[str, Any]
+) -> Job | int:
+    """Start the job on one host, and print its id; return the exit status if it did not start."""
+    is_alone = "batch" not in options
+    try:
+        job = _started(client, command, after, options)
+    except JobNotStartedError as error:
+        display.say(str(error))
+        return error.status
+    except UsageError as error:
+        if is_alone:
+            raise
+        display.say(str(error))
+        return USAGE
     display.out(job.id if is_alone else f"{job.host}\t{job.id}")
     if job.warning:
         display.say(f"{job.host}: {job.warning}")
     display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {job.id} -f")
+    return job
 
 
 def _started(client: SSHClient, command: str, after: str | None, options: Mapping[str, Any]) -> Job:
@@ -176,10 +180,7 @@ def show(
         for own in found:
             if own.error is not None and not (json and own.jobs):
                 display.say(unreached(own))
-        return combined_status(
-            failure_status(client.config) if own.error else 0
-            for client, own in zip(clients, found, strict=True)
-        )
+        return answers_status(clients, found)
 
     return ended(c, shown, display.repeated(look, WATCH_INTERVAL) if watch else look())
 
@@ -351,14 +352,12 @@ def prune(
         return []
     clients = clients_of(c, host, inventory)
     found = jobs.prune(clients, age)
-    statuses = []
-    for client, pruned in zip(clients, found, strict=True):
+    for pruned in found:
         if pruned.error:
             display.say(pruned.error)
         if pruned.jobs or not pruned.error:
             display.say(f"{pruned.host_id}: {counted(len(pruned.jobs), 'job')} deleted")
-        statuses.append(failure_status(client.config) if pruned.error else 0)
-    return ended(c, found, combined_status(statuses))
+    return ended(c, found, answers_status(clients, found))
 
 
 def _starting(host: str) -> AbstractContextManager[None]:

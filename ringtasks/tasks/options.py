@@ -40,7 +40,6 @@ __all__ = [
     "clients_of",
     "config_of",
     "configs_of",
-    "failure_status",
     "gpu_options",
     "inventory_of",
     "located",
@@ -350,18 +349,6 @@ def clients_of(
 
     hosts = selected(c, selector, given, may_ask=may_ask, only_looks=only_looks)
     return [SSHClient(config, transport=transport) for config in configs_of(c, hosts, transport)]
-
-
-def failure_status(config: SSHConfig) -> int:
-    """Return the exit status for a host that could not be asked."""
-    from ringtasks.ssh.evaluated_config import settings_of
-
-    try:
-        if config.fault is None and not config.embedded:
-            settings_of(config)
-    except UsageError:  # nothing was sent: ssh cannot use its own files
-        return USAGE
-    return UNREACHABLE if config.fault is None else USAGE
 
 
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:

@@ -62,7 +62,7 @@ def up(
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_up(clients, _checked(name), head_port, own_dashboard_port, options)
+        ray_plan.plan_up(clients, name, head_port, own_dashboard_port, options)
         return None
     shows = f"'{as_typed('ray.status')}' shows its remaining parts"
     with interruption.ending(
@@ -72,7 +72,7 @@ def up(
     ):
         members = ray.up(
             clients,
-            _checked(name),
+            name,
             port=head_port or 0,
             dashboard_port=own_dashboard_port,
             options=options,
@@ -102,9 +102,9 @@ def status(
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_status(clients, _checked(name))
+        ray_plan.plan_status(clients, name)
         return None
-    cluster_state = ray.look(clients, _checked(name))
+    cluster_state = ray.look(clients, name)
     if cluster_state.is_nowhere:
         raise ray.nowhere(cluster_state.name)
     _show(cluster_state)
@@ -165,13 +165,13 @@ def submit(
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_submit(clients, _checked(name), cmd or "", working_dir, wait=wait)
+        ray_plan.plan_submit(clients, name, cmd or "", working_dir, wait=wait)
         return None
     upload = ray.plan_upload(folder) if folder is not None else None
     if upload is not None and upload.left_out:
         left_out = display.shown(upload.describe_left_out())
         display.say(f"left out of {working_dir}: {left_out}")
-    head = ray.look(clients, _checked(name)).working_head()
+    head = ray.look(clients, name).working_head()
     with interruption.said_as(
         "interrupted: if Ray has accepted the job, it continues: "
         f"'{as_typed(f'ray.submit --attach {job_id}')}' follows it, "
@@ -222,9 +222,9 @@ def stop(
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_stop(clients, _checked(name), job_id)
+        ray_plan.plan_stop(clients, name, job_id)
         return None
-    result = ray.stop(ray.look(clients, _checked(name)).working_head(), job_id)
+    result = ray.stop(ray.look(clients, name).working_head(), job_id)
     for line in result.output.splitlines():
         display.say(display.shown(line))
     if result.error:
@@ -243,9 +243,9 @@ def down(
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_down(clients, _checked(name))
+        ray_plan.plan_down(clients, name)
         return []
-    cluster_state = ray.look(clients, _checked(name))
+    cluster_state = ray.look(clients, name)
     if cluster_state.is_nowhere:
         raise ray.nowhere(cluster_state.name)
     found = []
@@ -282,9 +282,14 @@ def _tell_unasked(cluster_state: ClusterState) -> None:
 def _clients(
     c: Context, host: str | None, name: str, inventory: str | None, venv: str | None = None
 ) -> list[SSHClient]:
-    """Return a client for each host, in the order in which ``--host`` names them."""
+    """Return a client for each host, in the order in which ``--host`` names them.
+
+    :raises UsageError: the cluster's name cannot be used, or no host is selected.
+    """
     from ringtasks.client.ssh_client import SSHClient
 
+    if not name.isidentifier():
+        raise UsageError(f"--name {name!r}: expected a word of letters, digits and _")
     repeat_in_hints("ray.", name=None if name == _USUAL_NAME else name)
     repeat_in_hints("ray.s", "ray.up", venv=venv)
     configs = [config_of(c, own) for own in selected(c, host, inventory, as_named=True)]
@@ -295,12 +300,6 @@ def _clients(
 
 #: Seconds to end the parts of a cluster that was being brought up, after Ctrl-C.
 _UNDO_TIME = 60.0
-
-
-def _checked(name: str) -> str:
-    if not name.isidentifier():
-        raise UsageError(f"--name {name!r}: expected a word of letters, digits and _")
-    return name
 
 
 def _job(job: str) -> str:

@@ -7,7 +7,7 @@ is loaded only for them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from invoke import Context
 
 from ringtasks.client.terminal import piped_stdin
 from ringtasks.common import interruption
-from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
@@ -33,6 +32,7 @@ from .options import (
     task,
     whole_number,
 )
+from .run_flags import OutputFlags, RunFlags
 
 if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
@@ -43,57 +43,10 @@ if TYPE_CHECKING:
     from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.inventory.model import HostConfig
 
-__all__ = ["OutputFlags", "RunFlags", "run"]
+__all__ = ["run"]
 
 #: Bytes kept of each stream, for Python callers; all output is shown as it comes.
 _KEPT_BYTES = 16 * 1024 * 1024
-
-
-class RunFlags(NamedTuple):
-    """The command to run, and its limits."""
-
-    command: str
-    label: str
-    """The command as the results show it."""
-    timeout: float | None
-    cwd: str | None
-    env: Mapping[str, str]
-    transport: str | None
-    repeats: int
-    pty: bool
-    fanout: int | None
-    serial: str | None
-    max_failures: str | None
-    skip_unhealthy: bool
-    pick: int | None
-    name: str | None
-    has_stdin: bool
-
-    @property
-    def chooses(self) -> bool:
-        """True if health decides which of the selected hosts run it."""
-        return self.skip_unhealthy or self.pick is not None
-
-
-class OutputFlags(NamedTuple):
-    """The display of the output."""
-
-    json: bool
-    fold: bool
-    diff: bool
-    outdir: str | None
-    hidden: tuple[int, ...] = ()
-    """The streams that are not shown."""
-
-    @property
-    def streams(self) -> bool:
-        """True if output is shown as it comes."""
-        return not (self.json or self.fold or self.diff)
-
-    @property
-    def is_plain(self) -> bool:
-        """True if the output is that of one host, without folding, differences or files."""
-        return not (self.fold or self.diff or self.outdir)
 
 
 @task(

@@ -34,7 +34,7 @@ from . import plan
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    from .run import OutputFlags, RunFlags
+    from .run_flags import OutputFlags, RunFlags
 
     #: Receives the host, the stream (1 or 2) and the bytes.
     OnOutput = Callable[[str, int, bytes], None]

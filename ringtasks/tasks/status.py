@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.common.text import size
-from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from . import plan
-from .core_flags import ended, is_dry
-from .options import clients_of, failure_status, task
+from .core_flags import answers_status, ended, is_dry
+from .options import clients_of, task
 
 if TYPE_CHECKING:
     from ringtasks.jobs import Overview
@@ -62,10 +61,7 @@ def status(
             for own in found:
                 for note in _notes(own):
                     display.say(note)
-        return combined_status(
-            failure_status(client.config) if own.error else 0
-            for client, own in zip(clients, found, strict=True)
-        )
+        return answers_status(clients, found)
 
     return ended(c, found, display.repeated(look, WATCH_INTERVAL) if watch else look())
 
