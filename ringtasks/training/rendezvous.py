@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import random
 import re
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ringtasks.client.ask import Ask
-from ringtasks.client.result import SSHResult
+from ringtasks.client.held_program import HeldProgram
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import bounded
@@ -28,7 +26,6 @@ from ringtasks.errors import AnswerError, RendezvousError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.answers import whole
 from ringtasks.remote.script import quote
-from ringtasks.ssh.link import STDOUT
 from ringtasks.ssh.routes import tcp_routes
 
 __all__ = ["Node", "Rendezvous", "find_rendezvous", "likely_free_port"]
@@ -124,20 +121,13 @@ class _Listener:
     """A socket of the first host that answers with the word, until the block is left."""
 
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
-        self._client = client
+        self._host = client.config.id
         ports = [port] if port else [likely_free_port(), 0]
-        self._command = _python("listen", word, *map(str, ports))
-        self._stdout = self._stderr = b""
-        self._changed = threading.Condition()
-        self._has_ended = False
-        self._result: SSHResult | None = None
+        listen = Ask(_python("listen", word, *map(str, ports)), _TIMEOUT, in_venv=True)
+        self._program = HeldProgram(client, listen, _MAX_PRINTED_BYTES)
         self.port, self.own_address = 0, ""
 
     def __enter__(self) -> _Listener:
-        reading, self._end = os.pipe()
-        self._stdin: BinaryIO = os.fdopen(reading, "rb", 0)
-        self._thread = threading.Thread(target=self._run, name="ringtasks-rendezvous", daemon=True)
-        self._thread.start()
         try:
             self._await_port()
         except BaseException:  # Ctrl-C, too: the remote program would go on to its time limit
@@ -146,8 +136,7 @@ class _Listener:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._end)  # the remote program ends with its stdin
-        self._thread.join(_TIMEOUT)
+        self._program.end(_TIMEOUT)
 
     def interface_of(self, address: str) -> str:
         """Return the interface of the connections to ``address``; empty: not given."""
@@ -166,43 +155,22 @@ class _Listener:
             self.own_address = _address(address)
         except AnswerError as error:
             why = str(error) if lines else self._evidence()
-            raise RendezvousError(self._client.config.id, f"it cannot listen: {why}") from error
+            raise RendezvousError(self._host, f"it cannot listen: {why}") from error
 
     def _evidence(self) -> str:
-        result = self._result
-        said = self._stderr.decode("utf-8", "replace")
+        result = self._program.result
+        said = self._program.stderr.decode("utf-8", "replace")
         return "no answer" if result is None else bounded(result.error or said)
-
-    def _run(self) -> None:
-        try:
-            with self._stdin as stdin:
-                asked = Ask(
-                    self._command, _TIMEOUT, in_venv=True, stdin=stdin, on_output=self._take
-                )
-                self._result = self._client.ask(asked)
-        finally:
-            with self._changed:
-                self._has_ended = True
-                self._changed.notify_all()
-
-    def _take(self, stream: int, chunk: bytes) -> None:
-        with self._changed:
-            if stream == STDOUT:
-                self._stdout = (self._stdout + chunk)[:_MAX_PRINTED_BYTES]
-            else:
-                self._stderr = (self._stderr + chunk)[:_MAX_PRINTED_BYTES]
-            self._changed.notify_all()
 
     def _lines_until(self, *start: str) -> list[list[str]]:
         """Return the lines that begin so, as soon as there is one; none if none comes in time."""
 
-        def found() -> list[list[str]]:
-            whole = self._stdout.decode("utf-8", "replace").split("\n")[:-1]
+        def found(printed: bytes) -> list[list[str]]:
+            whole = printed.decode("utf-8", "replace").split("\n")[:-1]
             return [words for words in map(str.split, whole) if words[: len(start)] == [*start]]
 
-        with self._changed:
-            self._changed.wait_for(lambda: found() or self._has_ended, _TIMEOUT)
-            return found()
+        self._program.wait_for(lambda printed: bool(found(printed)), _TIMEOUT)
+        return found(self._program.stdout)
 
 
 def _python(*arguments: str) -> str:

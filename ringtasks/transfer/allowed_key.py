@@ -8,17 +8,13 @@ meanwhile, the key expires.  The user's ``authorized_keys`` is only ever replace
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import Iterator
 
-from ringtasks.client.result import SSHResult
-from ringtasks.common.fork import not_for_children
+from ringtasks.client.ask import Ask
+from ringtasks.client.held_program import HeldProgram
 from ringtasks.common.text import printable
 from ringtasks.remote.programs import Program
-from ringtasks.ssh.link import STDOUT
 
-from .asking import ask
 from .host_transfer import HostCopy, HostTransferError
 
 __all__ = ["allowed"]
@@ -41,88 +37,47 @@ def allowed(
     :param limit: seconds until the key is removed in any case.
     :raises HostTransferError: the host does not allow it, or does not confirm its removal.
     """
-    session = _KeySession(host_copy, _script(public, command, name), limit)
+    script = _script(public, command, name)
+    session = HeldProgram(
+        host_copy.client, Ask(script, limit + _READY_TIMEOUT, "/"), _MAX_ANSWER_BYTES
+    )
     is_removed = False
     try:
-        yield session.user()
+        yield _user(session)
     finally:
-        is_removed = session.end()
+        session.end(_READY_TIMEOUT)
+        is_removed = session.stdout.endswith(b"removed\n")
+        # A script that ended by itself has removed the key, or has not allowed it.
+        is_over = session.result is not None and not session.result.is_unknown
+        if not is_removed and (session.stdout.startswith(b"ready ") or not is_over):
+            host_copy.notes.append(
+                f"the key of this transfer may still be in ~/.ssh/authorized_keys of "
+                f"{host_copy.host}; it expires {_KEY_LIFETIME} s after its creation: "
+                f"{_why(session)}"
+            )
     if not is_removed:
         raise HostTransferError("the removal of the key was not confirmed")
 
 
-class _KeySession:
-    """The session in which the key is allowed."""
+def _user(session: HeldProgram) -> str:
+    """Return the user's name on the host, once the key is allowed.
 
-    def __init__(self, host_copy: HostCopy, script: str, limit: float) -> None:
-        self._host_copy = host_copy
-        self._stdout = self._stderr = b""
-        self._result: SSHResult | None = None
-        self._has_answered = threading.Event()
-        reader, self._writer = os.pipe()
-        not_for_children(self)
-        self._thread = threading.Thread(
-            target=self._hold, args=(script, limit, reader), name="ringtasks-key", daemon=True
-        )
-        self._thread.start()
+    :raises HostTransferError: it was not allowed.
+    """
+    session.wait_for(lambda printed: b"\n" in printed, _READY_TIMEOUT)
+    answer = session.stdout.decode("utf-8", "replace").split()
+    if len(answer) != 2 or answer[0] != "ready":
+        raise HostTransferError(f"the key was not allowed: {_why(session)}")
+    return answer[1]
 
-    def descriptors(self) -> list[int]:
-        """Return the end of the pipe that keeps the key allowed."""
-        return [self._writer]
 
-    def user(self) -> str:
-        """The user's name on the host, once the key is allowed."""
-        self._has_answered.wait(_READY_TIMEOUT)
-        answer = self._stdout.decode("utf-8", "replace").split()
-        if len(answer) != 2 or answer[0] != "ready":
-            raise HostTransferError(f"the key was not allowed: {self._why()}")
-        return answer[1]
-
-    def end(self) -> bool:
-        """Let the host remove the key; return whether that is confirmed, and note it if not."""
-        writer, self._writer = self._writer, -1
-        os.close(writer)  # the host sees the end of its stdin
-        self._thread.join(_READY_TIMEOUT)
-        is_removed = self._stdout.endswith(b"removed\n")
-        # A script that ended by itself has removed the key, or has not allowed it.
-        is_over = self._result is not None and not self._result.is_unknown
-        if not is_removed and (self._stdout.startswith(b"ready ") or not is_over):
-            host = self._host_copy.client.config.id
-            self._host_copy.notes.append(
-                f"the key of this transfer may still be in ~/.ssh/authorized_keys of {host}; "
-                f"it expires {_KEY_LIFETIME} s after its creation: {self._why()}"
-            )
-        return is_removed
-
-    def _hold(self, script: str, limit: float, reader: int) -> None:
-        try:
-            with os.fdopen(reader, "rb", buffering=0) as stdin:
-                self._result = ask(
-                    self._host_copy.client,
-                    script,
-                    limit + _READY_TIMEOUT,
-                    stdin=stdin,
-                    on_output=self._on_output,
-                )
-        finally:
-            self._has_answered.set()
-
-    def _on_output(self, stream: int, chunk: bytes) -> None:
-        # Bounded: the host may send any amount.
-        if stream != STDOUT:
-            self._stderr = (self._stderr + chunk)[:_MAX_ANSWER_BYTES]
-            return
-        self._stdout = (self._stdout + chunk)[:_MAX_ANSWER_BYTES]
-        if b"\n" in self._stdout:
-            self._has_answered.set()
-
-    def _why(self) -> str:
-        said = self._stderr or self._stdout
-        if said.strip():
-            return printable(said.decode("utf-8", "replace").strip())
-        if self._result is None:
-            return f"no answer in {_READY_TIMEOUT:g} s"
-        return self._result.error or f"exit status {self._result.returncode}"
+def _why(session: HeldProgram) -> str:
+    said = session.stderr or session.stdout
+    if said.strip():
+        return printable(said.decode("utf-8", "replace").strip())
+    if session.result is None:
+        return f"no answer in {_READY_TIMEOUT:g} s"
+    return session.result.error or f"exit status {session.result.returncode}"
 
 
 def _script(public: str, command: str, name: str) -> str:
