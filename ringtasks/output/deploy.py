@@ -160,8 +160,7 @@ def shown(columns: Sequence[str], rows: Iterable[Row], *, json: bool) -> Answer:
     """Print the rows as a table or as JSON lines; return their fields and the exit status."""
     rows = list(rows)
     if json:
-        for _, fields, _ in rows:
-            display.json_line(fields)
+        display.json_lines(fields for _, fields, _ in rows)
     else:
         table(columns, [row for row, _, _ in rows])
     found = [fields for _, fields, _ in rows]

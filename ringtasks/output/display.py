@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import interruption, rehearsal
@@ -30,6 +30,7 @@ __all__ = [
     "Reporter",
     "alarm",
     "json_line",
+    "json_lines",
     "messages_by",
     "out",
     "repeated",
@@ -118,6 +119,12 @@ def json_line(fields: dict[str, Any], *, allow_nan: bool = False) -> None:
     if (rehearsed := rehearsal.current()) is not None:
         fields = {**fields, "rehearsal": rehearsed.words}
     _print(json_text(fields, allow_nan=allow_nan))
+
+
+def json_lines(rows: Iterable[dict[str, Any]]) -> None:
+    """Print a `json_line` for each."""
+    for fields in rows:
+        json_line(fields)
 
 
 class RawReporter:

@@ -12,7 +12,7 @@ from ringtasks.output.tables import shortened, table
 if TYPE_CHECKING:
     from ringtasks.jobs import HostJobs, JobStatus
 
-__all__ = ["clock", "is_recent", "show_jobs", "unreached"]
+__all__ = ["clock", "is_recent", "out_of_reach", "show_jobs", "unreached"]
 
 #: Jobs that ended within this time are shown without --all (one day).
 RECENT_SECONDS = 86400.0
@@ -54,6 +54,15 @@ def unreached(own: HostJobs) -> str:
     known = f" (last answer at {clock(since)})" if since is not None else ""
     reason = (own.error or "").removeprefix(f"{own.host_id}: ")
     return f"{own.host_id}: its jobs are unknown{known}: {reason}"
+
+
+def out_of_reach(job: JobStatus, reason: str) -> str:
+    """Return the message for a job whose host was not reached: the local record of it."""
+    label = f"job {job.id}" + (f" ({job.name})" if job.name else "")
+    at_last = (
+        "" if job.since is None else f"; at its last answer, {clock(job.since)}, it had not ended"
+    )
+    return f"{label} on {job.host_id}{at_last}; its log is on the host ({job.log_file})\n{reason}"
 
 
 def clock(at: float) -> str:

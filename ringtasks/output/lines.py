@@ -1,19 +1,20 @@
-"""Show each line with its host's name in front, as it arrives."""
+"""Lines of several hosts or programs, each with its label in front, as they arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ringtasks.common.lines import Lines
 
+from .display import write_bytes
 from .foreign_text import shown, shown_lines
 from .screen import Screen
 
 if TYPE_CHECKING:
     from ringtasks.fleet import FleetResult, HostResult
 
-__all__ = ["LineReport"]
+__all__ = ["LabelledLog", "LineReport", "RawLog"]
 
 #: A longer line is shown in pieces, so that output without newlines uses bounded memory.
 _MAX_LINE_BYTES = 64 * 1024
@@ -57,3 +58,35 @@ def _label(host: str, index: int, has_colour: bool) -> str:
     if not has_colour:
         return f"{name}: "
     return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{name}:\x1b[0m "
+
+
+class RawLog:
+    """The log of one program, passed through to stdout unchanged."""
+
+    def add(self, chunk: bytes) -> None:
+        """Print output of the program."""
+        write_bytes(1, chunk)
+
+    def finish(self) -> None:
+        """Do nothing: no text is held back."""
+
+
+class LabelledLog:
+    """The log of one program of several: whole lines with a label, progress bars folded."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._lines = label, Lines()
+
+    def add(self, chunk: bytes) -> None:
+        """Print the lines that are complete now."""
+        self._print(self._lines.add(chunk))
+
+    def finish(self) -> None:
+        """Print the rest: a line without a line end."""
+        self._print(self._lines.end())
+
+    def _print(self, lines: Iterable[bytes]) -> None:
+        text = "".join(
+            shown(f"{self._label}: {line.decode('utf-8', 'replace')}") + "\n" for line in lines
+        )
+        write_bytes(1, text.encode())  # by one write: others print, too

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from ringtasks.common.lines import Lines
 from ringtasks.training.curves import Curves
 
-from .display import say, shown, write_bytes
+from .display import say, shown
 from .foreign_text import stdout_is_unicode
+from .lines import LabelledLog, RawLog
 from .plots import terminal
 from .plots.chart import PlotLine
 
@@ -46,27 +47,21 @@ class PlainView:
     """View of the log on stdout, as it arrives; messages of ringtasks go to stderr."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, Lines] = {}
+        self._logs: dict[str | None, RawLog | LabelledLog] = {}
 
     def __enter__(self) -> PlainView:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for host, lines in self._lines.items():
-            self._print(host, lines.end())
+        for log in self._logs.values():
+            log.finish()
 
     def log(self, chunk: bytes, host: str | None) -> None:
-        if host is None:
-            write_bytes(1, chunk)
-        else:
-            self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
+        log = RawLog() if host is None else LabelledLog(host)
+        self._logs.setdefault(host, log).add(chunk)
 
     def say(self, text: str) -> None:
         say(text)
-
-    def _print(self, host: str, lines: Iterable[bytes]) -> None:
-        text = "".join(f"{host}: {shown(line.decode('utf-8', 'replace'))}\n" for line in lines)
-        write_bytes(1, text.encode())
 
 
 class LiveView:

@@ -38,8 +38,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
         for master, sessions, last_used in kept
     ]
     if json:
-        for fields in found:
-            display.json_line(fields)
+        display.json_lines(found)
         return found
     rows = [
         (

@@ -35,8 +35,7 @@ def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -
         with targets_of(hosts, plan, RolloutObserver()) as targets:
             found = [_found(target, outcome, source) for target, outcome in looked_at(targets)]
         if json:
-            for fields in found:
-                display.json_line(fields)
+            display.json_lines(found)
         else:
             _show(found)
         with suppress(UsageError, TimeoutExpired):  # a fault of git changes nothing here

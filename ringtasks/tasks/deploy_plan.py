@@ -26,7 +26,7 @@ from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.steps import DeployPlan
+    from ringtasks.deploy.steps import DeployPlan, HostStep
     from ringtasks.inventory.model import HostConfig
 
 __all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
@@ -47,7 +47,7 @@ def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: 
         def found(target: Target) -> list[PlannedStep]:
             told = [*_hook(settings.hooks.before, "hook before"), _precheck(target)]
             for step in target.outlook():
-                told.append(PlannedStep(step.name, step.script))
+                told.append(_planned(step))
                 if step.name == "upload":
                     told += _upload(target, settings, source.revision)
             return told + _hook(settings.hooks.after, "hook after")
@@ -64,11 +64,10 @@ def plan_rollback(
     )
 
     def found(target: Target) -> list[PlannedStep]:
-        later = [PlannedStep(step.name, step.script) for step in target.outlook()]
         return [
             *_hook(settings.hooks.before, "hook before"),
             _precheck(target),
-            *later,
+            *map(_planned, target.outlook()),
             *_hook(settings.hooks.after, "hook after"),
         ]
 
@@ -85,11 +84,7 @@ def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: s
     """Show the steps that remove a lock."""
     plan = new_plan(settings, None, who=ci.who(os.environ))
 
-    def found(target: Target) -> list[PlannedStep]:
-        step = steps.unlock(plan, target.place, reason)
-        return [PlannedStep(step.name, step.script)]
-
-    _show(plan, hosts, found, json=False)
+    _show(plan, hosts, lambda own: [_planned(steps.unlock(plan, own.place, reason))], json=False)
 
 
 def _show(
@@ -106,7 +101,10 @@ def _show(
 
 
 def _precheck(target: Target) -> PlannedStep:
-    step = steps.precheck(target.plan, target.place)
+    return _planned(steps.precheck(target.plan, target.place))
+
+
+def _planned(step: HostStep) -> PlannedStep:
     return PlannedStep(step.name, step.script)
 
 

@@ -161,8 +161,7 @@ def _told(report: DeployReport, plan: DeployPlan, view: RolloutView, flags: Flag
 
 def _report(report: DeployReport, view: RolloutView, flags: Flags) -> None:
     if flags.json:
-        for line in report.to_dicts():
-            display.json_line(line)
+        display.json_lines(report.to_dicts())
     view.ended(report)
     if flags.junit is not None:
         write_junit(Path(flags.junit), report)

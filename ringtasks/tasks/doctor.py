@@ -25,8 +25,7 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list
 
     findings = examine(lambda: located(c, inventory))
     if json:
-        for finding in findings:
-            display.json_line(vars(finding))
+        display.json_lines(map(vars, findings))
     else:
         rows = [(f.verdict, f.subject, f.evidence, f.advice) for f in findings]
         table(["", "check", "result", "fix"], rows)

@@ -121,8 +121,7 @@ def _written(host: HostConfig, fact: str) -> str:
 
 def _show(rows: list[dict[str, Any]], written: list[list[str]], *, json: bool) -> None:
     if json:
-        for row in rows:
-            display.json_line(row)
+        display.json_lines(rows)
         return
     table(
         ["host", "routes", "health", *_SHOWN_FACTS],

@@ -17,11 +17,11 @@ from ringtasks.common.text import counted
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import TIMED_OUT, UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
-from ringtasks.output.job_table import is_recent, show_jobs, unreached
+from ringtasks.output.job_table import is_recent, out_of_reach, show_jobs, unreached
+from ringtasks.output.lines import LabelledLog, RawLog
 
 from .core_flags import answers_status, command_timeout, echo, ended, is_dry
 from .env_files import environment
-from .job_logs import log_printer, out_of_reach
 from .job_selection import ALL, selected_jobs
 from .options import clients_of, gpu_options, number, one_or_all, task, whole_number
 
@@ -173,8 +173,7 @@ def show(
             job for job in known if (all or is_recent(job)) and (not mine or job.by == this_user())
         ]
         if json:
-            for job in shown:
-                display.json_line(job.to_dict())
+            display.json_lines(job.to_dict() for job in shown)
         else:
             show_jobs(shown)
         for own in found:
@@ -227,7 +226,8 @@ def logs(
                 return known
             display.say(f"{known}\nwaiting for it, up to {patience} s (--patience)")
         start = moment("--since", since, status.asked_at or time.time()) if since else None
-        printer = log_printer(status, is_alone=len(found) == 1)
+        label = f"{status.host_id}/{status.name or status.id[:8]}"
+        printer = RawLog() if len(found) == 1 else LabelledLog(label)
         why = await own.follow_async(printer.add, since=start, **asked)
         printer.finish()
         return why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ringtasks.jobs.probe import probe_script, wait_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stop_job import stop_job_script
 
-from .plan import HostPlan, PlannedStep, script_of, show
+from .plan import HostPlan, PlannedStep, script_of, show, show_same
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -55,40 +55,38 @@ def start_step(config: SSHConfig, request: JobRequest, job_id: str | None = None
 
 def list_jobs(clients: Iterable[SSHClient], *, json: bool) -> None:
     """Plan the listing of the jobs."""
-    _show(clients, [PlannedStep("list the jobs", probe_script())], json=json)
+    show_same(clients, [PlannedStep("list the jobs", probe_script())], json=json)
 
 
 def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> None:
     """Plan the following of logs."""
     script = follow_script(_id_of(job), **options)
-    _show(clients, [_look(job), PlannedStep("print the log, on the host of the job", script)])
+    show_same(clients, [_look(job), PlannedStep("print the log, on the host of the job", script)])
 
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
     """Plan the wait for the end of jobs."""
     script = wait_script(_id_of(job), seconds)
-    _show(clients, [_look(job), PlannedStep("wait for its end, on the host of the job", script)])
+    show_same(
+        clients, [_look(job), PlannedStep("wait for its end, on the host of the job", script)]
+    )
 
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
     script = stop_job_script(_id_of(job), this_user(), grace)
-    _show(clients, [_look(job), PlannedStep("end its processes, on the host of the job", script)])
+    show_same(
+        clients, [_look(job), PlannedStep("end its processes, on the host of the job", script)]
+    )
 
 
 def prune(clients: Iterable[SSHClient], older_than: float) -> None:
     """Plan the deletion of the folders of jobs."""
     name = f"delete those that ended more than {older_than:g} s ago, {SOME_JOB} and others"
-    _show(
+    show_same(
         clients,
         [PlannedStep("list the jobs", probe_script()), PlannedStep(name, prune_script([SOME_JOB]))],
     )
-
-
-def _show(
-    clients: Iterable[SSHClient], steps: Sequence[PlannedStep], *, json: bool = False
-) -> None:
-    show((HostPlan(client.config, steps) for client in clients), json=json)
 
 
 def _look(job: str | None) -> PlannedStep:

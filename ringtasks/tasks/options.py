@@ -99,15 +99,15 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                     ):
                         return body(*args, **kwargs)
                 except (UsageError, ValueError) as error:
-                    raise Exit(_told(error), code=USAGE) from error
+                    raise Exit(_told(str(error)), code=USAGE) from error
                 except RingtasksError as error:
-                    raise Exit(_told(error), code=UNREACHABLE) from error
+                    raise Exit(_told(str(error)), code=UNREACHABLE) from error
                 except MemoryError:
                     raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
                 except OSError as error:
                     if not isinstance(error.filename, str):
-                        raise  # it may be of our own doing
-                    raise Exit(_told_of_file(error), code=1) from error
+                        raise  # it may be of our own doing: not a path of the user's
+                    raise Exit(_told(f"{error.filename}: {error.strerror}"), code=1) from error
                 finally:
                     # All objects loaded by now live until the exit: without this the interpreter
                     # visits all of them once more on its way out (20 ms).
@@ -124,18 +124,11 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
     return decorate
 
 
-def _told(error: Exception) -> str:
+def _told(text: str) -> str:
     from ringtasks.output.display import without_alarms
     from ringtasks.output.foreign_text import message
 
-    return f"ringtasks: {message(without_alarms(str(error)))}"
-
-
-def _told_of_file(error: OSError) -> str:
-    """Return the message for a path of the user's that cannot be used: too long, not readable …"""
-    from ringtasks.output.foreign_text import message
-
-    return f"ringtasks: {message(error.filename)}: {error.strerror}"
+    return f"ringtasks: {message(without_alarms(text))}"
 
 
 def _silence_told(*, is_json: bool) -> contextlib.AbstractContextManager[None]:

@@ -16,9 +16,10 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.host_settings import SSHConfig
 
-__all__ = ["HostPlan", "PlannedStep", "script_of", "show"]
+__all__ = ["HostPlan", "PlannedStep", "script_of", "show", "show_same"]
 
 
 class PlannedStep(NamedTuple):
@@ -77,8 +78,7 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
     plans = list(plans)
     found = [plan.to_dict() for plan in plans]
     if json:
-        for fields in found:
-            display.json_line(fields)
+        display.json_lines(found)
         return found
     rows = [
         (fields["host_id"], route, command)
@@ -97,6 +97,13 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
             for line in step.script.strip("\n").splitlines():
                 print(f"    {display.shown(line)}")
     return found
+
+
+def show_same(
+    clients: Iterable[SSHClient], steps: Sequence[PlannedStep], *, json: bool = False
+) -> None:
+    """Print the plan of steps that are the same for all hosts."""
+    show((HostPlan(client.config, steps) for client in clients), json=json)
 
 
 def script_of(

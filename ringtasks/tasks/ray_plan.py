@@ -14,7 +14,7 @@ from ringtasks.training.ray.submitting import submit_command
 from ringtasks.training.rendezvous import Node, Rendezvous
 
 from .jobs_plan import SOME_JOB, start_step
-from .plan import HostPlan, PlannedStep, show
+from .plan import HostPlan, PlannedStep, show, show_same
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -92,7 +92,7 @@ def _id_of(name: str) -> str:
 
 
 def _show(clients: Sequence[SSHClient], name: str, step: PlannedStep) -> None:
-    show(HostPlan(client.config, [_look(name), step]) for client in clients)
+    show_same(clients, [_look(name), step])
 
 
 def _look(name: str) -> PlannedStep:

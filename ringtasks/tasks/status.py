@@ -44,15 +44,14 @@ def status(
         from ringtasks.jobs.host_status import overview_script
 
         steps = [plan.PlannedStep("read the state of the host", overview_script())]
-        plan.show([plan.HostPlan(client.config, steps) for client in clients], json=json)
+        plan.show_same(clients, steps, json=json)
         return []
     found: list[Overview] = []
 
     def look() -> int:
         found[:] = jobs.overview(clients)
         if json:
-            for own in found:
-                display.json_line(own.to_dict())
+            display.json_lines(own.to_dict() for own in found)
         else:
             columns = ["host", "gpus", "busy", "gpu memory", "memory", "disk", "load", "jobs"]
             table(

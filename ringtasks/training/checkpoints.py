@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from ringtasks import jobs, transfer
 from ringtasks.client.ask import Ask
-from ringtasks.client.result import why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError, RunNotStartedError
@@ -27,7 +26,7 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer.patterns import literal
 
-from .files import MIRROR, FileCopyError, TimeLimit, checked
+from .files import MIRROR, FileCopyError, TimeLimit, check_answer, checked
 
 __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 
@@ -73,9 +72,7 @@ def claim(
         owner = result.stdout.strip()
         _check_ended(client, checkpoint, owner)
         result = client.ask(Ask(script(ended=owner)))
-    if (why := why_failed(result)) is not None:
-        text = f"{client.config.id}: {checkpoint} cannot be set aside: {why}"
-        raise FileCopyError(text, is_unreachable=result.error is not None)
+    check_answer(result, f"{client.config.id}: {checkpoint} cannot be set aside")
     return printable(result.stdout.strip()) or None
 
 
@@ -118,8 +115,7 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
     result = client.ask(Ask(script))
     if result.error is None and result.returncode == _NO_CHECKPOINT:
         return None
-    if (why := why_failed(result)) is not None:
-        raise FileCopyError(f"{client.config.id}: {folder} cannot be listed: {why}")
+    check_answer(result, f"{client.config.id}: {folder} cannot be listed")
     lines = result.stdout.split("\n")
     incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
     is_certain = bool(done) and _OVERTAKEN not in lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ringtasks import transfer
 from ringtasks.client.ask import Ask
-from ringtasks.client.result import why_failed
+from ringtasks.client.result import SSHResult, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import counted, first_names, size
@@ -27,6 +27,7 @@ __all__ = [
     "FileCopyError",
     "SentFiles",
     "TimeLimit",
+    "check_answer",
     "checked",
     "folder_of",
     "folder_options",
@@ -181,7 +182,16 @@ def make_folder(client: SSHClient, folder: str) -> None:
 
     :raises FileCopyError: it does not exist afterwards.
     """
-    result = client.ask(Ask(f"mkdir -p {quoted_path(folder)}"))
+    check_answer(
+        client.ask(Ask(f"mkdir -p {quoted_path(folder)}")), f"{client.config.id}: {folder}"
+    )
+
+
+def check_answer(result: SSHResult, told: str) -> None:
+    """Check that a script has succeeded.
+
+    :param told: the beginning of the error.
+    :raises FileCopyError: it has not.
+    """
     if (why := why_failed(result)) is not None:
-        text = f"{client.config.id}: {folder}: {why}"
-        raise FileCopyError(text, is_unreachable=result.error is not None)
+        raise FileCopyError(f"{told}: {why}", is_unreachable=result.error is not None)

@@ -25,7 +25,7 @@ from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options
 from ringtasks.transfer.patterns import literal
 
-from .files import FileCopyError, TimeLimit, checked
+from .files import FileCopyError, TimeLimit, check_answer, checked
 from .records import is_own_name
 
 __all__ = ["fetch_written", "note_files"]
@@ -58,9 +58,7 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     :raises FileCopyError: it could not be written.
     """
     result = client.ask(Ask(_script(_NOTE, cwd, items, key)))
-    if (why := why_failed(result)) is not None:
-        text = f"{client.config.id}: the files there could not be listed: {why}"
-        raise FileCopyError(text, is_unreachable=result.error is not None)
+    check_answer(result, f"{client.config.id}: the files there could not be listed")
 
 
 def fetch_written(
