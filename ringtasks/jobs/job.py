@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import getpass
 import os
 import queue
@@ -304,18 +305,13 @@ class Job:
         failures = 0
         seconds = _seconds_to_follow(patience)
         limit = seconds + _answer_timeout(patience)
+        script = functools.partial(
+            follow_script, self.id, tail=tail, since=since, follow=follow, seconds=seconds
+        )
         while True:
             began = time.monotonic()
-            script = follow_script(
-                self.id,
-                offset=place.offset,
-                tail=tail,
-                since=since,
-                follow=follow,
-                seconds=seconds,
-            )
-            ask = Ask(script, timeout=limit, env=place.environment(), on_output=place.take)
-            answer = yield from answer_to(ask)
+            ask = Ask(script(offset=place.offset), limit, env=place.environment())
+            answer = yield from answer_to(ask._replace(on_output=place.take))
             missed = place.restart()
             now = time.monotonic()
             if answer.error is not None:

@@ -94,14 +94,12 @@ def look_at(
     if not ours <= contexts.keys():
         return
     command = ""
-    with_command: set[int] = set()
     given: set[tuple[int, str | None]] = set()
     of_program: list[int] = []
     for word in _words(words, tasks, contexts, program.initial_context):
         _refuse_second(word, given)
         if word.is_unexpected and not command:
-            has_command = word.task_at in with_command
-            _refuse_extra_word(word, words, tasks, has_command=has_command)
+            _refuse_extra_word(word, words, tasks, has_command=(word.task_at, _COMMAND) in given)
         if command:
             _check_end_of(command, word, words, tasks, program.initial_context)
         if word.flag is None and word.text in _HELP:
@@ -114,8 +112,6 @@ def look_at(
                 of_program.append(word.at)
         is_command = word.flag is not None and word.flag.name == _COMMAND
         command = word.text if is_command else ""
-        if is_command:
-            with_command.add(word.task_at)
     _move_to_front(words, of_program, program.initial_context)
     if ours and program.core.remainder and ours == tasks & set(words):
         last = [word for word in words if word in ours][-1]

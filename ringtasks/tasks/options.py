@@ -87,32 +87,17 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
             words = kwargs.pop(FLAG, None) if connects else None
-            with hints_of_task(inventory=kwargs.get("inventory")):  # also in its errors
-                try:
-                    with (
-                        written(),
-                        translated(),
-                        _silence_told(is_json=bool(kwargs.get("json"))),
-                        interruption.guarded(),
-                        _signal_statuses(),
-                        rehearsed(words),
-                    ):
-                        return body(*args, **kwargs)
-                except (UsageError, ValueError) as error:
-                    raise Exit(_told(str(error)), code=USAGE) from error
-                except RingtasksError as error:
-                    raise Exit(_told(str(error)), code=UNREACHABLE) from error
-                except MemoryError:
-                    raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
-                except OSError as error:
-                    if not isinstance(error.filename, str):
-                        raise  # it may be of our own doing: not a path of the user's
-                    raise Exit(_told(f"{error.filename}: {error.strerror}"), code=1) from error
-                finally:
-                    # All objects loaded by now live until the exit: without this the interpreter
-                    # visits all of them once more on its way out (20 ms).
-                    if interruption.is_program():
-                        gc.freeze()
+            with (
+                hints_of_task(inventory=kwargs.get("inventory")),  # also in its errors
+                _reported(),
+                written(),
+                translated(),
+                _silence_told(is_json=bool(kwargs.get("json"))),
+                interruption.guarded(),
+                _signal_statuses(),
+                rehearsed(words),
+            ):
+                return body(*args, **kwargs)
 
         if connects:
             vars(told)["__signature__"] = signature_with_flag(body)
@@ -122,6 +107,28 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
         return invoke.task(auto_shortflags=False, help={**usual, **texts}, **options)(told)
 
     return decorate
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Raise `Exit` with a line for the user in place of an error of ringtasks."""
+    try:
+        yield
+    except (UsageError, ValueError) as error:
+        raise Exit(_told(str(error)), code=USAGE) from error
+    except RingtasksError as error:
+        raise Exit(_told(str(error)), code=UNREACHABLE) from error
+    except MemoryError:
+        raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
+    except OSError as error:
+        if not isinstance(error.filename, str):
+            raise  # it may be of our own doing: not a path of the user's
+        raise Exit(_told(f"{error.filename}: {error.strerror}"), code=1) from error
+    finally:
+        # All objects loaded by now live until the exit: without this the interpreter visits all of
+        # them once more on its way out (20 ms).
+        if interruption.is_program():
+            gc.freeze()
 
 
 def _told(text: str) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
     from ringtasks.client.retries import Attempts
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.host_settings import SSHConfig
@@ -119,23 +120,34 @@ def run(
         name=name,
         has_stdin=not no_stdin,
     )
-    if fold + diff + json > 1:
-        raise UsageError("--fold, --diff and --json: give one of them")
-    output = OutputFlags(json=json, fold=fold, diff=diff, outdir=outdir, hidden=hidden_streams(c))
+    output = _output(json, fold, diff, outdir, hidden_streams(c))
     if rerun_failed:
         hosts = _failed(c, host, inventory, name)
     else:
         hosts = selected(c, host, inventory, may_ask=not dry_run)
     if dry_run or is_dry(c):
-        from .run_fleet import show_plan
-
-        results = show_plan(configs_of(c, hosts, transport), request, json=json)
-        return results.results[0].result if len(hosts) == len(results) == 1 else results
+        return _planned(c, hosts, request, json=json)
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
         result = _run_on_one(config_of(c, hosts[0]), request, output)
         _advise_on_limit([result], request)
         return ended(c, result, result.returncode, is_commands=result.error is None)
+    return _run_on_many(c, hosts, request, output)
+
+
+def _planned(
+    c: Context, hosts: Sequence[HostConfig], request: RunFlags, *, json: bool
+) -> SSHResult | FleetResult:
+    """Show the plan; return what a run in which all succeed would."""
+    from .run_fleet import show_plan
+
+    results = show_plan(configs_of(c, hosts, request.transport), request, json=json)
+    return results.results[0].result if len(hosts) == len(results) == 1 else results
+
+
+def _run_on_many(
+    c: Context, hosts: Sequence[HostConfig], request: RunFlags, output: OutputFlags
+) -> FleetResult:
     from .run_fleet import are_commands, run_on_many
 
     results, status = run_on_many(
@@ -145,7 +157,7 @@ def run(
         one=lambda only: _run_on_one(config_of(c, only), request, output),
     )
     _advise_on_limit([host.result for host in results.results], request)
-    if not json:
+    if not output.json:
         ran = {each.host: each.result for each in results.failed if each.has_run}
         own = [(config_of(c, host), ran[host.name]) for host in hosts if host.name in ran]
         _advise_on_settings(own, request)
@@ -166,6 +178,12 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
 
     path = Path(script or "")
     return command_of_file(path, arguments), label_of(path, arguments)
+
+
+def _output(json: bool, fold: bool, diff: bool, *others: Any) -> OutputFlags:
+    if fold + diff + json > 1:
+        raise UsageError("--fold, --diff and --json: give one of them")
+    return OutputFlags(json, fold, diff, *others)
 
 
 def _advise_on_settings(results: Sequence[tuple[SSHConfig, SSHResult]], request: RunFlags) -> None:
@@ -209,13 +227,10 @@ def _failed(
 
 def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
-    from ringtasks.client.retries import Attempts
     from ringtasks.client.ssh_client import SSHClient
 
     reporter = display.JsonReporter() if output.json else display.RawReporter(output.hidden)
     if request.pty:
-        from .run_terminal import at_terminal
-
         config = replace(config, batch_mode=False)
     with SSHClient(
         config,
@@ -223,25 +238,33 @@ def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SS
         max_output_bytes=_KEPT_BYTES,
         on_open=_tell_fallback,
     ) as client:
-        attempts = Attempts(request.repeats + 1)
-        while True:
-            try:
-                with interruption.said_as(None):
-                    ask, is_last = _asked(request, reporter), False
-                    if request.pty:
-                        result, is_last = at_terminal(client, ask, request.has_stdin)
-                    else:
-                        result = client.ask(ask)
-            except KeyboardInterrupt as interrupt:
-                result, is_last = _interrupted(config.id, interrupt), True
-            if is_last or attempts.is_last(result):
-                break
-            _pause(attempts, result)
-    result = result.for_command(request.label)
+        result = _attempted(client, request, reporter).for_command(request.label)
     reporter.finish(result)
     if not output.json:
         _advise_on_settings([(config, result)], request)
     return result
+
+
+def _attempted(client: SSHClient, request: RunFlags, reporter: display.Reporter) -> SSHResult:
+    """Return the last attempt's result; none follows an interrupted one."""
+    from ringtasks.client.retries import Attempts
+
+    attempts = Attempts(request.repeats + 1)
+    while True:
+        try:
+            with interruption.said_as(None):
+                ask, is_last = _asked(request, reporter), False
+                if request.pty:
+                    from .run_terminal import at_terminal
+
+                    result, is_last = at_terminal(client, ask, request.has_stdin)
+                else:
+                    result = client.ask(ask)
+        except KeyboardInterrupt as interrupt:
+            return _interrupted(client.config.id, interrupt)
+        if is_last or attempts.is_last(result):
+            return result
+        _pause(attempts, result)
 
 
 def _interrupted(host: str, interrupt: KeyboardInterrupt) -> SSHResult:

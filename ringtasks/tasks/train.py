@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from ringtasks.training.supervisor import RunOutcome, Stage
 
 __all__ = ["train"]
+
+#: Flags whose values are those of the settings of their names.
+_AS_THEY_ARE = ("name", "cwd", "venv", "log_file", "checkpoint", "checkpoint_done")
+#: Flags of whole numbers, with the least value of each.
+_COUNTS = {"nodes": 1, "nproc_per_node": 1, "retries": 0}
 
 
 @task(
@@ -83,57 +88,79 @@ def train(
     env_file: Any = None,  # Invoke makes it a list
 ) -> RunOutcome:
     """Train on the best host: choose, check, start, follow, fetch."""
-    from ringtasks.training.settings import SyncUp, parse
-
-    given: dict[str, Any] = settings_section(c, "train")
-    record = None
-    if attach is not None:
-        record = _left_run(given.get("runs"), attach)
-        if record.is_ended:
-            return _ended_before(c, record)
-        if record.settings:
-            given = {**record.settings, **_kept_environment(record, bool(env or env_file))}
+    flags = locals()
+    section = settings_section(c, "train")
+    record = None if attach is None else _left_run(section.get("runs"), attach)
+    if record is not None and record.is_ended:
+        return _ended_before(c, record)
+    settings = _settings(_given(section, record, has_env=bool(env or env_file)), flags)
+    if record is not None:
         inventory = inventory or record.inventory
-    asked = {} if gpus is None else gpu_options(str(gpus))
-    settings = parse(
-        given,
-        hosts=host,
-        command=cmd,
-        name=name,
-        gpus=asked.get("gpus"),
-        any_memory=asked.get("any_memory") or None,
-        nodes=whole_number("--nodes", nodes, at_least=1),
-        nproc_per_node=whole_number("--nproc-per-node", nproc_per_node, at_least=1),
-        cwd=cwd,
-        venv=venv,
-        env={**(given.get("env") or {}), **environment(env, env_file)} if env or env_file else None,
-        log_file=log_file,
-        sync_up=[SyncUp(*_split(item)) for item in several(sync_up)] or None,
-        setup=list(several(setup)) or None,
-        fetch=list(several(fetch)) or None,
-        retries=whole_number("--retries", retries, at_least=0),
-        checkpoint=checkpoint,
-        checkpoint_done=checkpoint_done,
-        checkpoint_interval=number("--checkpoint-interval", checkpoint_interval, at_least=0.1),
-        lost_after=number("--lost-after", lost_after, at_least=0.1),
-        allow_split=allow_split or None,
-        preflight=None if preflight else False,
-    )
     if is_dry(c):
-        from ringtasks.training.supervisor import RunOutcome
-
-        from . import train_plan
-
-        hosts = selected(c, settings.hosts, inventory, may_ask=True)
-        if record is None:
-            train_plan.plan_run(settings, hosts)
-        else:
-            train_plan.plan_attach(record, hosts)
-        return RunOutcome(0, "nothing was done")
+        return _planned(c, settings, record, inventory)
     echo(c, settings.command)
     with interruption.said_as("interrupted: no run was started" if record is None else None):
         outcome = _run(c, settings, record, inventory)
     return ended(c, outcome, outcome.status, is_commands=outcome.is_commands)
+
+
+def _given(
+    section: Mapping[str, Any], record: RunRecord | None, *, has_env: bool
+) -> Mapping[str, Any]:
+    """Return the settings that the flags override: those of the run, else of the configuration."""
+    if record is None or not record.settings:
+        return section
+    return {**record.settings, **_kept_environment(record, has_env)}
+
+
+def _settings(given: Mapping[str, Any], flags: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings, overridden by the flags, which have the names of the task's parameters.
+
+    :raises UsageError: one of them is invalid.
+    """
+    from ringtasks.training.settings import SyncUp, parse
+
+    asked = {} if flags["gpus"] is None else gpu_options(str(flags["gpus"]))
+    env = None
+    if flags["env"] or flags["env_file"]:
+        env = {**(given.get("env") or {}), **environment(flags["env"], flags["env_file"])}
+    return parse(
+        given,
+        **{name: flags[name] for name in _AS_THEY_ARE},
+        **{name: list(several(flags[name])) or None for name in ("setup", "fetch")},
+        **{
+            name: whole_number(f"--{name.replace('_', '-')}", flags[name], at_least=least)
+            for name, least in _COUNTS.items()
+        },
+        **{
+            name: number(f"--{name.replace('_', '-')}", flags[name], at_least=0.1)
+            for name in ("checkpoint_interval", "lost_after")
+        },
+        hosts=flags["host"],
+        command=flags["cmd"],
+        gpus=asked.get("gpus"),
+        any_memory=asked.get("any_memory") or None,
+        env=env,
+        sync_up=[SyncUp(*_split(item)) for item in several(flags["sync_up"])] or None,
+        allow_split=flags["allow_split"] or None,
+        preflight=None if flags["preflight"] else False,
+    )
+
+
+def _planned(
+    c: Context, settings: TrainSettings, record: RunRecord | None, inventory: str | None
+) -> RunOutcome:
+    """Show the plan of a new run, or of one that is reattached to."""
+    from ringtasks.training.supervisor import RunOutcome
+
+    from . import train_plan
+
+    hosts = selected(c, settings.hosts, inventory, may_ask=True)
+    if record is None:
+        train_plan.plan_run(settings, hosts)
+    else:
+        train_plan.plan_attach(record, hosts)
+    return RunOutcome(0, "nothing was done")
 
 
 def _run(

@@ -132,19 +132,25 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
             return
         # "." has no name of its own and stands for its content, as for cp.
         final = folder / name_of(place) if into else folder
-        item = found[0]._replace(path=place)
-        if item.kind == FOLDER:
-            get_tree(host_copy, tree, final)
-        elif item.kind == FILE:
-            from .file_copy import get_file  # loaded only for single files
-
-            if not into:
-                _check_parent(final, target, name_of(place))
-            get_file(host_copy, item, final, known)
-        else:
-            raise HostTransferError(f"{place}: is neither a file nor a folder")
+        if not into and found[0].kind == FILE:
+            _check_parent(final, target, name_of(place))
+        _get_one(host_copy, found[0], tree, known, final)
 
     return work
+
+
+def _get_one(
+    host_copy: HostCopy, item: RemotePath, tree: RemoteTree, known: PathProbe, final: Path
+) -> None:
+    """Copy the one match of a path, which ``tree`` has, to the local name ``final``."""
+    if item.kind == FOLDER:
+        get_tree(host_copy, tree, final)
+    elif item.kind == FILE:
+        from .file_copy import get_file  # loaded only for single files
+
+        get_file(host_copy, item._replace(path=tree.path), final, known)
+    else:
+        raise HostTransferError(f"{tree.path}: is neither a file nor a folder")
 
 
 def pull(source: str, target: Path, *, by_host: bool) -> Work:

@@ -106,17 +106,14 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
         "--exclude-from=-",
         "--stats",
         f"--timeout={_SILENCE_TIMEOUT}",
+        f"--out-format={LINE_MARK} %i %l %n",  # the change to the file, its size, its name
     ]
-    # %i is the change to the file, %l its size, %n its name.
-    chosen.append(f"--out-format={LINE_MARK} %i %l %n")
     if local.knows(3, 0):
         chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS or rsync's build may enable it
     if tells_progress and local.knows(3, 1):
         chosen += ["--info=progress2", "--no-human-readable"]
-    if rules.follow_all:
-        chosen.append("--copy-links")
-    elif rules.follow_outside:
-        chosen.append("--copy-unsafe-links")
+    if rules.follow_all or rules.follow_outside:
+        chosen.append("--copy-links" if rules.follow_all else "--copy-unsafe-links")
     chosen.append("--partial-dir=" + PARTIAL_FOLDER)
     for name in ("checksum", "dry_run", "hard_links", "sparse"):
         if getattr(rules, name):
