@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "counted",
     "first_names",
     "joined_lines",
+    "names_and_more",
     "near_names",
     "printable",
     "size",
@@ -57,6 +58,12 @@ def first_names(names: Iterable[str]) -> str:
     """Return the first eight names as a list for a message."""
     shown = list(islice(names, 9))
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def names_and_more(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names for a message, and the number of the others: ``a, b and 2 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def bounded(text: str, limit: int = 200) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.text import names_and_more
 from ringtasks.errors import UsageError
 
 from .repository import TIMEOUT, Submodule, current_repository, run, way_to_fetch
@@ -29,7 +30,6 @@ __all__ = ["ReleaseSource", "source_of"]
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_BYTES = 1024  # the specification's limit
-_NAMED = 3  # names in a message
 _RELEASED_POINTER = (
     "the release has the Git LFS pointer, not the content: "
     "run 'git lfs install' and '{}git lfs pull', and deploy again"
@@ -191,7 +191,7 @@ class _Revision(ReleaseSource):
 
 
 def _note(names: Sequence[str], note: str) -> Sequence[str]:
-    return (f"{_listed(names)}: {note}",) if names else ()
+    return (f"{names_and_more(names)}: {note}",) if names else ()
 
 
 def _pointers_below(folder: Path) -> Iterator[str]:
@@ -201,11 +201,6 @@ def _pointers_below(folder: Path) -> Iterator[str]:
             with Path(path).open("rb") as file:
                 if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
                     yield path[len(str(folder)) + 1 :]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 class _Built(ReleaseSource):

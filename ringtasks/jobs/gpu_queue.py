@@ -25,14 +25,7 @@ __all__ = ["turn"]
 _TURN = Program(__file__, "turn.sh")
 
 
-def turn(
-    job_id: str,
-    *,
-    gpus: int = 0,
-    after: str | None = None,
-    queue: bool = False,
-    any_memory: bool = False,
-) -> str:
+def turn(job_id: str, *, gpus: int, after: str | None, queue: bool, any_memory: bool) -> str:
     """Return the shell functions by which a job waits, or reserves its GPUs at once.
 
     :param after: the id of another job on the host; the job waits until that one ends, in any way.

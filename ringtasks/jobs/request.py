@@ -15,6 +15,10 @@ from .gpu_queue import turn
 __all__ = ["JobRequest"]
 
 
+#: The fields that are recorded in the job's folder, beside its command.
+_RECORDED = ("name", "group", "batch", "batch_size", "host", "cwd", "log_file")
+
+
 @dataclass(frozen=True)
 class JobRequest:
     """Command of a job and its options; see `jobs.start`.
@@ -50,16 +54,7 @@ class JobRequest:
 
     def script(self, job_id: str, by: str, shell: str) -> str:
         """Return the script that starts the job on the host; it does not contain ``env``."""
-        about = {
-            "name": self.name,
-            "group": self.group,
-            "batch": self.batch,
-            "batch_size": self.batch_size,
-            "host": self.host,
-            "by": by,
-            "cwd": self.cwd,
-            "log_file": self.log_file,
-        }
+        about = {"by": by, **{name: getattr(self, name) for name in _RECORDED}}
         options = JobOptions(
             about=json.dumps({key: value for key, value in about.items() if value is not None}),
             turn=turn(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from ringtasks.common.text import names_and_more
 from ringtasks.remote.answers import or_none, process_id, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
@@ -129,6 +130,4 @@ def _holders(holds: list[str], reserved: list[str], known: tuple[Process, ...]) 
 
 
 def _listed(processes: tuple[Process, ...]) -> str:
-    shown = [f"{process.pid} ({process.command})" for process in processes[:_MAX_LISTED]]
-    more = len(processes) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return names_and_more([f"{own.pid} ({own.command})" for own in processes], _MAX_LISTED)

@@ -37,6 +37,8 @@ class Word(str):
 class Program:
     """A shell program of the package: ``Program(__file__, "stop_run.sh")``.
 
+    Of a program in Python, which is sent as the argument of ``python3 -c``, `text` alone is used.
+
     The file is read when the program is first rendered.
     """
 

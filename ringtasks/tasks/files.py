@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from invoke import Context
 
 from ringtasks.common import interruption
+from ringtasks.common.text import names_and_more
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
@@ -33,7 +34,6 @@ _HELP = {
 }
 #: ``HOST:PATH``, as scp takes it.
 _SCP_PATH = re.compile(r"([^/:\s]+):([^:].*|)", re.DOTALL)
-_NAMED = 3  # names in a message
 _LEFT = "interrupted; rerun to resume"
 _GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
 _PUT_HELP = {
@@ -240,8 +240,7 @@ def _tell(result: TransferResult, options: Options) -> None:
                 display.say(f"{host.host}: the link {name} -> {link} was replaced by a folder")
             display.say(f"{host.host}: to keep links to folders, leave them out with --exclude")
         if host.skipped:
-            more = len(host.skipped) - _NAMED
-            names = ", ".join(host.skipped[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+            names = names_and_more(host.skipped)
             display.say(f"{host.host}: not copied (pipes, devices, links that lead out): {names}")
         for note in host.notes:
             display.say(f"{host.host}: {note}")

@@ -14,7 +14,6 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import NamedTuple
 
 from ringtasks.client.ask import Ask
@@ -25,6 +24,7 @@ from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, RendezvousError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.answers import whole
+from ringtasks.remote.programs import Program
 from ringtasks.remote.script import quote
 from ringtasks.ssh.routes import tcp_routes
 
@@ -32,6 +32,7 @@ __all__ = ["Node", "Rendezvous", "find_rendezvous", "likely_free_port"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
 _MAX_PRINTED_BYTES = 64 * 1024
+_PROBE = Program(__file__, "rendezvous_probe.py")
 #: netdevice(7): IFNAMSIZ is 16, with the NUL. A single "-" stands for none.
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}")
 #: For programs that start a moment after their port was found to be free: above Ray's workers
@@ -174,8 +175,7 @@ class _Listener:
 
 
 def _python(*arguments: str) -> str:
-    program = resources.files(__package__).joinpath("rendezvous_probe.py").read_text()
-    return " ".join(["python3 -c", *map(quote, (program, *arguments))])
+    return " ".join(["python3 -c", *map(quote, (_PROBE.text, *arguments))])
 
 
 def likely_free_port() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ringtasks.client.copying import Copy
 from ringtasks.common.local_tree import LocalTree, leads_out
+from ringtasks.common.text import names_and_more
 from ringtasks.ssh.sftp import Check, CopyError, told
 from ringtasks.ssh.sftp_sides import (
     LocalReceiver,
@@ -83,8 +84,8 @@ class TreeCopy(Copy):
         walk.keeps_outside_links = self.way == "put"
         walk.run(walk.first_steps(self._roots))
         if walk.dangling:
-            more = f" and {len(walk.dangling) - 1} more" if len(walk.dangling) > 1 else ""
-            raise CopyError(f"{walk.dangling[0]}{more}", "a symbolic link that leads to nothing")
+            links = names_and_more(walk.dangling, 1)
+            raise CopyError(links, "a symbolic link that leads to nothing")
 
 
 class _SelectingWalk(TreeWalk):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ringtasks.common.text import names_and_more
 from ringtasks.remote.paths import name_of, quoted_pattern
 
 from .checksums import HASHERS, hashes_on_host, sha256_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteTree", "get_tree", "put_tree"]
 
-_NAMED = 3  # names in a message
 _NO_HASHER = f"no SHA-256: the host has none of {', '.join(HASHERS)}: install one"
 
 
@@ -172,5 +172,4 @@ def _there(matched: Sequence[RemotePath], name: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(repr(name) for name in names[:_NAMED]) + more
+    return names_and_more([repr(name) for name in names])

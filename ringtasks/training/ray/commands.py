@@ -10,9 +10,9 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
 from ringtasks.errors import UsageError
+from ringtasks.remote.programs import Program
 from ringtasks.remote.script import RUN_ID_VARIABLE, quote, quoted_path
 from ringtasks.training.rendezvous import Rendezvous
 
@@ -35,6 +35,7 @@ __all__ = [
 FOLDER = ".ringtasks/ray"
 #: The program in it, which runs Ray.
 REAPER = "reaper.py"
+_GUARD = Program(__file__, "port_guard.py")
 #: Names the hosts of the cluster, by their inventory names.
 _HOSTS_VARIABLE = "RINGTASKS_RAY_HOSTS"
 _TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
@@ -125,9 +126,8 @@ def guarded(command: str, port: int, job_id: str) -> str:
     another program may take the port.  Then the exit status is `port_guard.STRANGER` or `SILENT`,
     and the reason is on stderr.  Linux alone shows the process (proc_pid_fd(5), proc_net(5)).
     """
-    program = resources.files(__package__).joinpath("port_guard.py").read_text()
     mark = quote(f"{RUN_ID_VARIABLE}={job_id}")
-    return f"python3 -c {quote(program)} {port} {mark} || exit\n{command}"
+    return f"python3 -c {quote(_GUARD.text)} {port} {mark} || exit\n{command}"
 
 
 def check_options(options: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import NamedTuple
 
 from ringtasks.client.ask import Ask
@@ -29,6 +28,7 @@ _FIRST_WITH_TOKENS = (2, 52)
 _TIMEOUT = 60.0
 
 _RUN_PYTHON = Program(__file__, "run_python.sh")
+_PORTS = Program(__file__, "port_probe.py")
 
 
 class Prepared(NamedTuple):
@@ -71,8 +71,7 @@ def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Pre
     if is_head:
         wanted["dashboard"] = (dashboard_port or DASHBOARD_PORT, dashboard_port is not None)
         wanted["client"] = (likely_free_port(), False)
-    program = resources.files(__package__).joinpath("port_probe.py").read_text()
-    answer = client.ask(Ask(ray_python(program, json.dumps(wanted)), _TIMEOUT, in_venv=True))
+    answer = client.ask(Ask(ray_python(_PORTS.text, json.dumps(wanted)), _TIMEOUT, in_venv=True))
     if answer.error is not None:
         raise ClusterError(host, answer.error)
     if not answer.success:

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 
 from ringtasks import jobs
 from ringtasks.client.ask import Ask
@@ -35,6 +34,7 @@ JOIN_TIMEOUT = 120.0
 _JOIN_INTERVAL = 1.0
 
 _WRITE_FILES = Program(__file__, "write_files.sh")
+_REAPER = Program(__file__, REAPER)
 
 Tell = Callable[[str], None]
 
@@ -117,11 +117,10 @@ class _Rising:
         :param temp: the folder for Ray's sessions, for a shell.
         :raises ClusterError: a host could not be written to.
         """
-        reaper = resources.files(__package__).joinpath(REAPER).read_text()
         script = _WRITE_FILES.render(
             folder=Word(folder_of(self.cluster_id)),
             temp=Word(temp),
-            program=reaper,
+            program=_REAPER.text,
             name=REAPER,
         )
         for client, result in each(

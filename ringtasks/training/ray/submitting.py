@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import PATIENCE
+from ringtasks.remote.programs import Program
 from ringtasks.transfer import Options
 from ringtasks.transfer.patterns import literal
 
@@ -35,6 +35,7 @@ from .upload import Upload
 __all__ = ["follow", "new_id", "stop", "submit", "submit_command"]
 
 _ATTEMPTS = 3
+_API = Program(__file__, "job_api.py")
 #: Seconds between attempts to reach the head; each may log in again.
 _RETRY_DELAY = 2.0
 #: Seconds for Ray to take a job, with its folder.
@@ -161,8 +162,7 @@ def _question(head: Member, action: str, job_id: str, **more: Any) -> str:
 
 def _program(cluster_id: str, port: int, action: str, job_id: str, **more: Any) -> str:
     asked = {"address": f"http://127.0.0.1:{port}", "action": action, "id": job_id, **more}
-    program = resources.files(__package__).joinpath("job_api.py").read_text()
-    return f"{token_settings(cluster_id)}\n{ray_python(program, json.dumps(asked))}"
+    return f"{token_settings(cluster_id)}\n{ray_python(_API.text, json.dumps(asked))}"
 
 
 def _judged(result: SSHResult, job_id: str) -> SSHResult:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.program_name import as_typed
-from ringtasks.common.text import size
+from ringtasks.common.text import names_and_more, size
 from ringtasks.errors import UsageError
 from ringtasks.transfer.git import matched_paths
 
@@ -40,9 +40,7 @@ class Upload(NamedTuple):
 
     def describe_left_out(self) -> str:
         """Return the names as text for the user."""
-        listed = ", ".join(self.left_out[:_MAX_LISTED])
-        more = len(self.left_out) - _MAX_LISTED
-        return f"{listed} and {more} more" if more > 0 else listed
+        return names_and_more(self.left_out, _MAX_LISTED)
 
 
 def plan_upload(folder: Path) -> Upload:
