@@ -227,44 +227,42 @@ def _failed(
 
 def _run_on_one(config: SSHConfig, request: RunFlags, output: OutputFlags) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
-    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.client.retries import Attempts
 
     reporter = display.JsonReporter() if output.json else display.RawReporter(output.hidden)
-    if request.pty:
-        config = replace(config, batch_mode=False)
-    with SSHClient(
-        config,
-        transport=request.transport,
-        max_output_bytes=_KEPT_BYTES,
-        on_open=_tell_fallback,
-    ) as client:
-        result = _attempted(client, request, reporter).for_command(request.label)
+    attempts = Attempts(request.repeats + 1)
+    with _client(config, request) as client:
+        while True:
+            try:
+                with interruption.said_as(None):
+                    ask, is_last = _asked(request, reporter), False
+                    if request.pty:
+                        from .run_terminal import at_terminal
+
+                        result, is_last = at_terminal(client, ask, request.has_stdin)
+                    else:
+                        result = client.ask(ask)
+            except KeyboardInterrupt as interrupt:
+                result, is_last = _interrupted(config.id, interrupt), True
+            if is_last or attempts.is_last(result):
+                break
+            _pause(attempts, result)
+    result = result.for_command(request.label)
     reporter.finish(result)
     if not output.json:
         _advise_on_settings([(config, result)], request)
     return result
 
 
-def _attempted(client: SSHClient, request: RunFlags, reporter: display.Reporter) -> SSHResult:
-    """Return the last attempt's result; none follows an interrupted one."""
-    from ringtasks.client.retries import Attempts
+def _client(config: SSHConfig, request: RunFlags) -> SSHClient:
+    from ringtasks.client.ssh_client import SSHClient
 
-    attempts = Attempts(request.repeats + 1)
-    while True:
-        try:
-            with interruption.said_as(None):
-                ask, is_last = _asked(request, reporter), False
-                if request.pty:
-                    from .run_terminal import at_terminal
-
-                    result, is_last = at_terminal(client, ask, request.has_stdin)
-                else:
-                    result = client.ask(ask)
-        except KeyboardInterrupt as interrupt:
-            return _interrupted(client.config.id, interrupt)
-        if is_last or attempts.is_last(result):
-            return result
-        _pause(attempts, result)
+    return SSHClient(
+        replace(config, batch_mode=False) if request.pty else config,
+        transport=request.transport,
+        max_output_bytes=_KEPT_BYTES,
+        on_open=_tell_fallback,
+    )
 
 
 def _interrupted(host: str, interrupt: KeyboardInterrupt) -> SSHResult:
