@@ -6,6 +6,7 @@ The host is not trusted: names that are not those of ringtasks' releases are lef
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -136,19 +137,24 @@ class Precheck:
 
 def parse_state(text: str) -> HostState:
     """Parse the output of ``state`` in ``layout.sh``."""
-    said: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        said.setdefault(kind, []).append(rest)
-    contents = said.get("content", [])
-    history = tuple(filter(None, map(_event, said.get("history", []))))
+    said = _by_kind(text)
+    history = tuple(filter(None, map(_event, said["history"])))
     return HostState(
-        link=said.get("current", [""])[-1] or None,
-        releases=_by_age(filter(is_release, said.get("release", [])), history),
-        content=contents[-1] if contents else None,
+        link=[None, *said["current"]][-1] or None,
+        releases=_by_age(filter(is_release, said["release"]), history),
+        content=[None, *said["content"]][-1],
         history=history,
         held=parse_held(text),
     )
+
+
+def _by_kind(text: str) -> defaultdict[str, list[str]]:
+    """Return the rests of the lines by their first words."""
+    said = defaultdict[str, list[str]](list)
+    for line in text.splitlines():
+        kind, _, rest = line.partition(" ")
+        said[kind].append(rest)
+    return said
 
 
 def _by_age(releases: Iterable[str], history: Sequence[Event]) -> tuple[str, ...]:
@@ -159,13 +165,10 @@ def _by_age(releases: Iterable[str], history: Sequence[Event]) -> tuple[str, ...
 
 def parse_precheck(text: str) -> Precheck:
     """Parse the output of `layout.probe`."""
-    said: dict[str, list[str]] = {"problem": [], "lacks": [], "disk": [""]}
-    for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind in said:
-            said[kind].append(bounded(rest))
-    _, free_bytes = disk_space(said["disk"][-1])
-    return Precheck(parse_state(text), tuple(said["problem"]), tuple(said["lacks"]), free_bytes)
+    said = _by_kind(text)
+    _, free_bytes = disk_space(bounded(["", *said["disk"]][-1]))
+    problems, lacking = (tuple(map(bounded, said[kind])) for kind in ("problem", "lacks"))
+    return Precheck(parse_state(text), problems, lacking, free_bytes)
 
 
 def way_back(state: HostState) -> str | None:

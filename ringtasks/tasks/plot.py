@@ -197,30 +197,25 @@ def _curves(
 def _is_read(
     c: Context, source: _PlotSource, curves: Curves, host: str, inventory: str | None
 ) -> bool:
-    """Read the log on its host; False if only the local copy can be read."""
+    """Read the job's log on its host; False if only the local copy can be read.
+
+    :raises UsageError: there is no such job, or no log of it, and no local copy.
+    """
+    from ringtasks import jobs
+
     assert source.job is not None  # noqa: S101  # for the type checker
     try:
-        _read_job(c, source.job, curves, host, inventory or source.inventory)
+        clients = clients_of(c, host, inventory or source.inventory, only_looks=True)
+        found = jobs.find(source.job, clients)
+        if (why := found.follow(curves.feed, follow=False, patience=0)) is not None:
+            raise UsageError(f"{source.job}: {why}")
+        curves.end()
     except UsageError as error:
         if not any(log.stat().st_size for logs in source.logs for log in logs):
             raise
         display.say(f"{error}; plotting the local copy of its log")
         return False
     return True
-
-
-def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
-    """Read a job's log on its host into ``curves``.
-
-    :raises UsageError: there is no such job, or no log of it.
-    """
-    from ringtasks import jobs
-
-    found = jobs.find(job, clients_of(c, host, inventory, only_looks=True))
-    why = found.follow(curves.feed, follow=False, patience=0)
-    if why is not None:
-        raise UsageError(f"{job}: {why}")
-    curves.end()
 
 
 def _plan(c: Context, source: _PlotSource, host: str, inventory: str | None) -> None:

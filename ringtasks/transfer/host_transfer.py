@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.retries import LinkRetries
 from ringtasks.client.ssh_client import SSHClient
@@ -18,7 +19,6 @@ from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
-from .asking import ask
 from .options import CopyRules, Options
 from .probe import PathProbe, path_probe
 from .results import HostTransfer, OnProgress, TransferProgress
@@ -136,7 +136,7 @@ class HostCopy:
         """
         left = self.remaining
         limit = timeout if left is None else min(timeout, left)
-        return ask(self.client, script, limit, stop=self.stop, stdin=stdin)
+        return self.client.ask(Ask(script, limit, "/", stdin=stdin, cancellation=self.stop))
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""

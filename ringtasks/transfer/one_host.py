@@ -22,6 +22,7 @@ __all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
 
 #: One host's part of the transfer.
 Work = Callable[[HostCopy], None]
+_NO_FOLDER = "is a file where a folder is needed"
 _NO_PERMISSION = "permission denied on the host: look at the folders above it with ls -ld"
 
 
@@ -48,7 +49,7 @@ def put(
             return
         place, known = _probed(host_copy, target)
         if known.kind not in (FOLDER, NOTHING):
-            raise HostTransferError(f"{place} is a file where a folder is needed")
+            raise HostTransferError(f"{place} {_NO_FOLDER}")
         given: Path | Sequence[Path] = sources
         if len(sources) == 1:
             given = sources[0]
@@ -71,7 +72,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
     place, known = _probed(host_copy, target)
     into = known.kind == FOLDER or target.endswith("/")
     if into and known.kind not in (FOLDER, NOTHING):
-        raise HostTransferError(f"{place} is a file where a folder is needed")
+        raise HostTransferError(f"{place} {_NO_FOLDER}")
     if into and known.kind == NOTHING and not host_copy.options.dry_run:
         host_copy.ask(f"mkdir -p {quoted_path(place)}", time_for(0))
     elif known.kind == OTHER:
@@ -88,7 +89,7 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
     """Copy the content of a folder to a folder on the host."""
 
     def work(host_copy: HostCopy) -> None:
-        place = on_host(host_copy.client.config, target).rstrip("/") or "/"
+        place = _place(host_copy, target)
         verify = bool(host_copy.options.verify)
         tree = RemoteTree(place, None, follow_outside=False, verify=verify, ignored=ignored)
         try:
@@ -99,7 +100,7 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
                 FOLDER,
                 NOTHING,
             ):
-                raise HostTransferError(f"{place} is a file where a folder is needed") from error
+                raise HostTransferError(f"{place} {_NO_FOLDER}") from error
             raise
 
     return work
@@ -112,7 +113,7 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
     """
 
     def work(host_copy: HostCopy) -> None:
-        place = on_host(host_copy.client.config, source).rstrip("/") or "/"
+        place = _place(host_copy, source)
         known = host_copy.path_probe(sources=place)
         if not known.found:
             raise HostTransferError(f"{place}: no such file on the host")
@@ -157,7 +158,7 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
     """Copy the content of a folder on the host to a local folder."""
 
     def work(host_copy: HostCopy) -> None:
-        place = on_host(host_copy.client.config, source).rstrip("/") or "/"
+        place = _place(host_copy, source)
         folder = _folder(host_copy, target, by_host=by_host)
         verify = bool(host_copy.options.verify)
         try:
@@ -173,8 +174,12 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
     return work
 
 
+def _place(host_copy: HostCopy, path: str) -> str:
+    return on_host(host_copy.client.config, path).rstrip("/") or "/"
+
+
 def _probed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
-    place = on_host(host_copy.client.config, target).rstrip("/") or "/"
+    place = _place(host_copy, target)
     known = host_copy.path_probe(target=place)
     if known.kind == DENIED:
         raise HostTransferError(f"{place}: {_NO_PERMISSION}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import disk_space
@@ -12,7 +13,6 @@ from ringtasks.remote.paths import above, quoted_pattern
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 
-from .asking import ask
 from .checksums import HASHERS
 
 __all__ = [
@@ -85,8 +85,7 @@ def path_probe(
         above=Word(quoted_path(above(target))) if target is not None else "",
         sources=[Word(quoted_pattern(sources))] if sources is not None else [],
     )
-    result = ask(client, script, timeout)
-    return _parsed(result)
+    return _parsed(client.ask(Ask(script, timeout, "/")))
 
 
 def _parsed(result: SSHResult) -> PathProbe:

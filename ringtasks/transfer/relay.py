@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ringtasks.client.ask import Ask
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fork import held
 from ringtasks.common.text import printable
@@ -37,7 +38,6 @@ from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import tcp_routes
 
 from .allowed_key import allowed
-from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
 from .host_transfer import HostCopy, HostTransferError
@@ -172,7 +172,9 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
     with allowed(host_copy, public, taking, _ALIAS, limit) as user:
         script = giving(holder.path, user, addresses)
         with _kept_open(_secret_input(private, pins)) as stdin:
-            result = ask(holder.client, script, limit, stop=host_copy.stop, stdin=stdin)
+            result = holder.client.ask(
+                Ask(script, limit, "/", stdin=stdin, cancellation=host_copy.stop)
+            )
     if not result.success:
         raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
     left = host_copy.ask(stop_run_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout

@@ -16,14 +16,13 @@ import os
 import re
 from dataclasses import replace
 
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.digest import digest
 from ringtasks.remote.paths import above, name_of
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
-
-from .asking import ask
 
 __all__ = ["RemotePart"]
 
@@ -67,7 +66,7 @@ class RemotePart:
             version=self._version,
             new=new,
         )
-        result = ask(self._client, find)
+        result = self._client.ask(Ask(find, cwd="/"))
         if not result.success and new in result.stderr:
             reason = result.stderr.strip().rpartition(": ")[2]
             return replace(result, stderr=f"cannot write to {self.folder}: {reason}")
