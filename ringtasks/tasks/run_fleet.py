@@ -25,8 +25,7 @@ from ringtasks.output.files import FilesReport
 from ringtasks.output.fleet_report import JsonReport, Report, summary
 from ringtasks.output.grouped_output import DiffReport, FoldReport
 from ringtasks.output.lines import LineReport
-from ringtasks.output.run_progress import HostProgress
-from ringtasks.output.screen import Screen
+from ringtasks.output.screen import HostProgress, Screen
 from ringtasks.ssh.link import Terminal
 
 from . import plan

@@ -22,21 +22,24 @@ resumes automatically, or with the next call.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import posixpath
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.special_files import is_descriptor, special_kind
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import checked, name_of
 
 from . import one_host
 from .git import ignored_paths
-from .irregular_sources import regular
 from .options import Options
 from .results import HostTransfer, OnProgress, TransferProgress, TransferResult
 from .rsync import Rsync, RsyncResult, Rules
@@ -85,7 +88,7 @@ def put(
     """
     found = matched(source)
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
-    with regular(found) as found, clients_of(hosts) as clients:
+    with _regular_files(found) as found, clients_of(hosts) as clients:
         if options.relay and (len(found) > 1 or not found[0].is_file()):
             raise UsageError("relay: is for one file; make an archive of a folder")
         if options.relay:
@@ -181,6 +184,38 @@ def _expanded(item: str) -> list[Path]:
     if not found:
         raise UsageError(f"{item}: no such file")
     return [Path(name) for name in found]
+
+
+@contextlib.contextmanager
+def _regular_files(sources: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield the sources, with a temporary file in the place of each pipe of the caller.
+
+    Such a pipe (``put <(command) x``) ends when its writer does.  A FIFO of the file system has no
+    end as long as nothing writes to it, and a device may have none at all: they are refused.
+
+    :raises UsageError: a source is neither a regular file nor a folder, or cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [_regular_file(path, stack) for path in sources]
+
+
+def _regular_file(path: Path, stack: contextlib.ExitStack) -> Path:
+    try:
+        kind = special_kind(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if kind is None:
+        return path
+    if not (kind == "a pipe" and is_descriptor(path)):
+        raise UsageError(f"{path}: is not a regular file but {kind}; copy a file or a folder")
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringtasks-pipe-"))
+    copy = Path(folder, path.name)
+    try:
+        with path.open("rb") as reading, copy.open("wb") as writing:
+            shutil.copyfileobj(reading, writing)
+    except OSError as error:
+        raise UsageError(f"{path}, kept in {folder}: {error.strerror}") from error
+    return copy
 
 
 def _ignored(folder: Path, options: Options) -> tuple[str, ...]:
