@@ -165,6 +165,7 @@ class Supervisor:
             raise
         entry = RunAttempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
+        self.stage = Stage.FOLLOWING  # before the record can tell others of the job
         self._save_record()
         return self._attend(entry)
 
