@@ -3,14 +3,16 @@
 Whether there is an ``ssh``, which files of settings exist, and who the user is, cannot differ
 between the hosts of a run.  While `shared` is in force, each answer is kept for a moment, so
 that a run on many hosts does not ask again for each of them; otherwise each call looks anew.  Each
-run begins with a look of its own.
+run begins with a look of its own.  If many threads need an answer at the same time, one looks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
+from _thread import allocate_lock  # every run loads this module, and few need `threading`
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -29,9 +31,15 @@ class _SharedAnswers:
         self.seconds = _KEPT_SECONDS
         self.ends_at = 0.0
         self.answers: dict[Any, Any] = {}
+        self.locks: dict[Any, Any] = {}
+
+    def forget(self) -> None:
+        """Drop the answers, and the locks of the threads that are looking."""
+        self.answers, self.locks = {}, {}
 
 
 _look = _SharedAnswers()
+os.register_at_fork(after_in_child=_look.forget)  # a thread of the parent may hold a lock
 
 
 @contextlib.contextmanager
@@ -52,13 +60,15 @@ def kept(function: _Function) -> _Function:
     def look(*args: Any) -> Any:
         if not _look.runs:
             return function(*args)
-        answers, now = _look.answers, time.monotonic()
+        now = time.monotonic()
         if now >= _look.ends_at:
-            _look.answers = answers = {}
+            _look.forget()
             _look.ends_at = now + _look.seconds
-        asked = (function, args)
+        answers, asked = _look.answers, (function, args)
         if asked not in answers:
-            answers[asked] = function(*args)
+            with _look.locks.setdefault(asked, allocate_lock()):
+                if asked not in answers:
+                    answers[asked] = function(*args)
         return answers[asked]
 
     return look  # type: ignore[return-value]  # the same parameters, by position

@@ -29,8 +29,8 @@ def open_regular(path: str | os.PathLike[str]) -> int:
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file that `open_regular` opens."""
-    with os.fdopen(open_regular(path), "rb") as file:
-        return file.read()
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        return file.readall()
 
 
 def is_null_device(status: os.stat_result) -> bool:

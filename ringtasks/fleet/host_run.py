@@ -77,7 +77,7 @@ class HostRun:
         try:
             answer = self._answer(client, stdin)
         finally:
-            if client is not self._given:
+            if not self.keeps_client:
                 client.close_link()
         if answer.state is FleetState.UNREACHABLE and is_overload(self._last_open):
             self._turned_away = answer, notes.outcomes
@@ -91,6 +91,11 @@ class HostRun:
         answer, outcomes = self._turned_away
         self.outcomes += outcomes
         return answer
+
+    @property
+    def keeps_client(self) -> bool:
+        """True if its client was there before, and stays open."""
+        return isinstance(self._given, SSHClient)
 
     @property
     def patient_until(self) -> float:

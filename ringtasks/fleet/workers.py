@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from ringtasks.common import processor
 from ringtasks.common.text import counted
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import UsageError
@@ -46,6 +47,7 @@ class Workers:
         self._reached: collections.deque[tuple[Ticket, threading.Event]] = collections.deque()
         """Parked hosts that were reached after all, each with the event its thread waits for."""
         self._is_stopped = False
+        self._processor: int | None = None
 
     @property
     def is_over(self) -> bool:
@@ -58,6 +60,8 @@ class Workers:
 
         :raises UsageError: this machine allows no thread.
         """
+        if not any(run.keeps_client for run in self._runs):  # whose threads stay after the run
+            self._processor = processor.current()
         start_thread(self._dispatch, name="ringtasks-fleet")
 
     def stop(self) -> bool:
@@ -84,6 +88,7 @@ class Workers:
         return True
 
     def _dispatch(self) -> None:
+        processor.stay_on(self._processor)  # with the threads that it starts
         while (ticket := self._next()) is not None:
             # Not under the lock: threads that have started need it.
             try:

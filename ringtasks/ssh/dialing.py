@@ -137,7 +137,7 @@ def _start_first(race: Race[RouteAttempt], attempts: Sequence[RouteAttempt]) -> 
         for began in [each.begun.began for each in attempts if each.begun is not None]:
             race.start(began).start()
     elif len(attempts) == 1 and attempts[0].is_bounded:
-        race.start(time.monotonic()).run()  # a single attempt needs no thread of its own
+        race.start(time.monotonic()).run_alone()
 
 
 class RouteAttempt:
@@ -163,7 +163,7 @@ class RouteAttempt:
         self._gateway = gateway if route.name == "direct" else None
         self._cancellation = Cancellation()
         self._proxy: ProxyProcess | None = None
-        self._is_connected = False
+        self._is_connected = self._is_alone = False
         self._started_at = 0.0
 
     def start(self) -> None:
@@ -174,6 +174,11 @@ class RouteAttempt:
             start_thread(self.run, name=name)
         except UsageError:
             self.run()
+
+    def run_alone(self) -> None:
+        """Call `run` in this thread: the only attempt, which no other thread cancels."""
+        self._is_alone = True
+        self.run()
 
     def run(self) -> None:
         """Make the attempt; at its end it puts itself into ``finished``."""
@@ -244,9 +249,8 @@ class RouteAttempt:
         if self.begun is not None:
             sock = tcp.finish(self.begun.descriptor, self._deadline, self._cancellation)
         else:
-            sock = tcp.connect(
-                host, port, self._deadline, self._cancellation, family=family, source=source
-            )
+            ender = None if self._is_alone else self._cancellation
+            sock = tcp.connect(host, port, self._deadline, ender, family=family, source=source)
         self._is_connected = True
         return Stream(sock)
 

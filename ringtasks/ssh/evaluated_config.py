@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common import one_look
 from ringtasks.common.fork import RenewedLock
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import printable
@@ -130,7 +131,7 @@ def ask(
         return HostSettings(_usual_values(file), is_alias=False)
     question = _question(host, user, port, file)
     known = _kept.get(question) or kept_answers.load(question)
-    if known is not None and known.versions == _versions(known.versions):
+    if known is not None and known.versions == _versions(tuple(known.versions)):
         _kept[question] = known
         return HostSettings(known.values, known.is_alias, question)
     return _asked(question, timeout)
@@ -158,7 +159,7 @@ def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
     file = config.ssh_config_file
     if not is_configured(file):
         folder = Path("/etc/ssh/ssh_config.d")
-        return _versions([*files_of(file), str(folder), *map(str, folder.glob("*.conf"))])
+        return _versions((*files_of(file), str(folder), *map(str, folder.glob("*.conf"))))
     known = _kept.get(_question(*_asked_of(config)))
     return known and known.versions
 
@@ -277,7 +278,7 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         # A new file in the folder of a pattern would be included.
         folders = {os.path.dirname(found) for file in files for found in include_patterns(file)}  # noqa: PTH120  # no Path for each host
         watched = {*files, *files_of(question.file), *folders}
-        kept = KeptAnswer(answer.values, answer.is_alias, _versions(watched))
+        kept = KeptAnswer(answer.values, answer.is_alias, _versions(tuple(watched)))
         _kept[question] = kept
         kept_answers.keep(question, kept)
     return answer
@@ -426,7 +427,8 @@ def _usual_send_env(_version: object) -> tuple[str, ...]:
     return ("LANG", "LC_*") if any(line.split()[:1] == ["sendenv"] for line in lines) else ()
 
 
-def _versions(files: Iterable[str]) -> dict[str, Version]:
+@one_look.kept
+def _versions(files: tuple[str, ...]) -> Mapping[str, Version]:
     """Return the version of each file, and of the ``ssh`` that reads them."""
     program = openssh.program() or "ssh"
     return {file: version_of(file) for file in (program, *files)}

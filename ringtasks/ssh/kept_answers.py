@@ -50,7 +50,7 @@ def load(question: tuple[object, ...]) -> KeptAnswer | None:
 
 def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
     """Keep an answer; nothing happens if the state folder cannot be written."""
-    path = _path(question)
+    path = Path(_path(question))
     text = json.dumps({"question": question, **answer._asdict()})
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,5 +59,5 @@ def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
             keep_newest(path.parent, _MOST)
 
 
-def _path(question: tuple[object, ...]) -> Path:
-    return state_folder() / "ssh-settings" / digest(json.dumps([_FORMAT, *question]), 24)
+def _path(question: tuple[object, ...]) -> str:
+    return f"{state_folder()}/ssh-settings/{digest(json.dumps([_FORMAT, *question]), 24)}"

@@ -46,14 +46,17 @@ def run(
     """
     import subprocess  # a run over a control master starts none
 
-    return subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=timeout,
-        env=environment,
-        check=False,
-    )
+    from ringtasks.common.processor import anywhere
+
+    with anywhere():
+        return subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
 
 
 def why_no_master(config: SSHConfig) -> str | None:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ringtasks.common import one_look
 from ringtasks.errors import UsageError
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
 
 #: ssh_config(5), TOKENS: those of ProxyCommand and ProxyJump.
 _OF_PROXIES = "%hnpr"
+_local_host = one_look.kept(socket.gethostname)
 _PERCENT = r"(?s)%(.?)"
 _VARIABLE = r"\$\{(\w*)\}"
 _PLAIN_VALUE = r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z"
@@ -76,8 +78,8 @@ def token_values(
         "h": address,
         "i": str(os.getuid()),
         "k": alias or name,
-        "L": socket.gethostname().partition(".")[0],
-        "l": socket.gethostname(),
+        "L": _local_host().partition(".")[0],
+        "l": _local_host(),
         "n": name,
         "p": str(port),
         "r": user,

@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from ringtasks.common.processor import anywhere
 from ringtasks.common.text import bounded
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import AnswerError, Reason
@@ -57,7 +58,7 @@ class ProxyProcess:
         )
         self.sock, theirs = socket.socketpair()
         try:
-            with theirs:
+            with theirs, anywhere():
                 self._process = _started(argv, theirs, environment)
         except OSError as error:
             self.sock.close()

@@ -30,7 +30,7 @@ def connect(
     host: str,
     port: int,
     deadline: float,
-    cancellation: Cancellation,
+    cancellation: Cancellation | None,
     *,
     family: str = "any",
     source: str | None = None,
@@ -38,6 +38,7 @@ def connect(
     """Return a connected socket; the name's addresses race, so a broken IPv6 costs a head start.
 
     :param deadline: a monotonic time. It does not limit the system's name look-up.
+    :param cancellation: None: no other thread can end it.
     :param family: ``any``, ``inet`` or ``inet6``: the addresses to try.
     :param source: the local address to connect from; only addresses of its family are tried.
     :raises socket.gaierror: the name is unknown.
@@ -111,7 +112,7 @@ class _AddressRace:
         self,
         infos: list[_AddressInfo],
         deadline: float,
-        cancellation: Cancellation,
+        cancellation: Cancellation | None,
         sources: Mapping[int, Any],
     ) -> None:
         self._sources = sources
@@ -120,20 +121,24 @@ class _AddressRace:
         self._cancellation = cancellation
         self._selector = selectors.PollSelector()  # two sockets: epoll(7) takes six calls more
         self._last_error = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
-        # Closing a descriptor does not wake a thread that selects on it; a byte on this pair does.
-        self._wake, self._woken = socket.socketpair()
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._wake: socket.socket | None = None
 
     def __enter__(self) -> _AddressRace:
-        self._cancellation.add(self._interrupt)
+        if self._cancellation is not None:
+            # Closing a descriptor does not wake a thread that selects on it; a byte does.
+            self._wake, woken = socket.socketpair()
+            self._selector.register(woken, selectors.EVENT_READ)
+            self._cancellation.add(self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._cancellation.clear()
+        if self._cancellation is not None:
+            self._cancellation.clear()
         for key in list(self._selector.get_map().values()):
             self._drop(key.fileobj)
         self._selector.close()
-        self._wake.close()
+        if self._wake is not None:
+            self._wake.close()
 
     def winner(self) -> socket.socket:
         while not self._race.is_over:
@@ -176,7 +181,7 @@ class _AddressRace:
         timeout = min(until, self._deadline) - time.monotonic()
         for key, _ in self._selector.select(max(0.0, timeout)):
             sock: Any = key.fileobj
-            if sock is self._woken:
+            if key.data is None:
                 raise TimeoutError("cancelled")
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
@@ -197,8 +202,9 @@ class _AddressRace:
         sock.close()
 
     def _interrupt(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake.send(b"x")
+        if self._wake is not None:
+            with contextlib.suppress(OSError):
+                self._wake.send(b"x")
 
 
 def _interleaved(infos: list[Any]) -> list[_AddressInfo]:

@@ -97,8 +97,10 @@ class Transport(PublicTransport):
         # A revoked authority may have signed a certificate that the server shows if it is asked.
         self._wants_certificate = bool(pins.authorities or pins.revoked)
         self._prefer(pins)
+        packetizer: Any = self.packetizer
         # Paramiko would start a thread for a time limit that `Connection` already keeps.
-        self.packetizer.start_handshake = _no_timer  # type: ignore[method-assign]
+        packetizer.start_handshake = _no_timer
+        packetizer.set_outbound_cipher = _padding_with_zeros(packetizer.set_outbound_cipher)
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -221,6 +223,19 @@ def _first(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _no_timer(timeout: float) -> None:
     pass
+
+
+def _padding_with_zeros(set_cipher: Any) -> Any:
+    """Return ``set_outbound_cipher``, which treats GCM as a cipher in counter mode, as it is.
+
+    For these Paramiko pads with zeros, as nothing depends on the padding (RFC 4344).  For random
+    bytes it would ask the system with each packet, which lets another thread run.
+    """
+
+    def set_outbound_cipher(*args: Any, sdctr: bool, aead: bool = False, **options: Any) -> None:
+        set_cipher(*args, sdctr=sdctr or aead, aead=aead, **options)
+
+    return set_outbound_cipher
 
 
 def _on_channel_request(channel: Any, message: paramiko.Message) -> None:

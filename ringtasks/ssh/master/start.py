@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ringtasks.common.processor import anywhere
 from ringtasks.common.rehearsal import current
 from ringtasks.common.text import bounded
 from ringtasks.errors import (
@@ -236,7 +237,7 @@ class _Attempt:
 
     def _start(self, command: Command, errors: Path) -> subprocess.Popen[bytes]:
         carrier = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
-        with new_file(errors) as stderr:
+        with new_file(errors) as stderr, anywhere():
             return subprocess.Popen(
                 ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
                 stdin=carrier,
