@@ -106,10 +106,13 @@ def _are_regular(steps: Iterable[float]) -> bool:
 
 def _scale_of(length: float, epochs: Iterable[float], rounding: _Rounding) -> _Scale | None:
     """Return the scale on which all epochs are whole steps; None if there is none."""
-    printed = sorted(epochs, key=lambda epoch: epoch % 1)
+    printed = sorted({*epochs}, key=lambda epoch: epoch % 1)
     scale = _Scale(length, length, length)
-    on_whole = [scale.steps_at(epoch, rounding(epoch)) for epoch in printed]
-    if all(on_whole) and _are_regular(min(steps) for steps in on_whole if len(steps) == 1):
+    found_at = (scale.steps_at(epoch, rounding(epoch)) for epoch in printed)
+    on_whole = [*itertools.takewhile(bool, found_at)]
+    if len(on_whole) == len(printed) and _are_regular(
+        min(steps) for steps in on_whole if len(steps) == 1
+    ):
         return scale
     scale = _Scale.of_any_end(length)
     for epoch in printed:
@@ -164,7 +167,7 @@ def _agreed_bounds(
     pairs = [(epochs[serial], step) for serial, step in shown.items()]
     if any(step is None for _, step in pairs[:-1]) or len({step for _, step in pairs}) < 2:
         return None
-    known = [(e, step) for e, step in pairs if step is not None]
+    known = [*{(e, step) for e, step in pairs if step is not None}]
     low, high = _bounds(known, rounding)
     return (low, high) if low <= high else _bounds_of_scales(known, rounding)
 

@@ -59,8 +59,8 @@ def _clean(block: bytes) -> bytes:
     if b"%|" in block:
         block = _FILL.sub(b"%|| ", block)
     block = block.replace(b"\r", b"\n")
-    while b"\n\n" in block:  # each time half of them: faster than a pattern
-        block = block.replace(b"\n\n", b"\n")
+    if b"\n\n" in block:  # faster than a pattern
+        return b"\n".join(filter(None, block.split(b"\n")))
     return block.strip(b"\n")
 
 
