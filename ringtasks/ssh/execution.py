@@ -102,15 +102,7 @@ class Execution:
 
         :raises LinkLostError: the link failed before the command can have started.
         """
-        self._link = link
-        self._answer = MarkedOutput(
-            self._script.mark,
-            has_end=self._script.is_own,
-            is_sent_later=self._line is None and not self.has_terminal,
-        )
-        self._early_stderr: list[bytes] = []
-        self._early_bytes = self._output_bytes = 0
-        self._is_payload_sent = self._has_given_up = self._has_closed_stdout = False
+        self._begin(link)
         terminal = self._options.terminal
         command = self._line or exec_line(
             self._script.mark, self._options.shell, pty=terminal is not None
@@ -138,6 +130,17 @@ class Execution:
             return self._follow(session, deadline)
         finally:
             session.close()
+
+    def _begin(self, link: Link) -> None:
+        self._link = link
+        self._answer = MarkedOutput(
+            self._script.mark,
+            has_end=self._script.is_own,
+            is_sent_later=self._line is None and not self.has_terminal,
+        )
+        self._early_stderr: list[bytes] = []
+        self._early_bytes = self._output_bytes = 0
+        self._is_payload_sent = self._has_given_up = self._has_closed_stdout = False
 
     def _follow(self, session: Session, deadline: float | None) -> Ending:
         try:

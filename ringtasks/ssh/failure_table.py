@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason, RouteError
@@ -47,7 +47,7 @@ class Failure(NamedTuple):
     name: str
     reason: Reason
     types: tuple[type[BaseException], ...] = ()
-    errnos: frozenset[int] = frozenset()
+    errnos: Set[int] = frozenset()
     answer: str = ""
     paramiko: str = ""
     ssh: str = ""
@@ -155,36 +155,29 @@ FAILURES: tuple[Failure, ...] = (
     Failure(
         "refused connection",
         Reason.REFUSED,
-        errnos=frozenset({errno.ECONNREFUSED}),
+        errnos={errno.ECONNREFUSED},
         ssh=r"^ssh: connect to .*: Connection refused",
     ),
     Failure(
         "no network route",
         Reason.NO_ROUTE,
-        errnos=frozenset(
-            {
-                errno.EHOSTUNREACH,
-                errno.ENETUNREACH,
-                errno.EHOSTDOWN,
-                errno.ENETDOWN,
-                errno.EACCES,
-                errno.EPERM,
-            }  # a firewall of this machine
-        ),
+        # The last two: a firewall of this machine.
+        errnos={errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+        | {errno.EACCES, errno.EPERM},
         ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down"
         r"|Permission denied|Operation not permitted)",
     ),
     Failure(
         "unusable address",
         Reason.NO_ROUTE,
-        errnos=frozenset({errno.EINVAL, errno.EAFNOSUPPORT}),
+        errnos={errno.EINVAL, errno.EAFNOSUPPORT},
         ssh=r"^ssh: connect to .*: (Invalid argument|Address family not supported by protocol)",
         fix="an address in fe80::/10 needs a zone (fe80::1%eth0); 'ip route get' shows the route",
     ),
     Failure(
         "no such local address",
         Reason.NO_ROUTE,
-        errnos=frozenset({errno.EADDRNOTAVAIL}),
+        errnos={errno.EADDRNOTAVAIL},
         ssh=r"^(ssh: connect to .*|bind \S+): Can(no|')t assign requested address",
         fix="check BindAddress in ~/.ssh/config, and that IPv6 is on if the address needs it: "
         "'ip addr' shows the addresses of this machine",
@@ -205,7 +198,7 @@ FAILURES: tuple[Failure, ...] = (
         "no answer in time",
         Reason.TIMED_OUT,
         types=(TimeoutError,),
-        errnos=frozenset({errno.ETIMEDOUT}),
+        errnos={errno.ETIMEDOUT},
         paramiko=r"^No existing session",  # the time for the key exchange is over
         ssh=r"^ssh: connect to .*: (Connection|Operation) timed out|^Connection to .* timed out$",
         observed=("ssh.dialing", "ssh.master.start", "ssh.master.log_in", "client.connectivity"),
@@ -214,7 +207,7 @@ FAILURES: tuple[Failure, ...] = (
         "broken connection",
         Reason.RESET,
         types=(EOFError,),
-        errnos=frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}),
+        errnos={errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED},
         paramiko=r"^(Error reading SSH protocol banner|Negotiation failed|SSH session not active)",
         ssh=rf"{_FROM}|: (Connection reset by peer|Connection closed by remote host|Broken pipe)$|"
         r"^Connection to .* closed by remote host",

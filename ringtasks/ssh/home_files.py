@@ -19,6 +19,7 @@ from pathlib import Path
 from ringtasks.inventory.host_settings import SSHConfig
 
 from .evaluated_config import HostSettings, settings_of, tokens_of
+from .key_files import is_known
 from .option_values import Tokens, expand_path, path_value, quoted
 from .settings_files import passwd_home
 
@@ -70,5 +71,4 @@ def _place(value: str, keyword: str, tokens: Tokens, own_home: Path | None) -> s
     is_below_own = own_home is not None and value.startswith(_AT_HOME)
     if path.is_absolute() and not is_below_own:
         return None
-    is_there = path.exists() or Path(f"{path}.pub").exists()  # which names a key of the agent
-    return path_value(path.absolute()) if is_there else None
+    return path_value(path.absolute()) if is_known(path) else None

@@ -30,6 +30,7 @@ __all__ = [
     "PUBLIC",
     "KeyProblem",
     "existing_key_file",
+    "is_known",
     "keys_in_agent",
     "no_file",
     "problem_of",
@@ -74,6 +75,11 @@ def existing_key_file(config: SSHConfig) -> Path | None:
             raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
         raise UsageError(f"{config.id}: ssh_key: {problem}: {_NEW_FILE}")
     return file
+
+
+def is_known(path: Path) -> bool:
+    """Return True if a private key is there, or its public key, which an agent may know."""
+    return path.exists() or Path(f"{path}.pub").exists()
 
 
 @one_look.kept

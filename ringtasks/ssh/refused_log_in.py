@@ -14,7 +14,14 @@ from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, e
 
 from .evaluated_config import settings_of, tokens_of
 from .home_files import USUAL_KEYS
-from .key_files import PUBLIC, KeyProblem, keys_in_agent, problem_of_certificate, why_refused
+from .key_files import (
+    PUBLIC,
+    KeyProblem,
+    is_known,
+    keys_in_agent,
+    problem_of_certificate,
+    why_refused,
+)
 from .keywords import methods_of_openssh
 from .option_values import expand_path
 
@@ -151,13 +158,8 @@ def _missing_files(config: SSHConfig) -> str:
         f"{keyword} {name}"
         for keyword in ("IdentityFile", "CertificateFile")
         for name, path in _named_files(config, keyword)
-        if not _is_known(path)
+        if not is_known(path)
     )
-
-
-def _is_known(path: Path) -> bool:
-    """Return True if a private key is there, or its public key, which an agent may know."""
-    return path.exists() or Path(f"{path}.pub").exists()
 
 
 def _usual_files(config: SSHConfig) -> Iterator[tuple[str, Path]]:
@@ -187,7 +189,7 @@ def _leaves_agent_out(config: SSHConfig) -> bool:
 
 def _has_no_key(config: SSHConfig) -> bool:
     """Return True if no key can have been offered."""
-    if any(_is_known(path) for _, path in (*_named_files(config), *_usual_files(config))):
+    if any(is_known(path) for _, path in (*_named_files(config), *_usual_files(config))):
         return False
     settings = settings_of(config)
     if "certificatefile" in settings.values or methods_of_openssh(settings.firsts()):

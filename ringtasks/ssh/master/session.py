@@ -103,8 +103,7 @@ class MuxSession:
         session = cls(use, control, streams)
         request = NewSession(
             command or "",
-            wants_terminal=terminal is not None,
-            terminal_kind=terminal.kind if terminal else "",
+            terminal_kind=terminal and terminal.kind,
             environment=for_master(os.environ),
             wants_agent=True,
         )

@@ -64,14 +64,14 @@ class NewSession(NamedTuple):
 
     :param command: the shell's command line or, with ``is_subsystem``, the subsystem's name; empty:
         the login shell.
+    :param terminal_kind: ``TERM``; None: no terminal.
     :param environment: ``NAME=value`` each; a master drops what its ``SendEnv`` does not permit.
     :param wants_agent: forward our agent, if the master's ``ForwardAgent`` permits it.
     """
 
     command: str = ""
     is_subsystem: bool = False
-    wants_terminal: bool = False
-    terminal_kind: str = ""
+    terminal_kind: str | None = None
     environment: tuple[str, ...] = ()
     wants_agent: bool = False
 
@@ -140,12 +140,12 @@ def new_session(request_id: int, session: NewSession) -> bytes:
         _u32(_C_NEW_SESSION),
         _u32(request_id),
         _string(""),  # reserved
-        _u32(session.wants_terminal),
+        _u32(session.terminal_kind is not None),
         _u32(False),  # X11
         _u32(session.wants_agent),
         _u32(session.is_subsystem),
         _u32(_NO_ESCAPE_CHAR),
-        _string(session.terminal_kind),
+        _string(session.terminal_kind or ""),
         _string(session.command),
         *(_string(variable) for variable in session.environment),
     )
