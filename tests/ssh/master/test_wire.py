@@ -50,7 +50,7 @@ from ringtasks.ssh.master.wire import (
             id="mux_client_request_stdio_fwd",
         ),
         pytest.param(
-            wire.new_session(7, NewSession("id", False, True, "xterm", ("A=1",))),
+            wire.new_session(7, NewSession("id", False, "xterm", ("A=1",))),
             b"\x00\x00\x00\x36\x10\x00\x00\x02\x00\x00\x00\x07"
             b"\x00\x00\x00\x00"  # reserved
             b"\x00\x00\x00\x01"  # tty
