@@ -254,11 +254,15 @@ class LocalTree:
                 os.unlink(last, dir_fd=folder)
 
     def finish_folder(self, name: str, mode: int, modified_ns: int | None = None) -> None:
-        """Give the folder ``name`` its permissions and its time, when its content is complete."""
+        """Give the folder ``name`` its permissions and its time, when its content is complete.
+
+        ``top`` keeps its own if it is another user's.
+        """
         descriptor = self._folder(name)
-        if modified_ns is not None:
-            os.utime(descriptor, ns=(modified_ns, modified_ns))
-        os.fchmod(descriptor, mode & MODE_BITS)
+        with contextlib.nullcontext() if name else contextlib.suppress(PermissionError):
+            if modified_ns is not None:
+                os.utime(descriptor, ns=(modified_ns, modified_ns))
+            os.fchmod(descriptor, mode & MODE_BITS)
         self._forget()
 
     def finish_file(self, name: str, mode: int, modified_ns: int | None = None) -> None:

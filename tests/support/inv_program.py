@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -334,6 +335,7 @@ def _run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.closerange(3, 1024)  # also those of other requests
     os.environ.clear()
     os.environ.update(request["env"])
+    tempfile.tempdir = None  # an imported module may have asked for it
     os.chdir(request["cwd"])
     sys.argv = request["argv"]
     sys.path[0] = request["cwd"]

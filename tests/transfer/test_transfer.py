@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from ringtasks.common.local_tree import LocalTree
 from ringtasks.errors import UsageError
 from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, one_host, put, sync
 from ringtasks.transfer.patterns import Filter
@@ -569,6 +570,18 @@ def test_target_of_another_user_keeps_its_own_mode_and_time(
         assert (done.success, done.names) == (True, ("sub/x",)), done.error
         assert stat.S_IMODE(Path(target).stat().st_mode) == 0o777
         assert not refused.success
+
+        there = Path(target).stat()
+        with LocalTree(Path(target), make=True) as tree:  # the same on this machine
+            tree.make_folder("own")
+            os.seteuid(65534)
+            try:
+                tree.finish_folder("", 0o700, 1)
+                with pytest.raises(PermissionError):
+                    tree.finish_folder("own", 0o700, 1)
+            finally:
+                os.seteuid(0)
+        assert Path(target).stat().st_mode == there.st_mode
 
 
 def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
