@@ -69,7 +69,7 @@ def test_job_tasks_cover_start_status_logs_and_deletion(inv: Inv, box: Sshd) -> 
 
     job_id = started.stdout.decode().strip()
     assert re.fullmatch(r"[0-9a-f]{16}", job_id)
-    assert completed == [["train", job_id, "all"], ["train", job_id, "all"], ["all"]]
+    assert completed == [["train", job_id, "last", "all"]] * 2 + [["last", "all"]]
     assert re.search(rf"{job_id[:8]} +train +box +running", running.stdout.decode())
     assert early.stdout == b"one\n"
     assert (waited.returncode, waited.stdout) == (3, b"")
