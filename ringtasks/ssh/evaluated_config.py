@@ -206,6 +206,7 @@ def tokens_of(config: SSHConfig, settings: HostSettings) -> Tokens:
     return settings.tokens(values)
 
 
+@one_look.kept
 def file_arguments(file: str | None = None) -> tuple[str, ...]:
     """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system.
 
