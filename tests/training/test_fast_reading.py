@@ -317,6 +317,7 @@ def test_bar_of_a_held_out_set_gives_no_name_twice() -> None:
     [
         pytest.param("", "step {n:5} loss: 0.{n:05} lr: 1e-4\nnote\n", id="text"),
         pytest.param(" Iter  Train Loss  Time\n", "{n:5}  0.{n:05}  0.{n:05}s\n", id="table"),
+        pytest.param("epoch  loss\n", "a note {n} of {n} b{n:05}\n", id="notes below a table"),
         pytest.param("", "{n:5}%|| {n}/90000 [00:01<00:01, 1it/s, loss=0.{n:05}]\n", id="bar"),
     ],
 )

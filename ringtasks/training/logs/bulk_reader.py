@@ -151,7 +151,7 @@ class BulkReader:
             and mode.table.columns
             and start < len(self._templates)
             and self._templates[start] in MAYBE_ROWS
-            and self._ids.tell_rows_apart()
+            and self._ids.tell_rows_apart(mode.table)
         ):
             self._templates[start:] = self._ids.of(self._block)[start:].tolist()
 

@@ -84,6 +84,10 @@ class Table:
     def __hash__(self) -> int:
         return hash(self.columns)
 
+    def has_place_for(self, text: str) -> bool:
+        """Return whether a line has as many cells as a row."""
+        return _cells(self.columns, text) is not None
+
 
 class ColumnReader:
     """Reads headings and their rows."""

@@ -1,18 +1,20 @@
 """Numbers for the templates of lines, many lines at a time.
 
 Lines share a number if they have the same template and the same digits in names.  A line with a
-leading zero before a separator of thousands shares none.  All plain lines of a kind share one; once
-a table is open, those that may be its rows do not.
+leading zero before a separator of thousands shares none.  All plain lines of a kind share one, but
+for those that may be rows of a known table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from .number_columns import Ints, TextBlock
 from .plain_lines import MAYBE_ROWS, PLAIN_KINDS, plain_kind
+from .tables import MAX_TABLES, Table
 from .template_cache import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
 
 __all__ = ["IRREGULAR", "TemplateIds"]
@@ -36,16 +38,17 @@ class TemplateIds(dict[bytes, int]):
     def __init__(self) -> None:
         super().__init__()
         self._last = max(PLAIN_KINDS)
-        self._has_results = self._has_tables = False
+        self._has_results = False
+        self._tables: set[Table] = set()
         self._in_names: dict[int, _InName] = {}
 
     @property
     def are_too_many(self) -> bool:
-        return self._last > MAX_TEMPLATES
+        return self._last > MAX_TEMPLATES or len(self._tables) > MAX_TABLES
 
     def __missing__(self, template: bytes) -> int:
         number = plain_kind(template, has_results=self._has_results)
-        if number and not (self._has_tables and number in MAYBE_ROWS):
+        if number and not self._may_be_row(template, number, self._tables):
             if len(self) < 2 * MAX_TEMPLATES:
                 self[template] = number
             return number
@@ -57,13 +60,20 @@ class TemplateIds(dict[bytes, int]):
             self._in_names[number] = _InName(digits, leading, {})
         return number
 
-    def tell_rows_apart(self) -> bool:
-        """Share no number among lines that may be rows; return whether they shared one before."""
-        shared, self._has_tables = not self._has_tables, True
-        if shared:
-            for template in [key for key, number in self.items() if number in MAYBE_ROWS]:
+    @staticmethod
+    def _may_be_row(template: bytes, number: int, tables: Iterable[Table]) -> bool:
+        text = template.decode("latin-1")
+        return number in MAYBE_ROWS and any(table.has_place_for(text) for table in tables)
+
+    def tell_rows_apart(self, table: Table) -> bool:
+        """Share no number among lines that may be rows of a table; return whether they did."""
+        if table in self._tables:
+            return False
+        self._tables.add(table)
+        for template, number in [*self.items()]:
+            if self._may_be_row(template, number, [table]):
                 del self[template]
-        return shared
+        return True
 
     def of(self, block: TextBlock) -> Ints:
         """Return the numbers of a block's lines."""
