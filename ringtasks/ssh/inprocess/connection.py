@@ -375,7 +375,7 @@ class Connection(DialledConnection):
         self.transport = self._sessions = Sessions(
             link,
             self.ssh.connect_timeout,
-            None if self._has_fake_link else lambda: self._in_process().transport,
+            None if self._has_fake_link else lambda: self._in_process()._as_link(),
         )
         self.route = _named(link, self.ssh)
         return True

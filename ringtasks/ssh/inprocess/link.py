@@ -85,9 +85,11 @@ class InProcessLink:
         terminal: Terminal | None = None,
         *,
         timeout: float | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> _InProcessSession:
         timeout = self._at_most(timeout)
         with _translated("no session could be opened"), self._opened_channel(timeout) as channel:
+            channel.update_environment(environment or {})
             if terminal is not None:
                 size = (terminal.columns, terminal.rows, 0, 0)
                 _ask(channel, "pty-req", terminal.kind, *size, "")

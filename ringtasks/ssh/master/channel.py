@@ -49,19 +49,20 @@ class Sessions:
     All other attributes come from another Transport, so that code for Fabric finds them.
 
     :param timeout: seconds for a session to open, also if the host has no room for it yet.
-    :param transport: makes that Transport at its first use; None: there is none.
+    :param in_process: opens the `InProcessLink` with that Transport at its first use; None: there
+        is none.
     """
 
     def __init__(
-        self, link: Link, timeout: float, transport: Callable[[], Any] | None = None
+        self, link: Link, timeout: float, in_process: Callable[[], Any] | None = None
     ) -> None:
         self.link = link
-        self._timeout, self._transport = timeout, transport
+        self._timeout, self._in_process = timeout, in_process
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or self._transport is None:
+        if name.startswith("_") or self._in_process is None:
             raise AttributeError(name)
-        return getattr(self._transport(), name)
+        return getattr(self._in_process().connection.transport, name)
 
     @property
     def active(self) -> bool:
@@ -79,13 +80,13 @@ class Sessions:
 
         Without one: a channel of `channel`.
         """
-        if self._transport is None:
+        if self._in_process is None:
             return self.channel()
-        return self._transport().open_session(*args, **options)
+        return self._in_process().connection.transport.open_session(*args, **options)
 
     def channel(self) -> Channel:
         """Return a channel; its session is requested once its command or shell is known."""
-        return Channel(self.link, self._timeout)
+        return Channel(self.link, self._timeout, self._in_process)
 
     def close(self) -> None:
         """Close the link; a control master goes on."""
@@ -113,8 +114,11 @@ class Sessions:
 class Channel:
     """The part of ``paramiko.Channel`` that Fabric's runners use."""
 
-    def __init__(self, link: Link, timeout: float) -> None:
-        self._link = link
+    def __init__(
+        self, link: Link, timeout: float, in_process: Callable[[], Any] | None = None
+    ) -> None:
+        self._link, self._in_process = link, in_process
+        self._environment: dict[str, str] = {}
         self._open_timeout = timeout
         self._read_timeout: float | None = None
         self._terminal: Terminal | None = None
@@ -130,7 +134,14 @@ class Channel:
         self._terminal = Terminal(term, width, height)
 
     def update_environment(self, environment: dict[str, str]) -> None:
-        """Do nothing: a master sends only the variables that its ``SendEnv`` names."""
+        """Set variables of the session, which then opens in process.
+
+        A master sends only the variables that its ``SendEnv`` names.
+        """
+        self._environment.update(environment)
+
+    def set_environment_variable(self, name: str, value: str) -> None:
+        self.update_environment({name: value})
 
     def exec_command(self, command: str) -> None:
         """Start a command.
@@ -170,7 +181,10 @@ class Channel:
         return len(text)
 
     def sendall(self, text: str | bytes) -> None:
-        self._running().send(text.encode() if isinstance(text, str) else text)
+        try:
+            self._running().send(text.encode() if isinstance(text, str) else text)
+        except LinkLostError as error:  # also of a session that has ended, whose link is well
+            raise OSError(str(error)) from error
 
     def shutdown_write(self) -> None:
         self._running().send_eof()
@@ -217,9 +231,13 @@ class Channel:
         return bool(buffer.read_ready())
 
     def _start(self, command: str | None) -> None:
+        link: Any = self._link
+        options: dict[str, Any] = {}
+        if self._environment and self._in_process is not None:
+            link, options = self._in_process(), {"environment": self._environment}
         with _in_paramikos_words():
-            start = functools.partial(self._link.open_session, command, self._terminal)
-            session = _open(self._link, start, self._open_timeout)
+            start = functools.partial(link.open_session, command, self._terminal, **options)
+            session = _open(link, start, self._open_timeout)
         self._session = session
         threading.Thread(
             target=self._pump, args=(session,), name="ringtasks-channel", daemon=True

@@ -151,6 +151,24 @@ def test_a_shell_runs_until_it_exits(config: SSHConfig) -> None:
     assert result.exited == 0
 
 
+def test_variables_of_a_shell_and_of_a_session_reach_the_host(
+    config: SSHConfig, make_sshd: MakeSshd
+) -> None:
+    server = make_sshd(config=["AcceptEnv COLOUR"])
+    with Connection(replace(config, port=server.port, name="coloured")) as connection:
+        told = io.StringIO("echo got-$COLOUR; exit\n")
+        shell = connection.shell(in_stream=told, env={"COLOUR": "blue"})
+        session = connection.create_session()
+        session.set_environment_variable("COLOUR", "red")
+        session.exec_command("echo $COLOUR; cat")
+        session.close()
+        with pytest.raises(OSError, match="closed") as refused:
+            session.sendall(b"more")
+
+    assert "got-blue" in shell.stdout
+    assert type(refused.value) is OSError
+
+
 def test_connection_resolves_an_inventory_name(
     write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
