@@ -14,7 +14,7 @@ rt_list() {
     ?*) rt_why="${rt_tool% *} fails (exit status ${rt_tool#* }): $rt_told" ;;
   esac
   [ "$rt_total" != 0 ] || [ -z "$rt_tool" ] || return 1
-  rt_why="$rt_count GPUs are asked for, and the host has $rt_total${rt_told:+: $rt_told}"
+  rt_why="GPUs asked for: $rt_count; the host has $rt_total${rt_told:+: $rt_told}"
   [ "$rt_total" -ge "$rt_count" ]
 }
 
@@ -119,7 +119,7 @@ rt_reserve() {
     done)
   fi
   rm -f "$rt_gpus/lock"
-  rt_why="$rt_count free GPUs are asked for, and there are $(echo "$rt_seen" |
+  rt_why="free GPUs asked for: $rt_count; there are $(echo "$rt_seen" |
     grep -c ^free) of $rt_total: $(echo "$rt_seen" | sed -n 's/^taken //p' |
     tr '\n' ' ')--queue waits for them"
   ! echo "$rt_seen" | grep -q 'no visible process' ||

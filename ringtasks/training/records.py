@@ -342,10 +342,14 @@ def is_own_name(name: str) -> bool:
 def find_run(root: str | Path, wanted: str) -> RunRecord | None:
     """Return the run whose id, or a job's id, is ``wanted`` or begins with it; or the `LAST`.
 
-    None if there is none.
+    ``wanted`` may also be the path of a run's folder, as a shell completes it.  None if there is
+    none.
 
     :raises UsageError: several begin with it.
     """
+    if os.sep in wanted:
+        with contextlib.suppress(OSError, ValueError):
+            return _read(Path(wanted) / _FILE)
     # One without an attempt is being started, or its process was killed before.
     runs = sorted(_runs(Path(root)), key=lambda run: (bool(run.attempts), run.started_at))
     if wanted == LAST:

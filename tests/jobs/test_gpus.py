@@ -61,7 +61,7 @@ def test_gpu_shortage_is_reported_with_the_holding_jobs(host: JobHost, gpus: Gpu
         host.start("true", gpus=2)
 
     said = str(raised.value)
-    assert "2 free GPUs are asked for, and there are 1 of 8" in said
+    assert "free GPUs asked for: 2; there are 1 of 8" in said
     assert "GPU 0: process 4711, 4712;" in said
     assert f"GPU 1: job {first.id}" in said
     assert "--queue" in said
@@ -73,7 +73,7 @@ def test_gpu_shortage_is_reported_with_the_holding_jobs(host: JobHost, gpus: Gpu
 def test_request_for_more_gpus_than_the_host_has_fails_without_waiting(
     host: JobHost, queue: bool
 ) -> None:
-    with pytest.raises(JobNotStartedError, match="9 GPUs are asked for, and the host has 8"):
+    with pytest.raises(JobNotStartedError, match="GPUs asked for: 9; the host has 8"):
         host.start("true", gpus=9, queue=queue)
 
 

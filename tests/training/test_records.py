@@ -45,6 +45,7 @@ def test_file_of_another_program_is_no_record_of_a_run(tmp_path: Path, text: str
 
     assert found is not None
     assert (found.id, find_run(tmp_path, "absent")) == (own.id, None)
+    assert find_run(tmp_path / "elsewhere", f"{own.folder}/") == own  # as a shell completes it
 
 
 def test_last_run_is_the_newest_that_was_started(tmp_path: Path) -> None:
