@@ -66,17 +66,28 @@ def test_check_reports_the_only_host_if_its_key_file_is_missing(
     assert (done.returncode, listed.returncode, listed.stderr) == (2, 2, b"")
 
 
-def test_settings_that_ssh_refuses_are_no_failure_of_the_hosts(
+def test_settings_that_ssh_refuses_are_reported_for_each_host_and_are_no_failure_of_it(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
+    write_ssh_config("NoSuchKeyword yes\n")
+    hosts_file = str(write_hosts(a={}, b={}))
+
+    statuses = []
+    for words in (["check"], ["status"], ["jobs"], ["put", hosts_file, "copy", "--host", "a,b"]):
+        done = inv(*words)
+        statuses.append(done.returncode)
+        assert b"nosuchkeyword" in done.stdout + done.stderr, done
+        told = [line.split(" cannot use")[0] for line in done.stderr.decode().splitlines()]
+        if words[0] in ("status", "put"):
+            assert sorted(told) == ["ringtasks: a: ssh", "ringtasks: b: ssh"]
+
+    assert statuses == [2, 2, 2, 2]
+
+
+def write_ssh_config(text: str) -> None:
     path = Path.home() / ".ssh" / "config"
     path.parent.mkdir(mode=0o700)
-    path.write_text("NoSuchKeyword yes\n")
-    write_hosts(a={}, b={})
-
-    for task in ("check", "status", "jobs"):
-        done = inv(task)
-        assert (done.returncode, b"nosuchkeyword" in done.stdout + done.stderr) == (2, True), done
+    path.write_text(text)
 
 
 def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
@@ -95,27 +106,10 @@ def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
 def test_check_and_hosts_show_the_address_that_is_dialled(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
-    path = Path.home() / ".ssh" / "config"
-    path.parent.mkdir(mode=0o700)
-    path.write_text("Host gpu\n  HostName 127.0.0.1\n  Port 9\n")
+    write_ssh_config("Host gpu\n  HostName 127.0.0.1\n  Port 9\n")
     write_hosts(a={"ssh_host": "gpu", "ssh_port": None})
 
     checked, listed = inv("check", "--json"), inv("hosts", "--json", "--host", "a,gpu")
 
     for line in (checked.stdout, *listed.stdout.splitlines()):
         assert [route["address"] for route in json.loads(line)["routes"]] == ["127.0.0.1:9"]
-
-
-def test_failure_of_ssh_settings_is_reported_for_each_host(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
-    path = Path.home() / ".ssh" / "config"
-    path.parent.mkdir(mode=0o700)
-    path.write_text("Colour blue\n")
-    hosts_file = str(write_hosts(a={}, b={}))
-
-    shown = inv("status", "--host", "a,b"), inv("put", hosts_file, "copy", "--host", "a,b")
-
-    for done in shown:
-        told = [line.split(" cannot use")[0] for line in done.stderr.decode().splitlines()]
-        assert sorted(told) == ["ringtasks: a: ssh", "ringtasks: b: ssh"]
