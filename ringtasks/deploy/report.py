@@ -72,14 +72,21 @@ class HostReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
-        fields = {**vars(self), "success": self.success, "elapsed_ms": self.elapsed_ms}
         return {
-            "host_id": fields.pop("host"),
-            **fields,
+            "host_id": self.host,
+            "success": self.success,
             "end_state": self.end_state.value,
+            "previous": self.previous,
+            "current": self.current,
+            "is_current_known": self.is_current_known,
+            "error": self.error,
+            "returncode": self.returncode,
             "steps": [step._asdict() for step in self.steps],
             "removed": list(self.removed),
             "left": list(self.left),
+            "sent_bytes": self.sent_bytes,
+            "transport_used": self.transport_used,
+            "elapsed_ms": self.elapsed_ms,
         }
 
 
