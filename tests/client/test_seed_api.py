@@ -37,8 +37,8 @@ def in_project(
     return write_hosts
 
 
-#: How such code calls what it imports: (callable, positional arguments, keywords), and the
-#: signatures that were promised.
+#: Each way in which such code calls what it imports: (callable, positional arguments, keywords),
+#: and the signatures that were promised.
 CALLS: list[tuple[Any, int, tuple[str, ...]]] = [
     (get_ssh_client, 1, ()),
     (get_cluster_nodes, 0, ()),
@@ -47,8 +47,12 @@ CALLS: list[tuple[Any, int, tuple[str, ...]]] = [
     (SSHConfig, 0, ("host",)),
     (SSHConfig, 1, ()),
     (SSHConfig, 0, ("host", "port")),
+    (SSHConfig, 0, ("host", "port", "user")),
     (SSHConfig, 0, ("host", "port", "user", "key_path")),
+    (SSHConfig, 0, ("host", "user", "key_path")),
+    (SSHConfig, 0, ("host", "port", "user", "connect_timeout", "command_timeout")),
     (SSHConfig, 0, ("host", "user", "key_path", "connect_timeout", "command_timeout")),
+    (SSHConfig, 0, ("host", "port", "user", "key_path", "connect_timeout", "command_timeout")),
     (SSHConfig, 0, ("host", "port", "user", "key_path", "tailscale_ip", "work_dir")),
     (
         SSHConfig,
@@ -56,6 +60,14 @@ CALLS: list[tuple[Any, int, tuple[str, ...]]] = [
         (
             *("host", "port", "user", "key_path", "work_dir", "venv_activate", "tailscale_ip"),
             *("connect_timeout", "server_alive_interval", "server_alive_count_max"),
+        ),
+    ),
+    (
+        SSHConfig,
+        0,
+        (
+            *("host", "port", "user", "key_path", "connect_timeout", "command_timeout"),
+            *("tailscale_ip", "work_dir", "venv_activate"),
         ),
     ),
     (SSHConfig, 16, ()),
