@@ -163,7 +163,8 @@ class Staging:
                 yield Change("deleted", f"{name}/" if is_folder else name, 0)
         for name in reversed(shut):
             with self._noted(name):
-                if self._target.look(name) is not None:  # it holds excluded names
+                old = self._target.look(name)  # None: it held no excluded names
+                if old is not None and old.st_mode != shut[name]:
                     self._target.finish_folder(name, shut[name])
 
     def _move_content(self, staged: LocalTree, folder: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -23,6 +23,7 @@ from ringtasks.common.local_tree import LocalTree
 from ringtasks.errors import UsageError
 from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, one_host, put, sync
 from ringtasks.transfer.patterns import Filter
+from ringtasks.transfer.staging import Staging
 from ringtasks.transfer.workers import transfer
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, use_control_master
@@ -582,6 +583,24 @@ def test_target_of_another_user_keeps_its_own_mode_and_time(
             finally:
                 os.seteuid(0)
         assert Path(target).stat().st_mode == there.st_mode
+
+
+def test_pull_leaves_a_folder_of_another_user_that_holds_excluded_names(
+    other_users: tuple[str, str],
+) -> None:
+    with tempfile.TemporaryDirectory() as target, LocalTree(Path(target), make=True) as tree:
+        Path(target).chmod(0o777)
+        tree.make_folder("theirs")
+        (Path(target) / "theirs" / "run.log").touch()
+        (Path(target) / "theirs").chmod(0o555)
+        os.seteuid(65534)
+        try:
+            with Staging(tree, None, Filter(Rules(delete=True, exclude=("*.log",)))) as staging:
+                deleted = staging.delete(set())
+        finally:
+            os.seteuid(0)
+
+        assert (staging.errors, deleted) == ([], [])
 
 
 def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
