@@ -359,30 +359,31 @@ class SSHClient:
         return None
 
     def _operation(self, ask: Ask) -> Operation:
+        config = self.config
         script = Script(
             ask.command,
-            cwd=ask.cwd if ask.cwd is not None else self.config.work_dir,
+            cwd=ask.cwd if ask.cwd is not None else config.work_dir,
             env=as_text(ask.env),
-            venv=self.config.venv_activate if ask.in_venv else None,
+            venv=config.venv_activate if ask.in_venv else None,
             run_id=ask.run_id or os.urandom(8).hex(),
             is_own=ask.is_own,
         )
         output = CapturedOutput(self._max_output_bytes)
         is_answer = ask.is_own and ask.on_output is None
         options = ExecutionOptions(
-            self.config.shell,
+            config.shell,
             ask.stdin,
             ask.terminal,
             self._spare_link,
             meanwhile=lambda: operation.prepare_end(self._pool),
-            ready_timeout=2 * self.config.connect_timeout,
+            ready_timeout=2 * config.connect_timeout,
             max_output_bytes=_MAX_ANSWER_BYTES if is_answer else None,
-            host=self.config.id,
+            host=config.id,
         )
         operation = Operation(
             Execution(script, ask.output_to(output.add), options),
             script.command,
-            limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout),
+            limit_of(config.command_timeout if ask.timeout is None else ask.timeout),
             kind="command",
             output=output,
             before_start=ask.before_start,

@@ -52,7 +52,7 @@ class _Signature:
 
         if owner.__init__ is not _init:
             return signature(owner.__init__.__get__(owner))
-        positional, defaults, factories = _parameters_of(owner)
+        positional, defaults, factories, _ = _parameters_of(owner)
         values = {name: Parameter.empty if v is MISSING else v for name, v in defaults.items()}
         kinds = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         types = {f.name: f.type for f in fields(owner)}
@@ -70,14 +70,14 @@ class _Signature:
 
 def _init(self: Any, *values: Any, **named: Any) -> None:
     kind: Any = type(self)
-    positional, defaults, factories = _parameters_of(kind)
+    positional, defaults, factories, required = _parameters_of(kind)
     given = dict(zip(positional, values))  # noqa: B905  # too many are refused below
     found = {**defaults, **given, **named}
     for name, factory in factories.items():
         if found[name] is MISSING:
             found[name] = factory()
     is_wrong = len(values) > len(positional) or not named.keys().isdisjoint(given)
-    if is_wrong or len(found) > len(defaults) or any(v is MISSING for v in found.values()):
+    if is_wrong or len(found) > len(defaults) or [n for n in required if found[n] is MISSING]:
         from inspect import signature
 
         signature(kind).bind(*values, **named)  # raises TypeError
@@ -117,13 +117,15 @@ def _refuse_change(self: Any, name: str, *value: object) -> None:
 @functools.cache
 def _parameters_of(
     kind: Any,
-) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Callable[[], Any]]]:
-    """Return the positional parameters, the default of each parameter, and its factory."""
+) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Callable[[], Any]], tuple[str, ...]]:
+    """Return the positional parameters, each parameter's default and factory, and those without."""
     taken = sorted((f for f in fields(kind) if f.init), key=lambda f: bool(f.kw_only))
+    factories = {f.name: f.default_factory for f in taken if f.default_factory is not MISSING}
     return (
         tuple(f.name for f in taken if not f.kw_only),
         {f.name: f.default for f in taken},
-        {f.name: f.default_factory for f in taken if f.default_factory is not MISSING},
+        factories,
+        tuple(f.name for f in taken if f.default is MISSING and f.name not in factories),
     )
 
 

@@ -106,19 +106,23 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-@contextlib.contextmanager
+_NO_WATCH = contextlib.nullcontext()
+
+
 def awaiting(
     host: str,
     place: Callable[[], str],
     until: float | None = None,
     is_expected: Callable[[], bool] = bool,
-) -> Iterator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Wait for the answer of ``host`` within the block; see `PendingAnswer`."""
-    watch = _watch
-    if watch is None:
-        yield
-        return
-    answer = PendingAnswer(host, place, until, is_expected)
+    if _watch is None:
+        return _NO_WATCH
+    return _added(_watch, PendingAnswer(host, place, until, is_expected))
+
+
+@contextlib.contextmanager
+def _added(watch: _SilentHosts, answer: PendingAnswer) -> Iterator[None]:
     watch.add(answer)
     try:
         yield

@@ -247,7 +247,11 @@ class SSHConfig:
         """
         if self.name:
             return self.name
-        host = next(iter(addresses(self).values()), "")
+        host = ""
+        for field_name in _ADDRESSES:  # no mapping: each command asks several times
+            host = getattr(self, field_name) or ""
+            if host:
+                break
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
 
     @property

@@ -49,8 +49,9 @@ class Mark(NamedTuple):
     @classmethod
     def new(cls) -> Mark:
         made = os.urandom(12)
-        left, right = (int.from_bytes(made[at : at + 2], "big") for at in (8, 10))
-        return cls(made[:8].hex(), left, right)
+        return cls(
+            made[:8].hex(), int.from_bytes(made[8:10], "big"), int.from_bytes(made[10:], "big")
+        )
 
     @property
     def hello(self) -> str:

@@ -234,8 +234,8 @@ def _is_plain(text: str) -> bool:
 
     csh would expand ``!``, and end the word at a newline; fish reads two backslashes as one.
     """
-    is_printable = text.isascii() and text.isprintable()
-    return is_printable and not any(part in text for part in ("'", "!", "\\\\"))
+    has_meaning = "'" in text or "!" in text or "\\\\" in text
+    return not has_meaning and text.isascii() and text.isprintable()
 
 
 def _double_quoted(text: str) -> str:

@@ -156,6 +156,10 @@ class Transport(PublicTransport):
             return  # the CLOSE has been sent already, or is about to be
         super().send_message(data)
 
+    def send_for_channel(self, data: paramiko.Message) -> None:
+        """Send a message that is no global request, whose answers have an order."""
+        self._send(data)
+
     def send_user_message(self, data: paramiko.Message) -> None:
         if not _wants_reply(data):
             self._send(data)
@@ -260,7 +264,7 @@ class _Gate(PublicSender):
 
     def send_user_message(self, data: Any) -> None:
         data.channel = self._channel
-        self._transport.send_user_message(data)
+        self._transport.send_for_channel(data)
 
 
 class _Keepalive(paramiko.Message):
