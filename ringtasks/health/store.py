@@ -130,6 +130,9 @@ class HealthStore:
         # A symbolic link stays a link (dotfiles may be kept elsewhere): its target is replaced, and
         # the lock is beside the target, so that all names of one file share one lock.
         self.path = Path(os.path.realpath(path or health_file()))
+        self._lock = self.path.with_name(f".{self.path.name}.lock")
+        # One name is enough under the lock: a draft that a killed writer left is overwritten.
+        self._draft = self.path.with_name(f".{self.path.name}.new")
         self._tell = warn
         self._lock_timeout = lock_timeout
 
@@ -337,18 +340,13 @@ class HealthStore:
         with self._trouble("cannot be written"):
             replace_file(self.path, text, draft=self._draft)
 
-    @property
-    def _draft(self) -> Path:
-        # One name is enough under the lock: a draft that a killed writer left is overwritten.
-        return self.path.with_name(f".{self.path.name}.new")
-
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # Each write replaces the file itself, so the lock is on a file beside it, which is never
         # removed: otherwise two processes could each hold a lock of that name.
         self._check_kind()
         with self._trouble("cannot be locked"):
-            descriptor = _open_lock(self.path.with_name(f".{self.path.name}.lock"))
+            descriptor = _open_lock(self._lock)
         try:
             with self._trouble("cannot be locked"):
                 self._acquire(descriptor)
