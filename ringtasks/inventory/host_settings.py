@@ -157,6 +157,8 @@ class SSHConfig:
         if declared is None or value is not declared.default:  # most fields have their default
             if isinstance(value, str) and value[:1] == "[" and _is_address_field(declared):
                 value = without_brackets(value)
+            elif name == "key_path" and isinstance(value, os.PathLike):
+                value = os.fspath(value)
             _check_field(name, value)
         object.__setattr__(self, name, value)
 

@@ -209,6 +209,7 @@ def test_changed_address_applies_to_the_next_command(
         config.port = second.port
         after = client.run("echo $BOX").stdout
         config.work_dir = "/"
+        config.key_path = client_key  # type: ignore[assignment]  # as expanduser() takes it
         where = client.run("pwd").stdout
 
     assert (before, after, where) == ("first\n", "second\n", "/\n")

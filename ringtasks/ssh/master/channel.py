@@ -130,6 +130,12 @@ class Channel:
         self._status = -1  # Paramiko's value for "no exit status came"
         self._refusal: NotStartedError | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        told = f"a channel over a control master has no {name!r}"
+        if hasattr(paramiko.Channel, name):
+            told += "; Connection.transport.open_session() opens one of Paramiko, which has"
+        raise AttributeError(told, name=name, obj=self)
+
     def get_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
         self._terminal = Terminal(term, width, height)
 

@@ -372,6 +372,21 @@ def test_channels_of_the_transport_have_all_methods_of_paramikos(config: SSHConf
         assert connection.run("echo again", hide=True).stdout == "again\n"
 
 
+def test_missing_method_of_a_session_names_the_call_that_has_it(
+    config: SSHConfig, use_control_master: bool
+) -> None:
+    with Connection(config) as connection:
+        session = connection.create_session()
+        if not use_control_master:
+            assert session.fileno() >= 0
+            return
+        assert not hasattr(session, "fileno")
+        with pytest.raises(AttributeError, match=r"no 'fileno'; .*transport.open_session"):
+            session.fileno()
+        with pytest.raises(AttributeError, match=r"no 'filen0'$"):
+            _ = session.filen0
+
+
 def test_settings_of_ssh_are_read_as_those_of_paramiko(config: SSHConfig) -> None:
     path = Path.home() / ".ssh" / "config"
     path.parent.mkdir(mode=0o700)
