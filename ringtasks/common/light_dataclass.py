@@ -76,7 +76,7 @@ def _init(self: Any, *values: Any, **named: Any) -> None:
     for name, factory in factories.items():
         if found[name] is MISSING:
             found[name] = factory()
-    is_wrong = len(values) > len(positional) or not named.keys().isdisjoint(given)
+    is_wrong = values and (len(values) > len(positional) or not named.keys().isdisjoint(given))
     if is_wrong or len(found) > len(defaults) or [n for n in required if found[n] is MISSING]:
         from inspect import signature
 

@@ -25,13 +25,15 @@ else:
         _fields: tuple[str, ...]
         _field_defaults: dict[str, Any]
         _last_defaults: tuple[Any, ...]
+        _least: int
+        _most: int
 
         def __new__(cls, *values: Any, **named: Any) -> Any:
-            missing = len(cls._fields) - len(values)
-            if named or not 0 <= missing <= len(cls._last_defaults):
+            count = len(values)
+            if named or not cls._least <= count <= cls._most:
                 values = _completed(cls, values, named)
-            elif missing:
-                values += cls._last_defaults[-missing:]
+            elif count < cls._most:
+                values += cls._last_defaults[count - cls._most :]
             return tuple.__new__(cls, values)
 
         @classmethod
@@ -60,6 +62,7 @@ else:
             body.update((field, property(itemgetter(at))) for at, field in enumerate(fields))
             own = {"_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
             own["_last_defaults"] = tuple(defaults.values())
+            own |= {"_least": len(fields) - len(defaults), "_most": len(fields)}
             return type(name, (_Base,), {"__slots__": (), **body, **own})
 
     def _completed(cls: Any, values: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
