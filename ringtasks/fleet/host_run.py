@@ -13,6 +13,7 @@ from ringtasks.client.retries import RETRY_DELAY, Attempts
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common import rehearsal
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.processor import anywhere
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE
 from ringtasks.health.model import HostOutcome, SSHHealth
@@ -162,7 +163,7 @@ class HostRun:
                 source.close()
 
     def _run(self, client: SSHClient, stdin: BinaryIO | None) -> SSHResult:
-        request, on_output = self._request, self.on_output
+        request = self._request
         ask = Ask(
             request.command,
             request.timeout,
@@ -172,13 +173,18 @@ class HostRun:
             is_own=False,
             stdin=stdin,
             keeps_output=self.keeps_output,
-            on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
+            on_output=self.on_output and self._show,
             terminal=request.terminal,
             cancellation=self._cancellation,
             before_start=self._reached,
         )
         result = client.ask(ask)
         return result if request.label is None else result.for_command(request.label)
+
+    def _show(self, stream: int, chunk: bytes) -> None:
+        assert self.on_output is not None  # noqa: S101  # for the type checker
+        with anywhere():  # the caller's function may start programs
+            self.on_output(self.host, stream, chunk)
 
     def _unusable(self, error: UsageError) -> HostResult:
         """Report a configuration that turned out unusable as this host's own failure."""

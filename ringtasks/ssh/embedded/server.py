@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from ringtasks.common import processor
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import state_folder
@@ -111,7 +112,8 @@ class _Engine:
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="ringtasks-demo", daemon=True
         )
-        self._thread.start()
+        with processor.anywhere():
+            self._thread.start()
 
     def host(self, name: str) -> EmbeddedHost:
         return self._run(self._host(name), _START_TIMEOUT)
