@@ -47,7 +47,7 @@ def anywhere() -> Iterator[None]:
     own = set[int]()
     with contextlib.suppress(OSError, AttributeError):
         own = os.sched_getaffinity(0)
-    before = _before.get(*own, own) if len(own) == 1 else own
+    before = _before.get(min(own), own) if len(own) == 1 else own
     if own == before:
         yield
         return

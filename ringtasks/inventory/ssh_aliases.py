@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,12 @@ _GIT_SERVERS = {
     "github.com", "ssh.github.com", "gitlab.com", "altssh.gitlab.com", "bitbucket.org",
     "altssh.bitbucket.org", "codeberg.org", "ssh.dev.azure.com", "hf.co",
 }  # fmt: skip
+_DIRECTIVE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
+_SPECIAL = re.compile(r"""["'\\#]""")
+_QUOTED = r"""\"((?:\\.|[^"\\])*)\"|'((?:\\.|[^'\\])*)'"""
+_PART = re.compile(rf"""\\([\\'" ])|{_QUOTED}""")
+_WORD = re.compile(rf"""(?:{_PART.pattern}|[^\s"'])+""")
+_ESCAPED = re.compile(r"""\\([\\'"])""")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 
 
@@ -72,11 +77,32 @@ def directive(line: str) -> tuple[str, list[str]]:
 
     They are apart by white space or one "=" (ssh_config(5)).
     """
-    found = re.fullmatch(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)", line)
-    try:
-        return (found[1].lower(), shlex.split(found[2], comments=True)) if found else ("", [])
-    except ValueError:  # an open quote
-        return "", []
+    found = _DIRECTIVE.fullmatch(line)
+    words = None if found is None else _words(found[2])
+    return ("", []) if found is None or words is None else (found[1].lower(), words)
+
+
+def _words(text: str) -> list[str] | None:
+    """Return the words of a line (``argv_split`` of OpenSSH's misc.c); None: a quote is open.
+
+    They differ from a shell's: a backslash before another character stays, and so does a "#"
+    within a word.
+    """
+    if _SPECIAL.search(text) is None:
+        return text.split()
+    words, rest = [], text.strip()
+    while rest and not rest.startswith("#"):
+        found = _WORD.match(rest)
+        if found is None:
+            return None
+        words.append(_PART.sub(_plain, found[0]))
+        rest = rest[found.end() :].lstrip()
+    return words
+
+
+def _plain(part: re.Match[str]) -> str:
+    escaped, *quoted = part.groups()
+    return escaped or _ESCAPED.sub(r"\1", quoted[0] or quoted[1] or "")
 
 
 def _matches(pattern: str, folder: Path) -> list[Path]:

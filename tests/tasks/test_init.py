@@ -206,9 +206,12 @@ def test_init_prompts_for_hosts_at_a_terminal(project: Path, ringtasks: Ringtask
 
 def test_init_reads_aliases_from_included_ssh_config_files(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text('Include more/* config\nHost "quoted" !not * a?b # comment\nHost open"\n')
+    config.write_text(
+        'Include more/* config\nHost "quoted" !not * a?b # comment\nHost open"\n'
+        r"""Host a#b part"ed" back\slash 'a\'b' a\ b "c d" # ' """
+    )
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "one").write_text("HOST inner\n")
 
-    assert ssh_aliases(config) == ["inner", "quoted"]
+    assert ssh_aliases(config) == ["inner", "quoted", "parted"]
     assert ssh_aliases(tmp_path / "missing") == []

@@ -222,6 +222,8 @@ class _DemoSession(asyncssh.SSHServerProcess[bytes]):
         finally:
             for task in (out, typed, closed):
                 task.cancel()
+            # asyncio prints an error that is not taken, such as that of a lost connection.
+            await asyncio.gather(out, typed, closed, return_exceptions=True)
 
     async def _pass_input(self, descriptor: int) -> None:
         """Pass on the client's input; a terminal stays open after it, since its output does."""

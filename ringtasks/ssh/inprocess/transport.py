@@ -232,8 +232,10 @@ def _no_timer(timeout: float) -> None:
 def _padding_with_zeros(set_cipher: Any) -> Any:
     """Return ``set_outbound_cipher``, which treats GCM as a cipher in counter mode, as it is.
 
-    For these Paramiko pads with zeros, as nothing depends on the padding (RFC 4344).  For random
-    bytes it would ask the system with each packet, which lets another thread run.
+    For these Paramiko pads with zeros.  RFC 4253 section 6 recommends random bytes, which hide
+    equal plaintexts from a reader in CBC mode.  In counter mode each packet has a key stream of its
+    own, and GCM checks the padding with the rest (RFC 5647 section 7.2).  For random bytes Paramiko
+    would ask the system with each packet, which lets another thread run.
     """
 
     def set_outbound_cipher(*args: Any, sdctr: bool, aead: bool = False, **options: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -214,7 +215,7 @@ def test_command_ended_by_a_signal_is_reported_as_such(
 
 
 def test_closing_the_channel_breaks_the_pipe_and_kills_no_process(
-    client: paramiko.SSHClient, tmp_path: Path
+    client: paramiko.SSHClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = tmp_path / "done"
     loop = "trap '' PIPE; while echo up; do sleep 0.01; done 2>/dev/null"
@@ -224,6 +225,9 @@ def test_closing_the_channel_breaks_the_pipe_and_kills_no_process(
     channel.close()
 
     eventually(done.exists)  # its output broke, and it went on
+    server.stop_all()
+    gc.collect()
+    assert not [each for each in caplog.records if each.name == "asyncio"]
 
 
 def test_unread_input_is_accepted_up_to_the_window_size(
