@@ -65,7 +65,7 @@ class Program:
     def text(self) -> str:
         """The program's lines without comments, its includes in their places."""
         if self._text is None:
-            source = (self._folder / self._name).read_text()
+            source = (self._folder / self._name).read_text("utf-8")
             found = re.search(_PARAMETERS, source)
             self._parameters = tuple(found.group(1).split()) if found else ()
             self._text = _without_comments(_included(source, self._folder, set()))
@@ -81,7 +81,7 @@ def _included(source: str, folder: Path, known: set[Path]) -> str:
         if file in known:
             return ""
         known.add(file)
-        return _included(file.read_text(), file.parent, known)
+        return _included(file.read_text("utf-8"), file.parent, known)
 
     return re.sub(_INCLUDE, content, source)
 

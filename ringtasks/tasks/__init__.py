@@ -17,7 +17,7 @@ def _keep_bytecode() -> None:
         spec: Any = sys.modules[name].__spec__
         try:
             is_old = os.stat(spec.cached).st_mtime < os.stat(spec.origin).st_mtime  # noqa: PTH116
-        except FileNotFoundError:
+        except OSError:  # there is none yet, or it would be in a zip file
             is_old = True
         if is_old:
             spec.loader.get_code(name)

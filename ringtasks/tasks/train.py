@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,14 +245,15 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
 
     root = runs if isinstance(runs, str) else "runs"
     record = find_run(root, wanted)
+    folder = Path(wanted) if os.sep in wanted else Path(root, wanted)
     if record is not None and record.attempts:
         return record
     why = "there is no such run in"
     if record is not None:
         why = "no job of it was started by now, as tells"
-    elif (Path(root) / wanted / "run.json").exists():
+    elif (folder / "run.json").exists():
         why = "its record cannot be read, in"
-    raise UsageError(f"--attach {wanted}: {why} {root}/")
+    raise UsageError(f"--attach {wanted}: {why} {folder.parent}/")
 
 
 def _kept_environment(record: RunRecord, is_given_anew: bool) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,16 @@ def test_every_program_of_the_package_can_be_read(shell: str, tmp_path: Path) ->
     ]  # fmt: skip
 
     assert (len(programs) > 20, refused) == (True, [])
+
+
+def test_programs_are_read_as_utf_8_in_any_locale() -> None:
+    file = PACKAGE / "training" / "rendezvous_probe.py"
+    code = f"import ringtasks.remote.programs as p; p.Program({str(file)!r}, {file.name!r}).text"
+    environ = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+
+    subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], env=environ, check=True)
+
+    assert not file.read_bytes().isascii()
 
 
 @pytest.mark.parametrize("shell", SHELLS)

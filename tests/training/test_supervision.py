@@ -489,6 +489,13 @@ def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     assert logged.returncode == 0, logged.stderr
 
 
+def _put_tool(tool: Path, flag: str, action: str) -> None:
+    """Make a program that does ``action`` if the file ``flag`` is there, else as usual."""
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\n[ -e {flag} ] || exec {shutil.which(tool.name)} "$@"\n{action}\n')
+    tool.chmod(0o755)
+
+
 def test_interrupted_takeover_and_fetch_go_on_by_the_hinted_command(
     inv: Inv,
     make_sshd: MakeSshd,
@@ -497,15 +504,9 @@ def test_interrupted_takeover_and_fetch_go_on_by_the_hinted_command(
     tmp_path: Path,
     start: Start,
 ) -> None:
-    tools = tmp_path / "tools"
-    server = make_sshd(environ={"PATH": f"{tools}:{os.environ['PATH']}"})
+    server = make_sshd(environ={"PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}"})
+    _put_tool(tmp_path / "tools" / "find", "~/hold", "touch ~/holding; exec sleep 60")
     hold, is_holding = server.home / "hold", server.home / "holding"
-    tools.mkdir()
-    (tools / "find").write_text(
-        "#!/bin/sh\n[ ! -e ~/hold ] || { touch ~/holding; exec sleep 60; }\n"
-        f'exec {shutil.which("find")} "$@"\n'
-    )
-    (tools / "find").chmod(0o755)
     write_hosts(box={"ssh_port": server.port})
     write_settings(
         command="echo made >model; touch ~/hold; [ $RINGTASKS_ATTEMPT = 2 ] || kill -KILL $$",
@@ -546,16 +547,14 @@ def test_job_that_may_have_been_started_is_followed_before_another_one_starts(
     tmp_path: Path,
     client_key: Path,
 ) -> None:
-    tools = tmp_path / "tools"
-    server = make_sshd(environ={"PATH": f"{tools}:{os.environ['PATH']}"})
-    tools.mkdir()
-    (tools / "mkdir").write_text(
-        f'#!/bin/sh\n[ -e ~/cut ] || exec {shutil.which("mkdir")} "$@"\n'
+    server = make_sshd(environ={"PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}"})
+    _put_tool(
+        tmp_path / "tools" / "mkdir",
+        "~/cut",
         f"rm ~/cut; : >{server.authorized_keys}; pid=$PPID\n"
         "until grep -q sshd /proc/$pid/comm; do pid=$(ps -o ppid= $pid | tr -d ' '); done\n"
-        "kill -KILL $pid; sleep 60\n"
+        "kill -KILL $pid; sleep 60",
     )
-    (tools / "mkdir").chmod(0o755)
     write_hosts(box={"ssh_port": server.port})
     write_settings(setup=["touch ~/cut"], fetch=[], sync_up=[], retries=1, lost_after=1)
 
