@@ -132,19 +132,20 @@ class LocalTree:
 
         :param mode: of a new one, less the umask.
         """
-        if not name:
-            return
-        with self._parent(name) as (folder, last):
-            try:
-                os.mkdir(last, mode, dir_fd=folder)
-            except FileExistsError:
-                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
-                if not stat.S_ISDIR(status.st_mode):
-                    raise
-            else:
-                return
+        if name:
+            with self._parent(name) as (folder, last):
+                try:
+                    os.mkdir(last, mode, dir_fd=folder)
+                except FileExistsError:
+                    status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+                    if not stat.S_ISDIR(status.st_mode):
+                        raise
+                else:
+                    return
+        descriptor = self._folder(name)
+        status = os.fstat(descriptor)
         if not status.st_mode & stat.S_IWUSR and status.st_uid == os.geteuid():
-            os.fchmod(self._folder(name), stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
 
     def hand_over(self, name: str, to: LocalTree, to_name: str) -> None:
         """Move the file or folder ``name`` into another tree; it replaces a file or a link there.

@@ -111,7 +111,10 @@ class Receiver(Protocol):
         """Make the target and the folders above it."""
 
     def make_folder(self, name: str) -> None:
-        """Make a folder, unless there is one; the folder above it exists."""
+        """Make a folder, unless there is one; the folder above it exists.
+
+        One that is there can be written to afterwards, if it is ours: `finish_folder` follows.
+        """
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> int:
         """Copy the sender's file and return its bytes; it replaces a file or a link."""
@@ -270,6 +273,9 @@ class RemoteReceiver:
                 self._sftp.mkdir(from_home(path), stat.S_IRWXU)  # its mode comes at its end
             elif not entry.is_folder:
                 raise CopyError(path, "is not a folder")
+            elif not entry.mode & stat.S_IWUSR:
+                with contextlib.suppress(PermissionError):  # another user's: writing will tell
+                    self._sftp.chmod(from_home(path), stat.S_IMODE(entry.mode) | stat.S_IRWXU)
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> int:
         place = from_home(self._path(name))

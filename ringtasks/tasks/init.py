@@ -1,4 +1,4 @@
-"""``inv init``: the files of a new project; nothing that exists is changed."""
+"""``ringtasks init``: the files of a new project; nothing that exists is changed."""
 
 from __future__ import annotations
 

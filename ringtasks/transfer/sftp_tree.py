@@ -118,6 +118,8 @@ class _SelectingWalk(TreeWalk):
         old = self.receiver.look_top()
         if old is None or self._has_new_attributes(top, old):
             self.changes.append(Change("made", "./", 0))
+        if not self._rules.dry_run:
+            self.receiver.make_folder("")
         return [Step("", top, is_done=True), *self._opened("", top)]
 
     def _opened(self, name: str, folder: TreeEntry) -> list[Step]:
@@ -225,14 +227,26 @@ class _SelectingWalk(TreeWalk):
     def _delete(self, folder: str, items: Set[str]) -> Set[str]:
         """Delete these from a folder of the target, except for excluded ones; return the paths."""
 
+        shut: dict[str, TreeEntry] = {}
+
         def listed(name: str) -> Iterator[tuple[str, bool]]:
-            return ((item, entry.is_folder) for item, entry in self.receiver.list(name))
+            for item, entry in self.receiver.list(name):
+                if entry.is_folder and not entry.mode & stat.S_IWUSR:
+                    shut[posixpath.join(name, item)] = entry
+                yield item, entry.is_folder
 
         gone = doomed(listed, folder, items, self._filter)
+        is_real = not self._rules.dry_run
+        opened = {posixpath.dirname(name) for name, _ in gone} & {folder, *shut}
+        for name in opened if is_real else ():
+            self.receiver.make_folder(name)  # so that what is in it can be removed
         for name, is_folder in gone:
-            if not self._rules.dry_run:
+            if is_real:
                 self.receiver.remove(name, is_folder=is_folder)
             self._removed(name, is_folder=is_folder)
+        left = opened.difference(name for name, _ in gone)  # they hold excluded names
+        for name in left & shut.keys() if is_real else ():
+            self.receiver.finish_folder(name, shut[name], keeps_time=False)
         return {name for name, _ in gone}
 
     def _removed(self, name: str, *, is_folder: bool) -> None:

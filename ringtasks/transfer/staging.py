@@ -55,6 +55,7 @@ class Staging:
         #: The target's mode and time in the end; None: they are not set.
         self._top = target.look("")
         self.is_target_empty = all(name.startswith(INCOMING) for name in target.names(""))
+        self._open_top()
         self._name, self._lock = self._found() or self._made()
         self.folder = self.target / self._name / _TREE
         self._listed: Set[str] | None = None
@@ -82,9 +83,15 @@ class Staging:
     def __exit__(self, *exc: object) -> None:
         self._close()
 
+    def _open_top(self) -> None:
+        """Let us write to the target while rsync would: it sets the mode if all is asked for."""
+        if self._only is None:
+            self._target.make_folder("")
+
     def _close(self) -> None:
         """Remove it, unless it holds unfinished files."""
         try:
+            self._open_top()
             for name in (_LIST, _TREE):
                 with contextlib.suppress(OSError):
                     self._target.remove(f"{self._name}/{name}")
@@ -110,9 +117,12 @@ class Staging:
         :param listed: the names that differ; None: not known.
         """
         self._listed = listed
+        self._open_top()
         with LocalTree(self.folder, make=False) as staged:
             if has_top or not is_whole:
                 self._top = staged.look("") if is_whole and self._only is None else None
+            if staged.look("") is not None:
+                staged.make_folder("")  # so that what is in it can be moved out
             finished: list[tuple[str, os.stat_result]] = []
             todo = [""]
             while todo:
@@ -147,16 +157,20 @@ class Staging:
         """Delete these from a folder, except for excluded ones; yield what was deleted."""
         shut: dict[str, int] = {}
 
-        def listed(name: str) -> Iterator[tuple[str, bool]]:
+        def open_up(name: str) -> None:
             old = self._target.look(name)
             if old is not None and not old.st_mode & stat.S_IWUSR:
                 shut[name] = old.st_mode
                 self._target.make_folder(name)  # so that what is in it can be removed
+
+        def listed(name: str) -> Iterator[tuple[str, bool]]:
+            open_up(name)
             for item, status in self._target.entries(name):
                 yield item, stat.S_ISDIR(status.st_mode)
 
         if self._filter is None or not items:
             return
+        open_up(folder)
         for name, is_folder in doomed(listed, folder, items, self._filter):
             with self._noted(name):
                 self._target.remove(name)
@@ -189,7 +203,8 @@ class Staging:
         """Move one entry; return False for a folder whose content must be moved by itself."""
         with self._noted(name):
             if status is not None and stat.S_ISDIR(status.st_mode):
-                if self._is_moved_whole(staged, name):
+                # rename(2): a folder whose ".." changes must be writable.
+                if status.st_mode & stat.S_IWUSR and self._is_moved_whole(staged, name):
                     return True
                 self._make_folder(staged, name)
                 return False

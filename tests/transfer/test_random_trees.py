@@ -171,6 +171,8 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
         assert (dry.success, real.success) == (False, False), (seed, done.stderr)
         return
     assert real.success, (seed, real.error)
+    if not IS_ROOT:
+        _restore_modes(expected, target)
     assert contents(target, began=began) == contents(expected, began=began), seed
     # A pull by rsync sends the whole file also if only its mode or time differs, and makes folders.
     assert _files(dry) == _files(real), (
@@ -183,6 +185,16 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
     assert set(real.deleted) == _lost(before, contents(target)), (seed, real.deleted)
 
 
+def _restore_modes(expected: Path, target: Path) -> None:
+    """Take back the right to write that rsync leaves to folders it could not remove."""
+    for path in expected.rglob("*"):
+        ours = target / path.relative_to(expected)
+        if path.is_dir() and not path.is_symlink() and ours.is_dir() and not ours.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & ~stat.S_IWUSR == stat.S_IMODE(ours.stat().st_mode):
+                path.chmod(mode & ~stat.S_IWUSR)
+
+
 def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
     """Change modes, times and contents of some files; swap some with folders."""
     for path in sorted(top.rglob("*")):
@@ -193,7 +205,9 @@ def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
             _swap(path, is_empty=chance.random() < 0.3)
         elif stat.S_ISREG(status.st_mode):
             if chance.random() < 0.2:
+                path.chmod(stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
                 path.write_bytes(bytes(chance.choice((status.st_size, 5))))
+                path.chmod(stat.S_IMODE(status.st_mode))
                 is_hidden = is_same and not status.st_mode & (stat.S_ISUID | stat.S_ISGID)
                 modified = status.st_mtime if is_hidden else 1_650_000_000
                 os.utime(path, (modified, modified))
@@ -227,6 +241,7 @@ def _remove_own_links_out(source: Path, target: Path) -> None:
             other = source / name
             is_same = other.is_symlink() and os.readlink(other) == os.readlink(path)  # noqa: PTH115
             if not is_same or path.name in passed:
+                path.parent.chmod(0o755)
                 path.unlink()
 
 

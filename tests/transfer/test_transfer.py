@@ -603,6 +603,30 @@ def test_pull_leaves_a_folder_of_another_user_that_holds_excluded_names(
         assert (staging.errors, deleted) == ([], [])
 
 
+def test_read_only_folders_of_the_target_are_updated(
+    config: SSHConfig, mover: str, near: Path, other_users: tuple[str, str]
+) -> None:
+    (near / "shut" / "gone").mkdir(parents=True)
+    (near / "shut" / "gone" / "x").write_text("x")
+    for folder in (near / "shut" / "gone", near / "shut", near):
+        folder.chmod(0o555)
+    with (
+        tempfile.TemporaryDirectory() as above,
+        SSHClient(replace(config, user=other_users[0], work_dir=None)) as client,
+    ):
+        Path(above).chmod(0o777)
+        target = Path(above) / "target"
+        first = only(sync(near, str(target), [client]))
+        shutil.rmtree(near / "shut" / "gone")
+        (near / "shut" / "new").write_text("new")
+
+        again = only(sync(near, str(target), [client], Options(delete=True)))
+
+        assert (first.error, again.error) == (None, None)
+        assert contents(target).keys() == {"shut", "shut/new"}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (target, target / "shut")} == {0o555}
+
+
 def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
     (near / "x").write_text("x")
 
