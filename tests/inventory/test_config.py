@@ -93,7 +93,7 @@ def test_host_id_is_the_name_or_else_the_address(config: SSHConfig, expected: st
         ("user", 7, TypeError),
         ("use_control_master", "yes", TypeError),
         ("work_dir", "a\0b", ValueError),
-        ("key_path", Path("id"), TypeError),
+        ("key_path", b"id", TypeError),
     ],
 )
 def test_invalid_config_field_is_refused_by_name(
