@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import signal
+import socket
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,21 @@ def run(box: Sshd, start: Start) -> Iterator[Shell]:
     opened.shows(b"begun")
     yield opened
     opened.close()
+
+
+def test_shell_without_a_terminal_is_refused_before_any_connection(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write_hosts(box={"ssh_port": silent.getsockname()[1]})
+
+        refused = inv("shell", "--host", "box")
+
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert refused.returncode == 2
+    assert b"needs a terminal; to run commands from a script use 'inv run'" in refused.stderr
 
 
 @pytest.mark.matrix(4)
