@@ -1,8 +1,11 @@
-"""Stand in for ssh as rsync's remote shell: hand streams and arguments to ringtasks, and wait.
+"""Stand in for ssh as rsync's remote shell: hand streams and arguments to ringtasks.
 
 It runs as a program of its own, without the package and without ``site``, so that it costs a few
 milliseconds; `rsync_session` is the other side.  The first argument is the number of the socket to
 ringtasks.  The bytes do not pass through it: the receiver of the descriptors reads and writes them.
+
+It ends at once.  rsync waits for the end of its remote shell in steps of 20 ms, after the host's
+rsync has ended; the session's exit status is known to ringtasks.
 """
 
 import _socket
@@ -12,8 +15,8 @@ import sys
 SOL_SOCKET, SCM_RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 
 
-def main() -> int:
-    """Return the exit status from ringtasks; 255, as ssh's, if there is none."""
+def main() -> None:
+    """Hand over the streams, which rsync sees the end of when the other side closes them."""
     channel = _socket.socket(fileno=int(sys.argv[1]))
     arguments = b"\0".join(map(os.fsencode, sys.argv[2:]))
     streams = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in (0, 1))
@@ -21,11 +24,8 @@ def main() -> int:
     message = len(arguments).to_bytes(4, "big") + arguments
     sent = channel.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, streams)])
     channel.sendall(message[sent:])
-    for descriptor in (0, 1):  # rsync is to see their end when the others close them
-        os.close(descriptor)
-    status = channel.recv(1)
-    return status[0] if status else 255
 
 
 if __name__ == "__main__":
-    os._exit(main())  # nothing is left to flush
+    main()
+    os._exit(0)  # nothing is left to flush

@@ -1,8 +1,8 @@
 """A local program whose "remote shell" is a session over the client's link.
 
-rsync starts `remote_shell`, which hands over its ends of rsync's pipes; a session on the host is
-opened with them as its stdin and stdout.  If the link can do so (`PipingLink`), no bytes of rsync
-pass through this process.
+rsync starts `remote_shell`, which hands over its ends of rsync's pipes and ends; a session on the
+host is opened with them as its stdin and stdout.  If the link can do so (`PipingLink`), no bytes of
+rsync pass through this process.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Piped(LimitedWork):
         self._shell = shell
         self._stdin, self._environ = stdin, environ
         self._process: subprocess.Popen[bytes] | None = None
+        self._relay: _Relay | None = None
         self.output = CapturedOutput(_MAX_STDERR_BYTES)
         self._take_stderr = functools.partial(self.output.add, STDERR)
         self.was_killed = False
@@ -87,9 +88,12 @@ class Piped(LimitedWork):
             process = self._start(theirs.fileno())
             theirs.close()
             relay = _Relay(ours, link, (self._command, self._shell), self._take_stderr)
+            self._relay = relay
             relay.start()
             try:
                 self._follow(process)
+                if process.returncode == 0 and not self._is_stopped:
+                    relay.wait()
             except BaseException:
                 self._end(process)
                 raise
@@ -104,12 +108,15 @@ class Piped(LimitedWork):
             return Ending(lost=relay.lost)
         if relay.no_mark is not None:
             return Ending(status=relay.no_mark.status, unproven=relay.no_mark.evidence)
-        return Ending(status=process.returncode)
+        return Ending(status=_combined(process.returncode, relay.status))
 
     def _interrupt(self) -> None:
-        process = self._process
-        if process is not None:
-            process.terminate()
+        process, relay = self._process, self._relay
+        if process is None:
+            return
+        process.terminate()
+        if process.returncode == 0 and relay is not None:
+            relay.cancel()
 
     def _start(self, socket_number: int) -> subprocess.Popen[bytes]:
         shell = _REMOTE_SHELL % socket_number
@@ -161,6 +168,13 @@ class Piped(LimitedWork):
             process.wait()
 
 
+def _combined(own: int, host: int | None) -> int:
+    """Return the status of rsync as it is with ssh: the greater one of its own and its shell's."""
+    if own < 0:  # ended by a signal
+        return own
+    return max(own, _UNKNOWN_STATUS if host is None and own == 0 else host or 0)
+
+
 def _feed(process: subprocess.Popen[bytes], given: bytes) -> None:
     """Write the program's input; it may end without having read all of it."""
     assert process.stdin is not None  # noqa: S101  # for the type checker
@@ -183,6 +197,8 @@ class _Relay:
         self._on_stderr = on_stderr
         self._fd_session = FdSession(link, on_stderr)
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
+        self.status: int | None = 0
+        """That of the session, as far as there was one; None: not known."""
         self.lost: str | None = None
         self.not_started: LinkLostError | None = None
         self.no_mark: NoMarkError | None = None
@@ -190,26 +206,33 @@ class _Relay:
     def start(self) -> None:
         self._thread.start()
 
+    def cancel(self) -> None:
+        """Let the session end, from another thread."""
+        self._fd_session.cancel()
+
+    def wait(self) -> None:
+        """Wait for the session to end, after the program has succeeded."""
+        self._end_receiving()
+        self._thread.join()
+
     def finish(self) -> None:
-        """Wait for the session to end, after the program has ended."""
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
+        """Give the session a time to end, after the program has ended."""
+        self._end_receiving()
         self._thread.join(_CLEANUP_TIMEOUT)
         self._fd_session.cancel()
         self._thread.join(_CLEANUP_TIMEOUT)
 
+    def _end_receiving(self) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
     def _run(self) -> None:
-        status = None
         try:
             handed_over = _receive(self._channel)
             if handed_over is not None:  # else the program ended without a remote shell
-                status = self._pass_on(*handed_over)
+                self.status = self._pass_on(*handed_over)
         except OSError as error:
             self._on_stderr(f"the streams cannot be taken over: {error.strerror}\n".encode())
-        finally:  # whatever fails, the remote shell must not wait for ever
-            with contextlib.suppress(OSError):
-                answer = _UNKNOWN_STATUS if status is None else status & 255
-                self._channel.sendall(bytes([answer]))
 
     def _pass_on(self, arguments: list[str], stdin: int, stdout: int) -> int | None:
         """Run a session with the remote shell's streams; return its exit status, if it is known."""

@@ -15,6 +15,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.common.threads import start_thread
+from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDOUT, LinkLostError, Output
 from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
@@ -48,6 +49,31 @@ def test_remote_shell_that_ends_within_the_hand_over_ends_the_transfer(
     assert ending.status == 0
     assert time.monotonic() - began < 4
     assert os.times().user - used.user < 2
+
+
+#: Ends as rsync does if all went well on this side.
+_SUCCEEDS = ["/bin/sh", "-c", 'eval "$0 host"; exit 0', REMOTE_SHELL]
+
+
+def test_failure_on_the_host_alone_fails_the_transfer(client: SSHClient) -> None:
+    piped = Piped(_SUCCEEDS, lambda arguments: "exit 7", "/bin/sh", lambda line: None)
+
+    assert piped.run(client.link(), 20).status == 7
+
+
+def test_transfer_whose_host_does_not_end_can_be_cancelled(
+    client: SSHClient, tmp_path: Path
+) -> None:
+    script = f"echo > {tmp_path}/begun; exec sleep 60"
+    piped = Piped(_SUCCEEDS, lambda arguments: script, "/bin/sh", lambda line: None)
+    endings: list[Ending] = []
+    running = start_thread(lambda: endings.append(piped.run(client.link(), 30)), name="test-run")
+    eventually((tmp_path / "begun").exists)
+
+    piped.cancel()
+
+    running.join(10)
+    assert endings == [Ending(interrupted=True)]
 
 
 def test_output_ends_although_no_session_can_be_opened(config: SSHConfig) -> None:
