@@ -25,7 +25,7 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import near_names, visible
 from ringtasks.errors import RingtasksError
 
-__all__ = ["check_first_word", "look_at", "unknown_flag", "unknown_task"]
+__all__ = ["check_first_word", "look_at", "task_names", "unknown_flag", "unknown_task"]
 
 _HELP = ("--help", "-h")
 _COMMAND = "cmd"
@@ -56,20 +56,21 @@ def check_first_word(program: Program) -> None:
     :raises ParseError: it does not; Invoke's own error names no near one, and no flag for a host.
     """
     words: list[str] = program.core.unparsed
-    tasks = _task_names(program)
+    tasks = task_names(program)
     if not words or words[0] in tasks:
         return
     named = next((word for word in words if word in tasks), None)
     if not words[0].startswith("-"):
         command = () if named else ("--cmd", " ".join(words[1:]) or "CMD")
         _refuse_host(words[0], words, named or "run", command)
-        raise ParseError(unknown_task(words[0], sorted(tasks)))
+        raise ParseError(unknown_task(words[0], tasks))
     meant = as_typed(f"{named or 'TASK'} {words[0].partition('=')[0]}")
     told = f"is not a flag of the program; the flags of a task follow it: '{meant}'"
     raise ParseError(f"{visible(words[0])} {told}")
 
 
-def _task_names(program: Program) -> set[str]:
+def task_names(program: Program) -> set[str]:
+    """Return the names of all tasks, with their aliases."""
     named = program.collection.task_names
     return {name for task, aliases in named.items() for name in (task, *aliases)}
 
@@ -87,7 +88,7 @@ def look_at(
         word begins as a flag and is none.
     """
     words: list[str] = program.core.unparsed
-    tasks = _task_names(program)
+    tasks = task_names(program)
     contexts = _contexts.setdefault(program, {})
     contexts.update(dict.fromkeys(names, ParserContext(names[0], args=list(arguments))))
     ours = {word for word in words if word in tasks and isinstance(program.collection[word], kind)}
@@ -204,15 +205,15 @@ def _refuse_extra_word(
         several = "for several files, quote a pattern, such as '*.csv'"
         takes = f"{word.context.name} takes one SRC and one DST"
         raise ParseError(f"{visible(word.text)}: {takes}; {several}")
-    raise ParseError(unknown_task(word.text, sorted(tasks)))
+    raise ParseError(unknown_task(word.text, tasks))
 
 
-def unknown_task(word: str, tasks: Sequence[str]) -> str:
+def unknown_task(word: str, tasks: Iterable[str]) -> str:
     """Return the error for a word that is not a task, with near ones."""
     if word == "help":
         return f"help is not a task; see '{as_typed('--list')}' and '{as_typed('TASK --help')}'"
-    near = tuple(name for name in tasks if name.startswith(f"{word}."))
-    near = near or near_names(word, tasks, similarity=0.6)
+    near = tuple(name for name in sorted(tasks) if name.startswith(f"{word}."))
+    near = near or near_names(word, sorted(tasks), similarity=0.6)
     list_ = f"'{as_typed('--list')}' lists the tasks"
     advice = f"did you mean {', '.join(near)}?" if near else list_
     return f"{visible(word)} is not a task; {advice}"

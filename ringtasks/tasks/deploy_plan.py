@@ -43,35 +43,16 @@ def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: 
     secrets = secrets_of(settings, os.environ)
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who=ci.who(os.environ), secrets=secrets)
-
-        def found(target: Target) -> list[PlannedStep]:
-            told = [*_hook(settings.hooks.before, "hook before"), _precheck(target)]
-            for step in target.outlook():
-                told.append(_planned(step))
-                if step.name == "upload":
-                    told += _upload(target, settings, source.revision)
-            return told + _hook(settings.hooks.after, "hook after")
-
-        return _show(plan, hosts, found, json=json)
+        return _show(plan, hosts, _rollout, json=json)
 
 
 def plan_rollback(
     settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, *, json: bool
 ) -> Found:
     """Show the steps of a return to an earlier release."""
-    plan = going_to(
-        new_plan(settings, None, who=ci.who(os.environ)), wanted or _LAST_GOOD, wanted or ""
-    )
-
-    def found(target: Target) -> list[PlannedStep]:
-        return [
-            *_hook(settings.hooks.before, "hook before"),
-            _precheck(target),
-            *map(_planned, target.outlook()),
-            *_hook(settings.hooks.after, "hook after"),
-        ]
-
-    return _show(plan, hosts, found, json=json)
+    plan = new_plan(settings, None, who=ci.who(os.environ))
+    plan = going_to(plan, wanted or _LAST_GOOD, wanted or "")
+    return _show(plan, hosts, _rollout, json=json)
 
 
 def plan_look(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
@@ -100,6 +81,17 @@ def _show(
         )
 
 
+def _rollout(target: Target) -> list[PlannedStep]:
+    """Return the steps of a rollout on one host; the hooks run once, on this machine."""
+    hooks = target.plan.settings.hooks
+    told = [*_hook(hooks.before, "hook before"), _precheck(target)]
+    for step in target.outlook():
+        told.append(_planned(step))
+        if step.name == "upload":
+            told += _upload(target)
+    return told + _hook(hooks.after, "hook after")
+
+
 def _precheck(target: Target) -> PlannedStep:
     return _planned(steps.precheck(target.plan, target.place))
 
@@ -108,7 +100,8 @@ def _planned(step: HostStep) -> PlannedStep:
     return PlannedStep(step.name, step.script)
 
 
-def _upload(target: Target, settings: DeploySettings, revision: str) -> list[PlannedStep]:
+def _upload(target: Target) -> list[PlannedStep]:
+    settings, revision = target.plan.settings, target.plan.release.revision
     config, place = target.client.config, joined(target.place.root, "source")
     if settings.source is not None:
         options = Options(exclude=settings.exclude, delete=True)

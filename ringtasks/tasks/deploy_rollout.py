@@ -32,6 +32,8 @@ from ringtasks.output.deploy import PLAN_COLUMNS, plan_row, shown
 from ringtasks.output.junit import prepare_junit, write_junit
 from ringtasks.output.rollout import RolloutView
 
+from .plan import HostPlan, PlannedStep, print_script, print_steps
+
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport
     from ringtasks.deploy.settings import DeploySettings
@@ -194,27 +196,16 @@ def _show(targets: Sequence[Target], flags: Flags) -> Answer:
 
 
 def _print_scripts(targets: Sequence[Target], *, with_functions: bool) -> None:
-    """Print the scripts of all hosts, equal ones once."""
-    from ringtasks.fleet.folding import folded, groups_of
-
+    """Print the scripts as the hosts would run them, equal ones once."""
     if with_functions:
         print("\nfunctions that all scripts begin with:")
-        print(_indented(layout.functions()))
+        print_script(layout.functions())
     else:
         print("\nthe scripts begin with shell functions (acquire, record …): --verbose shows them")
-    for group in groups_of(targets, lambda target: target.place.host, _scripts):
-        print(f"\n{display.shown(folded(group.hosts))}:")
-        print(_scripts(targets[group.first]))
+    print_steps([HostPlan(own.client.config, _steps(own)) for own in targets])
 
 
-def _scripts(target: Target) -> str:
-    """Return the scripts as the host would run them."""
-    lines = []
-    for step in target.outlook():
-        lines.append(f"  # {step.name}")
-        lines.append(_indented(layout.without_functions(step.script)))
-    return "\n".join(lines)
-
-
-def _indented(script: str) -> str:
-    return "\n".join("    " + display.shown(line) for line in script.strip("\n").splitlines())
+def _steps(target: Target) -> list[PlannedStep]:
+    return [
+        PlannedStep(step.name, layout.without_functions(step.script)) for step in target.outlook()
+    ]

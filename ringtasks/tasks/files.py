@@ -80,8 +80,7 @@ def put(
     from ringtasks import transfer
 
     if is_dry(c):
-        sources = [str(path) for path in transfer.matched(src)]
-        return copying.planned("push", sources, dst)
+        return copying.planned([str(path) for path in transfer.matched(src)], dst)
     return copying.done(partial(transfer.put, src, dst))
 
 
@@ -104,7 +103,7 @@ def get(
     from ringtasks import transfer
 
     if is_dry(c):
-        return copying.planned("pull", src, dst)
+        return copying.planned([dst], src, pulls=True)
     return copying.done(partial(transfer.get, src, dst))
 
 
@@ -134,8 +133,8 @@ def sync(
     from ringtasks import transfer
 
     if is_dry(c):
-        source = f"{src.rstrip('/')}/"
-        return copying.planned("pull" if pull else "push", source if pull else [source], dst)
+        here, there = (dst, src) if pull else (f"{src.rstrip('/')}/", dst)
+        return copying.planned([here], there, pulls=pull)
     return copying.done(partial(transfer.sync, src, dst, pull=pull))
 
 
@@ -148,17 +147,15 @@ class _Copying(NamedTuple):
     transport: str | None
     json: bool
 
-    def planned(self, way: str, *paths: Any) -> TransferResult:
-        """Show the plan.
-
-        :param way: ``push`` or ``pull``.
-        """
+    def planned(self, here: Sequence[str], there: str, *, pulls: bool = False) -> TransferResult:
+        """Show the plan of a copy between these paths of this machine and of the hosts."""
         from ringtasks.transfer import TransferResult
 
-        from . import files_plan
+        from . import plan
+        from .files_plan import plan_copies
 
-        plan = getattr(files_plan, way)
-        plan(self.clients, *paths, self.options, self.transport, json=self.json)
+        plans = plan_copies(self.clients, here, there, self.options, self.transport, pulls=pulls)
+        plan.show(plans, json=self.json)
         return TransferResult(())
 
     def done(self, copy: Callable[..., TransferResult]) -> TransferResult:

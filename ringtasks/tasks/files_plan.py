@@ -10,56 +10,36 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .plan import HostPlan, PlannedStep, show
+from .plan import HostPlan, PlannedStep
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.host_settings import SSHConfig
     from ringtasks.transfer import Options
 
-__all__ = ["copies", "pull", "push"]
+__all__ = ["copies", "plan_copies"]
 
 
-def push(
+def plan_copies(
     clients: Sequence[SSHClient],
-    sources: Sequence[str],
-    target: str,
+    here: Sequence[str],
+    there: str,
     options: Options,
     transport: str | None,
     *,
-    json: bool,
-) -> None:
-    """Plan a copy from here to the hosts; a path that ends in ``/`` means the folder's content."""
-    show(
-        (
-            HostPlan(
-                client.config,
-                copies(client.config, sources, target, options=options, transport=transport),
-                transport,
-            )
-            for client in clients
-        ),
-        json=json,
-    )
+    pulls: bool,
+) -> list[HostPlan]:
+    """Return the plan of each host: a copy to it, or from it into the one path ``here``.
 
-
-def pull(
-    clients: Sequence[SSHClient],
-    source: str,
-    target: str,
-    options: Options,
-    transport: str | None,
-    *,
-    json: bool,
-) -> None:
-    """Plan a copy from the hosts to here; if there are several, each has a folder of its name."""
+    A path here that ends in ``/`` means the folder's content.  Of several hosts, each is copied
+    into a folder of its name.
+    """
     plans = []
-    for client in clients:
-        config = client.config
-        into = f"{target.rstrip('/')}/{config.id}/" if len(clients) > 1 else target
-        steps = copies(config, [into], source, pulls=True, options=options, transport=transport)
+    for config in (client.config for client in clients):
+        own = [f"{here[0].rstrip('/')}/{config.id}/"] if pulls and len(clients) > 1 else here
+        steps = copies(config, own, there, pulls=pulls, options=options, transport=transport)
         plans.append(HostPlan(config, steps, transport))
-    show(plans, json=json)
+    return plans
 
 
 def copies(

@@ -25,6 +25,7 @@ __all__ = ["SOME_JOB", "follow", "list_jobs", "prune", "start", "start_step", "s
 
 #: Stands for an id that only the host knows.
 SOME_JOB = "JOBID"
+_LIST = PlannedStep("list the jobs", probe_script())
 
 
 def start(
@@ -55,38 +56,33 @@ def start_step(config: SSHConfig, request: JobRequest, job_id: str | None = None
 
 def list_jobs(clients: Iterable[SSHClient], *, json: bool) -> None:
     """Plan the listing of the jobs."""
-    show_same(clients, [PlannedStep("list the jobs", probe_script())], json=json)
+    show_same(clients, [_LIST], json=json)
 
 
 def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> None:
     """Plan the following of logs."""
-    script = follow_script(_id_of(job), **options)
-    show_same(clients, [_look(job), PlannedStep("print the log, on the host of the job", script)])
+    _show(clients, job, "print the log", follow_script(_id_of(job), **options))
 
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
     """Plan the wait for the end of jobs."""
-    script = wait_script(_id_of(job), seconds)
-    show_same(
-        clients, [_look(job), PlannedStep("wait for its end, on the host of the job", script)]
-    )
+    _show(clients, job, "wait for its end", wait_script(_id_of(job), seconds))
 
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
-    script = stop_job_script(_id_of(job), this_user(), grace)
-    show_same(
-        clients, [_look(job), PlannedStep("end its processes, on the host of the job", script)]
-    )
+    _show(clients, job, "end its processes", stop_job_script(_id_of(job), this_user(), grace))
 
 
 def prune(clients: Iterable[SSHClient], older_than: float) -> None:
     """Plan the deletion of the folders of jobs."""
     name = f"delete those that ended more than {older_than:g} s ago, {SOME_JOB} and others"
-    show_same(
-        clients,
-        [PlannedStep("list the jobs", probe_script()), PlannedStep(name, prune_script([SOME_JOB]))],
-    )
+    show_same(clients, [_LIST, PlannedStep(name, prune_script([SOME_JOB]))])
+
+
+def _show(clients: Iterable[SSHClient], job: str | None, name: str, script: str) -> None:
+    """Show the search for a job on all hosts, and a step on the host that has it."""
+    show_same(clients, [_look(job), PlannedStep(f"{name}, on the host of the job", script)])
 
 
 def _look(job: str | None) -> PlannedStep:

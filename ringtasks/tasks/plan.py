@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.host_settings import SSHConfig
 
-__all__ = ["HostPlan", "PlannedStep", "script_of", "show", "show_same"]
+__all__ = [
+    "HostPlan",
+    "PlannedStep",
+    "print_script",
+    "print_steps",
+    "script_of",
+    "show",
+    "show_same",
+]
 
 
 class PlannedStep(NamedTuple):
@@ -90,13 +98,27 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
     for plan in plans:
         if plan.config.fault is not None:
             display.say(plan.config.fault)
-    for hosts, steps in _alike([plan for plan in plans if plan.config.fault is None]):
-        print(f"\n{display.shown(hosts)}:")
+    print_steps([plan for plan in plans if plan.config.fault is None])
+    return found
+
+
+def print_steps(plans: Sequence[HostPlan]) -> None:
+    """Print the steps of hosts, equal ones once."""
+    from ringtasks.fleet.folding import folded, groups_of
+
+    name: Callable[[HostPlan], str] = lambda plan: plan.config.id  # noqa: E731
+    for group in groups_of(plans, name, lambda plan: tuple(plan.steps)):
+        if steps := plans[group.first].steps:
+            print(f"\n{display.shown(folded(group.hosts))}:")
         for step in steps:
             print(f"  # {step.name}{', on this machine' if step.is_local else ''}")
-            for line in step.script.strip("\n").splitlines():
-                print(f"    {display.shown(line)}")
-    return found
+            print_script(step.script)
+
+
+def print_script(script: str) -> None:
+    """Print the lines of a script, indented."""
+    for line in script.strip("\n").splitlines():
+        print(f"    {display.shown(line)}")
 
 
 def show_same(
@@ -126,12 +148,3 @@ def script_of(
         venv=config.venv_activate,
         run_id="RUN-ID",
     ).text()
-
-
-def _alike(plans: Sequence[HostPlan]) -> Iterable[tuple[str, Sequence[PlannedStep]]]:
-    from ringtasks.fleet.folding import folded, groups_of
-
-    name: Callable[[HostPlan], str] = lambda plan: plan.config.id  # noqa: E731
-    for group in groups_of(plans, name, lambda plan: tuple(plan.steps)):
-        if plans[group.first].steps:
-            yield folded(group.hosts), plans[group.first].steps

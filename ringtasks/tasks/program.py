@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ringtasks.common.text import visible
 from ringtasks.exit_status import USAGE
 
 from . import namespace
-from .command_line import unknown_flag, unknown_task
+from .command_line import task_names, unknown_flag, unknown_task
 from .config_files import fault
 from .invoke_private import PublicConfig
 
@@ -51,9 +51,8 @@ class _InvokeProgram(Program):
         try:
             super().parse_tasks()
         except ParseError as error:
-            named = self.collection.task_names.items()
-            tasks = [name for task, aliases in named for name in (task, *aliases)]
-            raise Exit(f"ringtasks: {_with_advice(error, tasks)}", code=USAGE) from error
+            told = _with_advice(error, task_names(self))
+            raise Exit(f"ringtasks: {told}", code=USAGE) from error
 
     def parse_collection(self) -> None:
         super().parse_collection()
@@ -62,7 +61,7 @@ class _InvokeProgram(Program):
         self.config.load_project()
 
 
-def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
+def _with_advice(error: ParseError, tasks: Iterable[str]) -> str:
     """Return the error; for an unknown word, with the tasks or flags of similar names."""
     if error.context is not None and _MISSING in str(error):
         task = error.context.name or ""
