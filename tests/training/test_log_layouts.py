@@ -115,6 +115,10 @@ NEQUIP = (
     "! Validation          1   11.000    0.005        0.768         2.5\nWall time: 11.0\n"
     "! Best model        1    2.500\n"
 )
+SPEECHBRAIN = (
+    " 50%|## | 5/10 [00:01<00:01,  5.0it/s, train_loss=5.{0}]\r"
+    "train_logger - epoch: {0}, lr: 1.0 - train loss: 3.{0} - valid loss: 2.{0}\n"
+)
 
 Places = dict[str, int]
 
@@ -263,6 +267,24 @@ LAYOUTS = [
     pytest.param("Epoch 1/9 - Train Loss: 4.5, Val Loss: 3.5\n  saved (val_loss=3.5)\n"
                  "Epoch 2/9 - Train Loss: 4.0, Val Loss: 3.0\n  saved (val_loss=3.0)\n", "val_loss",
                  [(3.5, {"epoch": 1}), (3.0, {"epoch": 2})], id="a value printed again"),
+    pytest.param("2026-01-02 10:00:00.12: Epoch 3\n2026-01-02 10:00:00.12: train_loss -0.5\n",
+                 "train_loss", [(-0.5, {"epoch": 3})], id="nnU-Net"),
+    pytest.param("INFO:tensorflow:loss = 1.5, step = 90\n"
+                 "INFO:tensorflow:Saving dict for global step 100: acc = 0.5, loss = 2.5\n",
+                 "eval_loss", [(2.5, {"step": 100})], id="Estimator, evaluation"),
+    pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
+                 [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
+    pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",
+                 [(0.5, {"step": 7}), (0.4, {"step": 8})], id="short names of iterations"),
+    pytest.param("epoch 1/9\n 1/32, loss: 0.5\nepoch 2/9\n1/32 - loss: 0.4\n", "loss",
+                 [(0.5, {"epoch": 1, "step": 1, "total_steps": 32}),
+                  (0.4, {"epoch": 2, "step": 1})], id="a count alone before the metrics"),
+    pytest.param("[  3]     520 || B: 3.5 | loss: 12.5 || ETA: 2 days\n", "loss",
+                 [(12.5, {"epoch": 3, "step": 520})], id="YOLACT"),
+    pytest.param("-" * 30 + "\n| loss/policy     | 0.5 |\n| misc/total_timesteps | 2048 |\n"
+                 + "-" * 30, "loss/policy", [(0.5, {"step": 2048})], id="OpenAI Baselines"),
+    pytest.param(SPEECHBRAIN.format(1) + SPEECHBRAIN.format(2), "epoch_train_loss",
+                 [(3.1, {"epoch": 1}), (3.2, {"epoch": 2})], id="SpeechBrain, epochs"),
 ]  # fmt: skip
 
 

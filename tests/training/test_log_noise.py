@@ -42,6 +42,8 @@ LOSS = "step 1 loss 3\n"
         "MODEL:\n  LR: 0.1\nTRAIN:\n  k_mse: 1.0\nWORKERS: 6\n",
         "to use it, with a note or not,\nit, with a note or not,\n1, 2, 3\n",
         "it, no job of another user has reserved it, even\n1, 2, 3\n",
+        "[NeMo I 2026-01-02 10:00:00 wer_bpe:300] reference: a b\n[NeMo W 10:00 x:7] loss=5\n",
+        "step 1 loss: 1.#QNAN\n",
         "fps step: 9000 fps step and policy inference: 8000 fps total: 7000\n",
     ],
 )  # fmt: skip
@@ -94,6 +96,8 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
          {"validation_bleu_bleu-1": [71.5], "validation_bleu_bleu-2": [65.5]}),
         ("RMSE 30.5, MAPE 0.25", {"RMSE": [30.5], "MAPE": [0.25]}),
         ("Accuracy on Test-Set: 10.5% (1050 / 10000)", {"test_accuracy": [10.5]}),
+        ("[32mepoch 1/9 [1mloss=0.5[0m", {"loss": [0.5]}),
+        ("^[[32mepoch 1/9 #033[1mloss=0.5^[[0m", {"loss": [0.5]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),
     ],
 )  # fmt: skip

@@ -81,6 +81,20 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
             id="Paddle, all lines indented",
         ),
         pytest.param(
+            "--> STEP: 4/9 -- GLOBAL_STEP: 4\n | > loss: 3 (3)\n > EVALUATION\n--> STEP: 0\n"
+            " | > loss: 4 (4)\n--> STEP: 1\n | > loss: 5 (5)\n > EPOCH: 1/9\n"
+            "--> STEP: 4/9 -- GLOBAL_STEP: 9\n | > loss: 2 (2)\n",
+            {"loss": [3, 2], "evaluation_loss": [4, 5]},
+            id="Coqui",
+        ),
+        pytest.param(
+            "INFO:tensorflow:loss = 3, step = 9\nINFO:tensorflow:***** Eval results *****\n"
+            "INFO:tensorflow:  eval_acc = 5\nINFO:tensorflow:  global_step = 9\n"
+            "INFO:tensorflow:  loss = 4\n",
+            {"loss": [3], "eval_acc": [5], "eval_loss": [4]},
+            id="BERT",
+        ),
+        pytest.param(
             "===== fold: 0 training =====\nloss: 3\n===== CV =====\nloss: 4",
             {"fold_0/loss": [3], "loss": [4]},
             id="after the folds",
@@ -115,6 +129,9 @@ def test_metrics_below_a_heading_belong_to_its_part_of_the_data(
         "step 1 | rank {} | loss {}",
         "step:1 - rank:{} - loss:{}",
         "2023-01-01 10:00:00,123 INFO [train.py:904] ({}/4) Epoch 1, batch 50, loss={}",
+        "10.0.0.{}: {{'epoch': 1, 'loss': {}}}",
+        "node{}: step 1 loss {}",
+        "[pod/train-{}/main] step 1 loss {}",
     ],
 )
 def test_rank_is_found_as_a_field_of_the_line(line: str) -> None:

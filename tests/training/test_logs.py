@@ -344,7 +344,6 @@ def test_values_that_are_not_finite_are_not_part_of_a_name() -> None:
         "epoch 2: best: 0.4 @ epoch 1",
         "epoch 1: loss: 0.9 → 0.5",
         "Total training time: 24.4s, final loss 0.4",
-        "INFO:tensorflow:Saving dict for global step 9: global_step = 9, loss = 2.1",
         "[CV 1/5] END ....C=0.1, gamma=1;, score=0.933 total time=   0.0s",
         "loss: 0,5",
         "loss: 1.5.2",

@@ -235,7 +235,7 @@ def _content_of(names: tuple[str, ...], trial: str) -> _TableContent:
     for name in names:
         last = name.rpartition("/")[2]
         named_unit = position_field(name) or position_field(last)
-        if named_unit and (name.startswith("time/") or "/" not in name):
+        if named_unit and (name.startswith(("time/", "misc/")) or "/" not in name):
             unit, priority = named_unit
             if priority < priorities.get(unit, 99):
                 positions[unit], priorities[unit] = name, priority

@@ -25,6 +25,10 @@ _ESCAPE = re.compile(
 #: are of a few templates.
 _FILL = re.compile(rb"%\|[^|\[\]\r\n]{1,600}\| ")
 _SAMPLE_BYTES = 4096
+#: Colours whose escape character was lost or written out, on lines that end one: "[32mloss[0m",
+#: "^[[32m" (cat -v), "#033[32m" (rsyslog).
+_COLOURED = re.compile(rb"[^\n]*\[0m[^\n]*")
+_STYLE_AS_TEXT = re.compile(rb"(?:\^\[|#033|\\x1b|\\033|\\u001b)?\[[\d;]*m")
 
 
 class LineSplitter:
@@ -54,6 +58,8 @@ class LineSplitter:
 def _clean(block: bytes) -> bytes:
     if b"\x1b" in block:
         block = _without_escapes(block)
+    if b"[0m" in block:
+        block = _COLOURED.sub(lambda line: _STYLE_AS_TEXT.sub(b"", line[0]), block)
     if b"\x08" in block:
         block = block.replace(b"\x08", b"\n")
     if b"%|" in block:

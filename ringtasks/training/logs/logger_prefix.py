@@ -16,6 +16,7 @@ _PREFIX = re.compile(
       [\[(<]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?
         (?:\s?(?:Z|UTC|[+-]\d\d:?\d\d|[AP]M))?[\])>]?
     | [\[(]?\d{1,2}:\d\d:\d\d(?:[.,]\d+)?[\])]?(?=[\s|,-])
+    | \[NeMo\sI\s[^\[\]]{1,80}\]
     | [IWEFD]\d{4}\s\d\d:\d\d:\d\d\.\d+\s+\d+\s[\w./]+:\d+\]
     | (?-i:INFO\s?:\s?[\w.]+\s?:|INFO|DEBUG|NOTICE|TRACE)(?=\W|$)
     | (?-i:[\[(]\s*(?:INFO|DEBUG|I|info|debug)\s*[\])])(?=\W|$)
@@ -45,8 +46,11 @@ _RANK = re.compile(
     r"|(?:^|[,|(<\[]\s?|\s-\s)rank\s?[:= ]\s?(\d+)(?=\s?[,|)>\]]|\s-\s|\s*$)"
     r"|(?<!mean)(?<!median)(?<!average)(?<!avg)(?<!lora)\s(?:local_|global_)?rank[:= ]\s?(\d+)\s*$"
     r"|\.py:\d+\]\s\((\d+)/\d+\)\s"  # icefall
+    # pdsh in front of all lines, kubectl logs --prefix.
+    r"|^(?:(?:\d+\.){3}|[\w.-]*(?:node|worker|host|box|gpu|server|rank|dgx)[\w.-]*?)(\d+):\s(?=.*\b(?:epoch|step|iter)|\s*\Z)"
+    r"|^\[pod/[^\]/]*?-(\d+)/[^\]]*\]\s"
     # srun --label, docker compose, a device.
-    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter))|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
+    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter)|\s*\Z)|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
     r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
     r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[(?:\d+,)?(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,
@@ -54,7 +58,7 @@ _RANK = re.compile(
 #: Parts that lines with a rank have, in lower case, unless they begin with one.
 _PARTS_OF_RANK = (
     "rank", "default", "proc", "worker", "gpu", "device", ".py:", " |", "\t|", "cuda:", "pid=",
-    "<std",
+    "<std", "[pod/", "node", "host", "box", "server", "dgx",
 )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ NUMBER = (
 WHOLE = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|\d+)(?!\d)"
 #: Must not follow a number: the rest of a time, a version, a date, a fraction, a list or a unit. A
 #: decimal comma ("0,5") ends here as well: it may be a separator. Decibels are the unit of PSNR.
-END = r"(?!(?!dB\b)\w|[.]\w|:\d|/|-\d|,\d)"
+#: "1.#QNAN" is a NaN as older C libraries of Windows print it.
+END = r"(?!(?!dB\b)\w|[.]?[#]|[.]\w|:\d|/|-\d|,\d)"
 
 # tqdm.std.tqdm.format_sizeof
 _SUFFIXES = {b"k": 1e3, b"K": 1e3, b"M": 1e6, b"G": 1e9, b"T": 1e12}

@@ -21,8 +21,9 @@ UNIT_WORDS = {
 }  # fmt: skip
 _PLURAL = r"(?:e?s)?"
 _UNIT = (
-    r"(?P<unit>epoch|ep(?=[. ])|step|iteration|iter|itr|it(?=[ :=#]*\d+/)|update|timestep"
-    r"|up(?=\. \d)|minibatch|batch|round|tree|(?:i_)?episode)"
+    r"(?P<unit>epoch|ep(?=[. ])|step|iteration|iter|itr|it(?=[ :=#]*\d+/)"
+    r"|(?<!.)it(?=[ :=#]{1,3}\d)|update|timestep|up(?=\. \d)|minibatch|batch|round|tree"
+    r"|(?:i_)?episode)"
 )
 _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _POSITION = re.compile(
@@ -59,6 +60,12 @@ _SPLIT_POSITION = re.compile(
 _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
 )
+# "10/100 - loss: 0.5"; YOLACT: "[  3]     520 || B: 3.451".
+_COUNT_AT_START = re.compile(
+    r"\s*(?P<done>\d+)/(?P<total>\d+)(?:,|:|\s[-|])?\s+(?=[A-Za-z_][\w/ ]{0,30}[:=]|loss )",
+    re.ASCII,
+)
+_BEFORE_BARS = re.compile(r"\s*\[\s*(?P<epoch>\d+)\]\s+(?P<done>\d+)(?P<total>) \|\| ", re.ASCII)
 # PyTorch's quickstart: "loss: 2.303  [   64/60000]".
 _AT_END = re.compile(r"\d\s\s\[\s*(?P<done>\d+)/\s*(?P<total>\d+)\]\s*\Z", re.ASCII)
 # "[2/6] Loading the model": a stage of the program, unless metrics follow.
@@ -92,6 +99,7 @@ _SHORT = re.compile(r"\[E(?P<epoch>\d+)\] step (?P<done>\d+)(?:/(?P<total>\d+))?
 _TWO_COUNTS = (
     (_SHORT, "step", "[E"),
     (_TWO, "batch", "]"),
+    (_BEFORE_BARS, "step", " || "),
     (_COMMA, "batch", "["),
     (_GLUED, "batch", "epoch:"),
     (_SLASHES, "step", "micro_step"),
@@ -152,6 +160,8 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
         # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
         unit = "round" if found["after"] == "\t" and not found["total"] else "step"
         positions.append(_position(unit, found))
+    if not positions and "/" in text and (found := _COUNT_AT_START.match(text, start)):
+        positions.append(_position("step", found))
     if not positions and (found := _AT_END.search(text, start)):
         positions.append(_position("sample", found))
     if not positions and (found := _CATBOOST.match(text, start)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -83,6 +84,9 @@ def _apart(points: dict[str, list[Point]]) -> dict[str, list[Point]]:
 
 def _follow_their_epochs(means: Sequence[Point], inner: Sequence[Point]) -> bool:
     """Return whether there is one mean an epoch, behind the epoch's batches."""
+    if all(point.epoch is None for point in inner):
+        serials = [point.serial for point in means]
+        return {bisect(serials, point.serial) for point in inner} >= {*range(len(means))}
     last = {(point.attempt, point.epoch): point.serial for point in inner}
     places = [(point.attempt, point.epoch) for point in means]
     return len({*places}) == len(places) and all(

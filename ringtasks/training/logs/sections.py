@@ -92,10 +92,15 @@ def section_after(
     is_indented = _indent(text) > section.indent
     if section.left and not parsed:
         return "", section._replace(left=section.left - 1) if section.left > 1 else NO_SECTION
-    if section.left:
+    is_first = section.left > 0
+    if is_first:
         section = section._replace(is_indented=is_indented, left=0)
-    of_steps = section.has_steps and all(p.unit in ("step", "batch") for p in parsed.positions)
-    goes_on = bool(parsed.values) and (not parsed.positions or of_steps)
+    units = {position.unit for position in parsed.positions}
+    of_steps = bool(units) and units <= {"step", "batch"}
+    if is_first and of_steps and not parsed.values:  # Coqui: below it "--> STEP: 0", then metrics
+        section = section._replace(has_steps=True)
+    is_step = of_steps and (section.has_steps or (not parsed.values and "global_step" in text))
+    goes_on = is_step or (bool(parsed.values) and not units)
     goes_on = is_indented if section.is_indented else goes_on
     return (section.split, section) if goes_on else ("", NO_SECTION)
 

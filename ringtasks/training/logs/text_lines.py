@@ -42,7 +42,7 @@ _WARNING = re.compile(
     r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))"
     # glog: Warning, Error, Fatal; from PyTorch's C++ code "[rank0]:[W1126 15:45:32.884935668".
     r"|(?<!\w)(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.\d"
-    r"|\benvironment variable\b",
+    r"|(?-i:\[NeMo W)|\benvironment variable\b",
     _FLAGS,
 )
 #: A part that a warning has, in lower case: finding one is faster than the pattern.
@@ -50,7 +50,7 @@ _PARTS_OF_WARNING = (
     "warn", "deprecat", "error", "traceback", "critical", "exception", "usage:",
     "environment variable",
 )  # fmt: skip
-_GLOG = re.compile(r"[WEF]\d{4}\s", re.ASCII)
+_GLOG = re.compile(r"[WEF]\d{4}\s|\[NeMo W", re.ASCII)
 # The best value so far, one read from a file, or a hypothetical one: not measured at this position.
 _SUMMARY = re.compile(
     r"^(?!\W*\[[^\[\]]*\]\s*(?:epoch|step|iter))"  # "[NEW BEST] Epoch 3: loss=0.5"
@@ -58,13 +58,12 @@ _SUMMARY = re.compile(
     r"|(?:^|\s)max(?:imum)? accuracy\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
     r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
-    r"|\bSaving dict for global step\b"  # TensorFlow's Estimator: of the evaluation
     r"|^Averaged stats:",  # DETR, MAE, DINO: medians of the last batches, beside their means
     _FLAGS,
 )
 _PARTS_OF_SUMMARY = (
     "best", "improv", "did not", "max", "stopp", "restor", "resum", "load", "final ", "[cv",
-    "wandb:", "saving dict", "averaged stats",
+    "wandb:", "averaged stats",
 )  # fmt: skip
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
 _REPR = re.compile(r"\b(?!tensor|array|Array|float|int|loss)[A-Za-z_]\w*\(\s*\w+=", re.ASCII)
@@ -107,7 +106,7 @@ _BARE_NAME = (
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(
-    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?"
+    rf"(?<![\w./-])(?P<name>(?:[A-Za-z]\w{{0,30}}[_/])?{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?"
     r"(?!\d+\s+\d+\.\d)"  # "Prec@1 05 0.125": a threshold is before the value
     rf"(?P<number>{NUMBER}){END}{_NO_ARROW}",
     _FLAGS,
@@ -333,7 +332,8 @@ def _set_of_line(text: str, start: int) -> str:
 def _split_of_line(text: str, start: int) -> str:
     if _TEST_MEANS.search(text):
         return "test_avg"
-    if "cur metric, " in text:  # PaddleOCR, of a validation
+    # PaddleOCR and TensorFlow's Estimator, of a validation
+    if "cur metric, " in text or "Saving dict for global step " in text:
         return "eval"
     if "MeanIU: " in text and "Best_mIoU" in text:  # HRNet and its kin
         return "val"

@@ -118,11 +118,12 @@ _POSITIONS = {
         "train_num_updates", "num_update", "total_timesteps", "num_timesteps", "timesteps_total",
         "timesteps", "timestep", "env_step", "env_steps", "num_env_steps", "iteration",
         "training_iteration", "iter", "iters", "itr", "it", "n_iter", "cur_iter", "current_iter",
-        "update", "updates", "n_updates", "policy_step", "total_train_updates",
+        "iter_num", "step_num", "update", "updates", "n_updates", "policy_step",
+        "total_train_updates",
     ),
     "round": ("round", "boosting_round", "tree", "stage"),
     "episode": ("episode", "i_episode", "episodes"),
-    "batch": ("batch", "batch_idx", "batch_id", "batch_num", "minibatch", "mini_batch"),
+    "batch": ("batch", "batch_idx", "batch_id", "batch_num", "minibatch", "mini_batch", "i", "idx"),
 }  # fmt: skip
 _PROGRESS_GROUPS = frozenset("train trainer training global progress time".split())
 _POSITION_OF = {
