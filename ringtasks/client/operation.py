@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.light_typing import Protocol
-from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import bounded, printable
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import (
@@ -240,8 +239,6 @@ class Operation:
         said += self._fate(ending)
         if ending.unproven is not None:
             said.append(_shell_silent(bounded(ending.unproven)))
-        elif self._kind == "command" and limit == pool.config.command_timeout:
-            said.append(f"for longer commands use --timeout (0: no limit) or '{as_typed('start')}'")
         return "; ".join(said)
 
     def _other_program(self, pool: LinkPool, ending: Ending) -> str:

@@ -9,7 +9,7 @@
 # Put together here, as in stop_job.sh.
 mark=RINGTASKS_RUN_ID
 mark=$mark=$rt_id
-group='' since='' spared=''
+group='' since='' spared='' latest='' ago=''
 look
 [ -z "$left" ] || echo runs
 [ "$is_blind" ] || echo looked

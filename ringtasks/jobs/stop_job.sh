@@ -53,6 +53,8 @@ with_sudo=0
 # no signal: it records the job's exit status.
 read_alive process
 group=$alive
+latest=$rt_start
+ago=
 # shellcheck disable=SC2086  # the fields of an identity
 began=$(for file in process monitor; do
   [ -f $file ] && read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break

@@ -8,6 +8,9 @@
 #
 #   $group      a process that leads the group and the session of the set; it is in the set itself,
 #               since some servers start programs without a session (Dropbear); "": none
+#   $latest     the start time of $group, and
+#   $ago        the clock ticks by which it is before this shell's, at least; "": not known.  If the
+#               process with this id began later, it has got the id since then
 #   $mark       NAME=VALUE that the processes have in their environment
 #   $since      the start time of the first process of the set: no earlier one has the mark; "": that
 #               of $group if it runs, else not known
@@ -39,7 +42,8 @@ processes() {
     printf '%s/stat\n' /proc/[0-9]* | {
       LC_ALL=C xargs grep -s "" /dev/null
       case $? in 0 | 123) echo listed ;; esac
-    } | awk -v mark="$mark" -v group="$group" -v since="$since" '
+    } | awk -v mark="$mark" -v group="$group" -v since="$since" \
+      -v latest="$latest" -v ago="$ago" -v self=$$ '
       function add() {
         if (whole !~ /^[0-9]+ \(/) return
         pid = whole + 0; rest = whole
@@ -57,7 +61,9 @@ processes() {
       }
       END {
         add()
-        if (since == "" && group in started) since = started[group]
+        if (latest == "" && (group in started) && (ago == "" || started[group] <= started[self] - ago))
+          latest = started[group]
+        if (since == "") since = latest
         fflush()
         search = "xargs grep -lsFe " mark "; case $? in 0 | 123) echo searched ;; esac"
         for (pid in started)
@@ -78,16 +84,21 @@ processes() {
 # A look is complete if it saw this shell and each process, and could have found marks.
 look() {
   rows=$(processes)
-  looked=$(printf '%s\nrows\n%s\n' "$seen" "$rows" | awk -v group="$group" -v spared="$spared" -v self=$$ '
-    !is_row { if ($0 == "rows") is_row = 1; else if ($1 != "") { was[$1] = 1; seen[++known] = $0 } next }
+  looked=$(printf '%s\nrows\n%s\n' "$seen" "$rows" | awk -v group="$group" -v latest="$latest" \
+    -v ago="$ago" -v spared="$spared" -v self=$$ '
+    !is_row {
+      if ($0 == "rows") is_row = 1
+      else if ($1 != "") { was[$1] = 1; seen[++known] = $0 }
+      next
+    }
     $1 == "marked" { mine[$2] = 1; next }
     $1 == "searched" || $1 == "listed" { steps++; next }
     $1 ~ /^\/proc\// { split($1, part, "/"); mine[part[3]] = 1; next }
     {
-      pid = $1; pids[++count] = pid; parent[pid] = $2; session[pid] = $4; start[pid] = $5
+      pid = $1; pids[++count] = pid; start[pid] = $5
+      parent[pid] = $2; leader[pid] = $3; session[pid] = $4
       name = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", name); names[pid] = name
-      if ((group != "" && (pid == group || $3 == group || $4 == group)) || ((pid ":" $5) in was))
-        mine[pid] = 1
+      if ((pid ":" $5) in was) mine[pid] = 1
     }
     function is_left_alone(pid) {
       if (pid == self || parent[pid] == self) return 1
@@ -95,6 +106,13 @@ look() {
         (pid == spared || session[pid] == spared || parent[pid] == spared)
     }
     END {
+      if (latest == "" && ago != "") latest = start[self] - ago
+      # The id of a group or a session that has members is not given to another process.
+      if ((group in start) && latest + 0 > 0 && start[group] + 0 > latest + 0) group = ""
+      for (i = 1; group != "" && i <= count; i++) {
+        pid = pids[i]
+        if (pid == group || leader[pid] == group || session[pid] == group) mine[pid] = 1
+      }
       do {
         grown = 0
         for (i = 1; i <= count; i++) {
@@ -118,8 +136,15 @@ look() {
   seen=${looked#*"${newline}seen$newline"}
   looked=${looked%%"${newline}seen$newline"*}
   left=${looked%%"$newline"*}
-  # shellcheck disable=SC2034  # read by the programs that include this
   found=${looked#"$left"}
+  [ "$group" ] || return 0
+  case $newline$seen in
+    *"$newline$group:"*)
+      latest=$newline$seen
+      latest=${latest#*"$newline$group:"}
+      latest=${latest%% *}
+      ;;
+  esac
 }
 
 # Looks until a look is complete or the time is $end: for a moment the host may start no process.
@@ -132,12 +157,31 @@ look_until_end() {
   done
 }
 
-# Sends $left the signal $1.
+# Sends the signal $1 to the processes that were found, unless another one has got the id since then.
 signal() {
-  for pid in $left; do
-    kill -s "$1" "$pid" 2>/dev/null ||
-      { [ "$with_sudo" = 1 ] && sudo -n kill -s "$1" "$pid" 2>/dev/null; }
+  separators=$IFS
+  IFS=$newline
+  set -f
+  for one in $found; do
+    one=${one%% *}
+    IFS=$separators
+    is_same "${one%%:*}" "${one#*:}" || continue
+    kill -s "$1" "${one%%:*}" 2>/dev/null ||
+      { [ "$with_sudo" = 1 ] && sudo -n kill -s "$1" "${one%%:*}" 2>/dev/null; }
   done
+  IFS=$separators
+  set +f
+}
+
+# Succeeds if the process $1 has the start time $2. Without /proc that is not looked up again.
+is_same() {
+  [ -r /proc/self/stat ] || return 0
+  fields=
+  # The name may have newlines; the fields are on the last line.
+  { while read -r line; do fields=$line; done <"/proc/$1/stat"; } 2>/dev/null
+  # shellcheck disable=SC2086  # the fields
+  set -- "$2" ${fields##*) }
+  [ "$1" = "${21}" ]
 }
 
 # Ends the set: asks once (TERM; a second one makes some programs abandon their checkpoint), and

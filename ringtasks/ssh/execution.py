@@ -22,7 +22,7 @@ from ringtasks.errors import RingtasksError
 from ringtasks.remote.marks import NO_STDIN, MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
-from .execution_types import Ending, ExecutionOptions, StopOutcome
+from .execution_types import Ending, ExecutionOptions, RunShell, StopOutcome
 from .link import (
     STDERR,
     STDOUT,
@@ -36,7 +36,7 @@ from .link import (
 )
 from .session_limit import awaiting_over, when_there_is_room
 
-__all__ = ["Ending", "Execution", "ExecutionOptions", "StopOutcome", "pass_on", "stop"]
+__all__ = ["Ending", "Execution", "ExecutionOptions", "RunShell", "StopOutcome", "pass_on", "stop"]
 
 #: Seconds between requesting a process to end and killing it.
 STOP_GRACE = 2.0
@@ -85,6 +85,7 @@ class Execution:
         self._line = script.line(options.shell) if options.terminal is None else None
         self._is_cancelled = False
         self.session: Session | None = None
+        self._began = 0.0
 
     @property
     def has_terminal(self) -> bool:
@@ -307,6 +308,7 @@ class Execution:
             self._has_closed_stdout = not chunk
             chunk = self._answer.take(chunk)
             if not has_begun and self._answer.pid is not None:
+                self._began = time.monotonic()
                 self._note_login()
                 for early in self._early_stderr:  # it may be the command's
                     self._on_output(STDERR, early)
@@ -347,9 +349,8 @@ class Execution:
                 self._receive_until(session, limit, is_draining=True, is_until_mark=True)
         if self._answer.pid is None:
             return StopOutcome(is_gone=None)
-        stopped = stop(
-            self._link, self._answer.pid, self._script.run_id, spare_link=self._options.spare_link
-        )
+        shell = RunShell(self._answer.pid, self._script.run_id, self._began)
+        stopped = stop(self._link, shell, spare_link=self._options.spare_link)
         with contextlib.suppress(LinkLostError, BrokenPipeError, _ExcessError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
@@ -366,22 +367,21 @@ class _ExcessError(_CancelledError):
 
 def stop(
     link: Link,
-    pid: int,
-    run_id: str,
-    grace: float = STOP_GRACE,
+    shell: RunShell,
     *,
     spare_link: Callable[[], Link] | None = None,
     with_sudo: bool = False,
 ) -> StopOutcome:
-    """End a run by its process id and mark, through a session of its own.
+    """End a run by its shell and mark, through a session of its own.
 
     :param spare_link: makes another link, if the host opens no more sessions over this one.
     :param with_sudo: use sudo for a process that may not be signalled otherwise.
     """
     from ringtasks.remote.stop_run import stop_run_script
 
-    text = stop_run_script(pid, run_id, grace, with_sudo=with_sudo)
-    script = Script(text, run_id=f"stop-{run_id}", is_own=True)
+    age = time.monotonic() - shell.began
+    text = stop_run_script(shell.pid, shell.run_id, STOP_GRACE, age=age, with_sudo=with_sudo)
+    script = Script(text, run_id=f"stop-{shell.run_id}", is_own=True)
     with contextlib.suppress(LinkLostError, RingtasksError):
         try:
             return _stop_over(link, script)

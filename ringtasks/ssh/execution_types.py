@@ -9,7 +9,18 @@ from ringtasks.common.light_typing import NamedTuple
 
 from .link import Link, Terminal
 
-__all__ = ["Ending", "ExecutionOptions", "StopOutcome"]
+__all__ = ["Ending", "ExecutionOptions", "RunShell", "StopOutcome"]
+
+
+class RunShell(NamedTuple):
+    """The shell that runs a script on the host.
+
+    :param began: the time of `time.monotonic` at which its mark came.
+    """
+
+    pid: int
+    run_id: str
+    began: float
 
 
 class StopOutcome(NamedTuple):

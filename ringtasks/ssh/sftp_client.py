@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -175,8 +176,10 @@ class SFTPClient(PublicSFTPClient):
         return kind, body
 
 
-def started(channel: Any, timeout: float, kind: Callable[[Any], Any]) -> Any:
-    """Return the client ``kind(channel)`` if its server answers within ``timeout`` seconds.
+def started(channel: Any, deadline: float, kind: Callable[[Any], Any]) -> Any:
+    """Return the client ``kind(channel)`` if its server answers in time.
+
+    :param deadline: by `time.monotonic`.
 
     :raises NoSFTPError: no server answers.
     """
@@ -186,14 +189,14 @@ def started(channel: Any, timeout: float, kind: Callable[[Any], Any]) -> Any:
         is_late.set()
         channel.close()
 
-    timer = threading.Timer(timeout, give_up)
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), give_up)
     timer.daemon = True
     timer.start()
     try:
         return kind(channel)
     except NoSFTPError as error:
         if is_late.is_set() and not error.said:
-            raise NoSFTPError(b"", f"no answer in {timeout:g} s") from error
+            raise NoSFTPError(b"", "no answer in time") from error
         raise
     finally:
         timer.cancel()

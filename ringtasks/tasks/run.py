@@ -130,7 +130,7 @@ def run(
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
         result = _run_on_one(config_of(c, hosts[0]), request, output)
-        _advise_on_limit([result], request)
+        _advise_on_limit([result])
         return ended(c, result, result.returncode, is_commands=result.error is None)
     return _run_on_many(c, hosts, request, output)
 
@@ -156,7 +156,7 @@ def _run_on_many(
         output,
         one=lambda only: _run_on_one(config_of(c, only), request, output),
     )
-    _advise_on_limit([host.result for host in results.results], request)
+    _advise_on_limit([host.result for host in results.results])
     if not output.json:
         ran = {each.host: each.result for each in results.failed if each.has_run}
         own = [(config_of(c, host), ran[host.name]) for host in hosts if host.name in ran]
@@ -203,9 +203,10 @@ def _advise_on_settings(results: Sequence[tuple[SSHConfig, SSHResult]], request:
         display.say(f"{group}: {advised[group.first][1]}")
 
 
-def _advise_on_limit(results: Sequence[SSHResult], request: RunFlags) -> None:
-    """Name the ways to run longer; the error of the usual limit does so itself."""
-    if request.timeout is not None and any(result.timed_out for result in results):
+def _advise_on_limit(results: Sequence[SSHResult]) -> None:
+    """Name the ways to run longer, if a command ran until its limit."""
+    errors = [str(result.error) for result in results if result.timed_out]
+    if any("shell has not answered" not in error for error in errors):
         start = as_typed("start")
         display.say(f"for longer commands raise --timeout (0: no limit), or use '{start}'")
 

@@ -231,11 +231,12 @@ def _bootstrap(is_pty: bool) -> _Template:
 
 @cache
 def _stop_template() -> _Template:
-    pid, grace_cs = 987650001, 987650002
-    text = stop_run_script(pid, "ANY-RUN", grace=grace_cs / 100)
+    pid, grace_cs, age_cs = 987650001, 987650002, 987650003
+    text = stop_run_script(pid, "ANY-RUN", grace=grace_cs / 100, age=age_cs / 100)
     return _Template(
         text,
         pid=(str(pid), r"\d+"),
+        age_cs=(str(age_cs), r"\d+"),
         run_id=(quote("ANY-RUN"), _WORD),
         grace_cs=(str(grace_cs), r"\d+"),
     )

@@ -87,7 +87,8 @@ class Piped(LimitedWork):
         with ours, theirs:
             process = self._start(theirs.fileno())
             theirs.close()
-            relay = _Relay(ours, link, (self._command, self._shell), self._take_stderr)
+            fd_session = FdSession(link, self._take_stderr, self._deadline)
+            relay = _Relay(ours, fd_session, (self._command, self._shell), self._take_stderr)
             self._relay = relay
             relay.start()
             try:
@@ -188,14 +189,13 @@ class _Relay:
     def __init__(
         self,
         channel: socket.socket,
-        link: Link,
+        fd_session: FdSession,
         command: tuple[Callable[[list[str]], str], str],
         on_stderr: Callable[[bytes], None],
     ) -> None:
         self._channel = channel
         self._command, self._shell = command
-        self._on_stderr = on_stderr
-        self._fd_session = FdSession(link, on_stderr)
+        self._on_stderr, self._fd_session = on_stderr, fd_session
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
         self.status: int | None = 0
         """That of the session, as far as there was one; None: not known."""

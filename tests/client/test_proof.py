@@ -419,19 +419,23 @@ def test_time_limit_holds_while_the_host_opens_no_session(
 ) -> None:
     server = make_sshd()
     (tmp_path / "f").write_text("content")
-    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+    config = config_of(server, client_key, master=use_control_master)
+    with SSHClient(replace(config, connect_timeout=60.0)) as client:
         assert client.run("true").success
         server.freeze()
         try:
             command = client.run("true", timeout=0.3)
             copied = client.scp_to(tmp_path / "f", "f", timeout=0.3)
             sent = put(tmp_path / "f", "f", [client], Options(timeout=0.3))
+            synced = sync(tmp_path, "folder", [client], Options(timeout=0.3))
+            threads = {thread.name for thread in threading.enumerate()}
         finally:
             server.thaw()
 
     for result in (command, copied):
         assert (result.returncode, result.timed_out) == (124, True), result
-    assert [each.returncode for each in sent] == [124]
+    assert [each.returncode for each in (*sent, *synced)] == [124, 124]
+    assert "ringtasks-relay" not in threads
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the setting is for root")

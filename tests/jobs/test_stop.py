@@ -223,6 +223,52 @@ def test_process_ids_of_another_namespace_are_not_used() -> None:
     assert (found.returncode, found.stdout) == (1, b"")
 
 
+#: Runs the stop of process OLD, whose process id another process gets: at once, or after the stop's
+#: first look, which is the second program of awk(1).
+_REUSED = r"""
+setsid sleep 978 & old=$!
+give_to_another() {
+  kill -9 $old; wait $old
+  echo $((old - 1)) >/proc/sys/kernel/ns_last_pid
+  sleep 979 & new=$!
+}
+[ MOMENT = late ] || give_to_another
+trap 'give_to_another; touch given' USR1
+group=$old sh ./stop & stop=$!
+while :; do wait $stop; status=$?; [ $status -gt 128 ] || break; done
+kill -0 $new && echo "$((new - old)) $status"
+"""
+_AWK = r"""#!/bin/sh
+PATH=${PATH#*:}
+awk "$@" >answer; status=$?
+if mkdir first 2>/dev/null; then :
+elif [ MOMENT = late ] && mkdir second 2>/dev/null; then
+  kill -USR1 1; while [ ! -e given ]; do sleep 0.02; done
+fi
+cat answer; exit $status
+"""
+
+
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_process_that_got_the_process_id_of_a_run_is_spared(tmp_path: Path, moment: str) -> None:
+    stop = stop_run_script(987654, "none", 0.3, age=1000).replace("987654", "$group")
+    (tmp_path / "stop").write_text(stop.replace("'$group'", "$group"))
+    (tmp_path / "awk").write_text(_AWK.replace("MOMENT", moment))
+    (tmp_path / "awk").chmod(0o755)
+
+    namespace = ("unshare", "--pid", "--fork", "--mount-proc")
+    found = subprocess.run(
+        [*namespace, "sh", "-c", _REUSED.replace("MOMENT", moment)],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+
+    assert found.stdout == b"0 0\n"
+
+
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:

@@ -181,7 +181,7 @@ def test_each_line_is_prefixed_with_its_host_if_there_are_several(
 def test_timeout_ends_the_remote_processes_and_is_reported(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
-    write_hosts(a={})
+    write_hosts(a={"command_timeout": 1})
     command = "echo $$; sleep 61 & echo $!; trap '' TERM; sleep 62"
 
     done = inv("run", "--host", "a", "--timeout", "1", "--cmd", command)
@@ -190,6 +190,7 @@ def test_timeout_ends_the_remote_processes_and_is_reported(
     assert b"time limit of 1 s passed" in done.stderr
     assert b"terminated (verified)" in done.stderr
     assert b"raise --timeout (0: no limit), or use 'inv start'" in done.stderr
+    assert done.stderr.count(b"for longer commands") == 1
     for pid in done.stdout.split():
         assert not is_running(int(pid))
 

@@ -87,13 +87,13 @@ class InProcessLink:
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> _InProcessSession:
-        timeout = self._at_most(timeout)
-        with _WHILE_OPENING, self._opened_channel(timeout) as channel:
+        deadline = self._deadline(timeout)
+        with _WHILE_OPENING, self._opened_channel(deadline) as channel:
             channel.update_environment(environment or {})
             if terminal is not None:
                 size = (terminal.columns, terminal.rows, 0, 0)
                 _ask(channel, "pty-req", terminal.kind, *size, "")
-                _await_answer(channel, "pty-req", timeout)
+                _await_answer(channel, "pty-req", deadline)
             # Do not wait for the answer: the program's stdin can follow at once, which saves a
             # round trip, and `_InProcessSession` checks the answer if no exit status comes.
             if command is None:
@@ -111,21 +111,22 @@ class InProcessLink:
         return False
 
     def open_sftp(self, *, timeout: float | None = None) -> paramiko.SFTPClient:
-        timeout = self._at_most(timeout)
-        with _Translated("no SFTP"), self._opened_channel(timeout) as channel:
-            return self._sftp_over(channel, timeout)
+        deadline = self._deadline(timeout)
+        with _Translated("no SFTP"), self._opened_channel(deadline) as channel:
+            return self._sftp_over(channel, deadline)
 
-    def _at_most(self, timeout: float | None) -> float:
+    def _deadline(self, timeout: float | None) -> float:
+        """Return the time, by `time.monotonic`, until which the host may take to answer."""
         limit = self.connection.ssh.connect_timeout
-        return limit if timeout is None else min(limit, timeout)
+        return time.monotonic() + (limit if timeout is None else min(limit, timeout))
 
-    def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
+    def _sftp_over(self, channel: Any, deadline: float) -> paramiko.SFTPClient:
         from ringtasks.ssh.sftp_client import SFTPClient, started  # for transfers alone
 
         try:
             _ask(channel, "subsystem", "sftp")
-            _await_answer(channel, "subsystem sftp", timeout)
-            client: SFTPClient = started(channel, timeout, SFTPClient)
+            _await_answer(channel, "subsystem sftp", deadline)
+            client: SFTPClient = started(channel, deadline, SFTPClient)
             client.on_close = self._session_ended
             return client
         except NotStartedError as error:
@@ -149,13 +150,13 @@ class InProcessLink:
         return channel
 
     @contextlib.contextmanager
-    def _opened_channel(self, timeout: float) -> Iterator[Any]:
+    def _opened_channel(self, deadline: float) -> Iterator[Any]:
         """Yield a new channel, which counts as a session; if the block fails, it is closed."""
         with self._has_ended:
             self._sessions += 1
         channel = None
         try:
-            channel = self._open_channel(timeout)
+            channel = self._open_channel(max(0.0, deadline - time.monotonic()))
             yield channel
         except BaseException:
             if channel is not None:
@@ -333,13 +334,12 @@ def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
     ask_channel(channel, message)
 
 
-def _await_answer(channel: Any, kind: str, timeout: float) -> None:
+def _await_answer(channel: Any, kind: str, deadline: float) -> None:
     """Wait for the answer to `_ask`.
 
     Paramiko's own methods wait without a limit, and for ever if the link is lost just before.
     """
     transport = channel.get_transport()
-    deadline = time.monotonic() + timeout
     while not channel.event.wait(_LOOK_INTERVAL):
         if not transport.is_active() or time.monotonic() > deadline:
             raise LinkLostError(f"no answer to the request {kind!r}")

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import secrets
 import threading
+import time
 from typing import Any
 
 from ringtasks.common.text import bounded
@@ -25,6 +26,7 @@ from ringtasks.remote.marks import MAX_PREFACE_BYTES, NO_STDIN, MarkedOutput
 from ringtasks.remote.programs import Program
 from ringtasks.remote.script import Script, exec_line, is_variable_name
 from ringtasks.ssh.execution import Execution, stop
+from ringtasks.ssh.execution_types import RunShell
 from ringtasks.ssh.link import Link, LinkLostError
 
 from .fabric_private import PublicRemote
@@ -55,7 +57,7 @@ class Remote(PublicRemote):
         """The output of login files, to be read before the command's output."""
         self._answer: MarkedOutput | None = None
         """The output, if the script is sent on stdin: its shell tells if it cannot read that."""
-        self._pid: int | None = None
+        self._run_shell: RunShell | None = None
         self._has_begun = threading.Event()
         self._is_killed = False
         self._is_over_time = False
@@ -205,7 +207,8 @@ class Remote(PublicRemote):
             channel.close()
             raise OtherProgramError(self.context.ssh.id, bounded(said.decode("utf-8", "replace")))
         channel.settimeout(None)
-        noise, self._pid, _ = hello
+        noise, pid, _ = hello
+        self._run_shell = RunShell(pid, script.run_id, time.monotonic())
         self._early = None
         self._has_begun.set()
         return noise + answer.take(received)
@@ -214,11 +217,9 @@ class Remote(PublicRemote):
         """Return the command's output in ``chunk``, after the earlier output of login files."""
         assert self._early is not None  # noqa: S101  # for the type checker
         self._early += chunk
-        hello = None
-        if self._script is not None:
-            hello = self._script.mark.split(self._early)
-        if hello is not None:
-            noise, self._pid, output = hello
+        if (script := self._script) and (hello := script.mark.split(self._early)):
+            noise, pid, output = hello
+            self._run_shell = RunShell(pid, script.run_id, time.monotonic())
             received = noise + output
         elif chunk and len(self._early) < MAX_PREFACE_BYTES:
             return b""
@@ -232,15 +233,14 @@ class Remote(PublicRemote):
         if self._script is None or not self.context.is_connected:
             return
         self._has_begun.wait(_HELLO_TIMEOUT)
-        if self._pid is None:
+        if self._run_shell is None:
             _log.warning("%s: the command could not be ended: unknown process", self.context.ssh.id)
             return
         link = self.context._as_link()
         uses_sudo = self._script.command.startswith("sudo ")
         stopped = stop(
             link,
-            self._pid,
-            self._script.run_id,
+            self._run_shell,
             spare_link=self.context._spare_link,
             with_sudo=uses_sudo,
         )

@@ -9,6 +9,7 @@ Sources: draft-ietf-secsh-filexfer-02 sections 3 and 6; OpenSSH's PROTOCOL secti
 from __future__ import annotations
 
 import struct
+import time
 from collections import deque
 from contextlib import closing, suppress
 from typing import Any
@@ -53,12 +54,13 @@ def open_sftp(use: MasterUse, control: Control) -> paramiko.SFTPClient:
     :raises NoSFTPError: the host starts no SFTP server.
     :raises LinkLostError: the master is gone.
     """
+    deadline = time.monotonic() + use.timeout
     stream, theirs = SFTPStream.pair(control, use.is_master_alive, use.end)
     try:
         with closing(theirs):
             _request(control, theirs.fileno(), use.timeout)
         stream.settimeout(use.timeout)
-        client: paramiko.SFTPClient = started(stream, use.timeout, _MuxSFTPClient)
+        client: paramiko.SFTPClient = started(stream, deadline, _MuxSFTPClient)
         stream.settimeout(use.silence_timeout)
     except LinkLostError:
         stream.close()
