@@ -30,11 +30,11 @@ Every error carries its data as fields and makes its text from them:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any
 
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.text import TextEnum
 
 __all__ = [
     "AmbiguousJobError",
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 
-class Reason(str, enum.Enum):
+class Reason(TextEnum):
     """The reason why a route failed; messages show the value."""
 
     NAME_NOT_FOUND = "name not found"
@@ -84,9 +84,6 @@ class Reason(str, enum.Enum):
     OTHER_PROGRAM = "ran something else"
     UNRECOGNISED = "unrecognised failure"
     """Any other failure: only the evidence is known."""
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: The advice if the server ended the log-in after too many keys.

@@ -16,7 +16,7 @@ import time
 
 from ringtasks.common import rehearsal
 from ringtasks.common.regular_file import read_regular
-from ringtasks.health.backoff import route_state
+from ringtasks.health.counts import FRESH, is_claimed, state_at
 from ringtasks.health.json_format import DamagedError, decode
 from ringtasks.health.quick_update import claim, count
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
@@ -68,12 +68,13 @@ def _likely(known: route_plan.Plan) -> list[tuple[str, str, int]]:
         health = _health_of_routes(known)
         for route in known.routes:
             now = time.time()
-            state = route_state(health.get(route[0], {}), now)
-            if state in ("open", "claimed"):
+            counts = {**FRESH, **health.get(route[0], {})}
+            state = state_at(counts, now, 1)
+            if state == "open" or (state == "half_open" and is_claimed(counts, now)):
                 continue
-            if not route[1] or (state == "half-open" and found):
+            if not route[1] or (state == "half_open" and found):
                 break
-            if state == "half-open" and not claim(known.health_file, known.host, route[0], now):
+            if state == "half_open" and not claim(known.health_file, known.host, route[0], now):
                 break
             found.append(route)
     except (OSError, DamagedError, TypeError, AttributeError, KeyError):

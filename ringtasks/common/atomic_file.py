@@ -1,10 +1,15 @@
-"""Files that are replaced at once: a reader finds the old content or the new one (rename(2))."""
+"""Files that are replaced at once: a reader finds the old content or the new one (rename(2)).
+
+`ringtasks connect` starts with each ssh and loads this module, so it needs no `pathlib`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
+
+TYPE_CHECKING = False  # typing is slow to load, too
+if TYPE_CHECKING:
+    AnyPath = str | os.PathLike[str]
 
 __all__ = ["keep_newest", "replace_file"]
 
@@ -12,11 +17,11 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def replace_file(
-    path: Path,
+    path: AnyPath,
     content: bytes | str,
     *,
     mode: int = 0o600,
-    draft: Path | None = None,
+    draft: AnyPath | None = None,
     is_synced: bool = False,
 ) -> None:
     """Give the file this content; a symbolic link in its place is replaced.
@@ -27,7 +32,9 @@ def replace_file(
     :raises OSError: it cannot be written; no draft is left.
     """
     flags = _FLAGS | (os.O_EXCL if draft is None else os.O_TRUNC)
-    draft = draft or path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.new")
+    if draft is None:
+        folder, name = os.path.split(path)
+        draft = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.new")  # noqa: PTH118
     try:
         with os.fdopen(os.open(draft, flags, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)  # for an existing draft, or an odd umask
@@ -35,17 +42,22 @@ def replace_file(
             if is_synced:
                 file.flush()
                 os.fsync(file.fileno())
-        draft.replace(path)
+        os.replace(draft, path)  # noqa: PTH105  # no Path
     except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+        _remove(draft)
         raise
 
 
-def keep_newest(folder: str | os.PathLike[str], most: int) -> None:
+def keep_newest(folder: AnyPath, most: int) -> None:
     """Remove the oldest files of a folder, so that ``most`` are left: each can be made again."""
     with os.scandir(folder) as entries:
         ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
     for _, path in ages[:-most]:
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it
-            os.unlink(path)  # noqa: PTH108  # it is text
+        _remove(path)
+
+
+def _remove(path: AnyPath) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108  # no Path
+    except OSError:  # another process has removed it, or it was not made
+        return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 __all__ = [
+    "TextEnum",
     "bounded",
     "counted",
     "first_names",
@@ -17,6 +19,13 @@ __all__ = [
     "visible",
     "visible_lines",
 ]
+
+
+class TextEnum(str, enum.Enum):
+    """Values that are texts, and are shown as those: `enum.StrEnum` of Python 3.11."""
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 def printable(text: str) -> str:

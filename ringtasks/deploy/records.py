@@ -5,13 +5,12 @@ The host is not trusted: names that are not those of ringtasks' releases are lef
 
 from __future__ import annotations
 
-import enum
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ringtasks.common.text import bounded
+from ringtasks.common.text import TextEnum, bounded
 from ringtasks.remote.answers import disk_space
 
 from .locking import LockState, parse_held
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 
-class EventKind(str, enum.Enum):
+class EventKind(TextEnum):
     """Kind of a history line: an event of a release on a host."""
 
     BUILT = "built"
@@ -40,9 +39,6 @@ class EventKind(str, enum.Enum):
     SUPERSEDED = "superseded"
     """A rollback replaced it."""
     UNLOCKED = "unlocked"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: The events that decide if a rollback may go to a release; the last of them counts.

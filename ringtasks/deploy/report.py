@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from ringtasks.common.text import TextEnum
 
 __all__ = ["DeployReport", "EndState", "HostReport", "StepReport"]
 
 
-class EndState(str, enum.Enum):
+class EndState(TextEnum):
     """State of a host at the end; the value is shown to people."""
 
     UNCHANGED = "unchanged"
@@ -18,9 +19,6 @@ class EndState(str, enum.Enum):
     FAILED = "failed, and left on the new release"
     REVERTED = "reverted"
     UNKNOWN = "not known"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class StepReport(NamedTuple):

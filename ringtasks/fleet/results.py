@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringtasks.client.result import SSHResult
+from ringtasks.common.text import TextEnum
 from ringtasks.exit_status import UNREACHABLE, combined_status
 
 __all__ = ["FleetResult", "FleetState", "HostResult", "skipped", "state_of"]
 
 
-class FleetState(str, enum.Enum):
+class FleetState(TextEnum):
     """The outcome of one host; the value is the text shown."""
 
     SUCCEEDED = "succeeded"
@@ -21,9 +21,6 @@ class FleetState(str, enum.Enum):
     TIMED_OUT = "timed out"
     SKIPPED = "skipped"
     UNKNOWN = "outcome unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

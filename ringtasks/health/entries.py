@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .counts import computed
 from .json_format import IS_VALID, DamagedError
 from .model import SSHHealth
 
@@ -60,9 +61,5 @@ def _health(
 
 
 def _flat(health: SSHHealth, now: float) -> dict[str, Any]:
-    return {
-        **{name: getattr(health, name) for name in IS_VALID},
-        "is_healthy": health.is_healthy,
-        "success_rate": round(health.success_rate, 4),
-        "circuit_state": health.circuit_state_at(now),
-    }
+    counts = {name: getattr(health, name) for name in IS_VALID}
+    return {**counts, **computed(counts, now)}

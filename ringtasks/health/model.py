@@ -29,7 +29,14 @@ from typing import Any, Literal
 from ringtasks.common.light_dataclass import dataclass
 from ringtasks.common.light_typing import NamedTuple
 
-from .backoff import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
+from .counts import (
+    FAILURES_TO_OPEN,
+    after_failure,
+    after_success,
+    backoff,
+    is_claimed,
+    state_at,
+)
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -118,26 +125,11 @@ class SSHHealth:
 
     def succeeded(self, now: float) -> SSHHealth:
         """Return the health after a success at ``now``: every circuit is closed."""
-        return _changed(
-            self,
-            last_success=now,
-            consecutive_failures=0,
-            consecutive_successes=self.consecutive_successes + 1,
-            total_successes=self.total_successes + 1,
-            probing_since=None,
-        )
+        return _changed(self, after_success(vars(self), now))
 
     def failed(self, now: float, reason: str) -> SSHHealth:
         """Return the health after a failure at ``now``."""
-        return _changed(
-            self,
-            last_failure=now,
-            consecutive_failures=self.consecutive_failures + 1,
-            consecutive_successes=0,
-            total_failures=self.total_failures + 1,
-            last_reason=reason,
-            probing_since=None,
-        )
+        return _changed(self, after_failure(vars(self), now, reason))
 
     def after(self, outcome: HostOutcome) -> SSHHealth:
         """Return a host's health after one attempt to reach it."""
@@ -145,7 +137,7 @@ class SSHHealth:
         for part in outcome.routes:
             route = transports.get(part.route, SSHHealth())
             transports[part.route] = _counted(route, part.success, outcome.at, part.reason)
-        host = _changed(self, transports=transports)
+        host = _changed(self, {"transports": transports})
         if outcome.success is None:
             return host
         return _counted(host, outcome.success, outcome.at, outcome.reason)
@@ -194,16 +186,12 @@ class Circuit(NamedTuple):
 
     def state_at(self, health: SSHHealth, now: float) -> CircuitState:
         """Return the circuit's state at ``now``."""
-        if health.consecutive_failures < self.failures_to_open:
-            return "closed"
-        backoff = self.backoff(health.consecutive_failures)
-        return "open" if _is_within(backoff, health.last_failure, now) else "half_open"
+        return state_at(vars(health), now, self.failures_to_open)
 
     def admits(self, health: SSHHealth, now: float) -> bool:
         """Return True if an attempt would be granted at ``now``."""
         state = self.state_at(health, now)
-        is_claimed = _is_within(CLAIM_TIMEOUT, health.probing_since, now)
-        return state == "closed" or (state == "half_open" and not is_claimed)
+        return state == "closed" or (state == "half_open" and not is_claimed(vars(health), now))
 
     def claim(self, health: SSHHealth, now: float) -> SSHHealth | None:
         """Return the health after an attempt is granted; None if it is refused.
@@ -251,7 +239,7 @@ def order_routes(
     return sorted(routes, key=rank)  # stable: equals keep the caller's order
 
 
-def _changed(health: SSHHealth, **values: Any) -> SSHHealth:
+def _changed(health: SSHHealth, values: dict[str, Any]) -> SSHHealth:
     """Return a copy with these values; `dataclasses.replace` takes more than twice as long."""
     made = object.__new__(type(health))
     made.__dict__.update(health.__dict__, _on_reset=None, **values)
@@ -260,7 +248,3 @@ def _changed(health: SSHHealth, **values: Any) -> SSHHealth:
 
 def _counted(health: SSHHealth, success: bool, at: float, reason: str) -> SSHHealth:
     return health.succeeded(at) if success else health.failed(at, reason)
-
-
-def _is_within(span: float, since: float | None, now: float) -> bool:
-    return since is not None and 0 <= now - since < span

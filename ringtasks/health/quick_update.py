@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import time
 
-from .backoff import FAILURES_TO_OPEN, route_state
+from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.regular_file import read_regular
+
+from .counts import FRESH, after_failure, after_success, computed, is_claimed, state_at
 from .json_format import IS_VALID, DamagedError, decode, empty, encode
 
 TYPE_CHECKING = False  # typing is slow to load, too
@@ -33,9 +35,9 @@ def count(
 
     def change(entry: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any]:
         for lost, reason in failures:
-            routes[lost] = with_failure(routes.get(lost, {}), now, reason)
-        routes[route] = with_success(routes.get(route, {}), now)
-        return {**with_success(entry, now), "transports": routes}
+            routes[lost] = _counted(routes.get(lost, {}), now, reason)
+        routes[route] = _counted(routes.get(route, {}), now)
+        return {**_counted(entry, now), "transports": routes}
 
     return _update(path, host, change)
 
@@ -47,7 +49,8 @@ def claim(path: str, host: str, route: str, now: float) -> bool:
     """
 
     def change(entry: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any] | None:
-        if route_state(routes[route], now) != "half-open":
+        counts = {**FRESH, **routes[route]}
+        if state_at(counts, now, 1) != "half_open" or is_claimed(counts, now):
             return None
         routes[route] = {**routes[route], "probing_since": now}
         return {**entry, "transports": routes}
@@ -71,9 +74,9 @@ def _update(
     except OSError:
         return False
     try:
-        document = _read(f"{folder}/{name}") if _is_locked(lock) else None
-        if document is None:
+        if not _is_locked(lock):
             return False
+        document = _read(f"{folder}/{name}")
         entry = document["hosts"].get(host, {})
         routes = dict(entry.get("transports", {}))
         if not _is_valid([entry, *routes.values()]):
@@ -82,7 +85,8 @@ def _update(
         if changed is None:
             return False
         document["hosts"][host] = changed
-        _replace(f"{folder}/{name}", f"{folder}/.{name}.new", document)
+        text = encode(document)
+        replace_file(f"{folder}/{name}", text, draft=f"{folder}/.{name}.new")
         return True
     except (OSError, DamagedError, TypeError, AttributeError, KeyError):
         return False
@@ -110,62 +114,18 @@ def _is_locked(lock: int) -> bool:
     return False
 
 
-def _read(path: str) -> dict[str, Any] | None:
-    """Return the document of a file, an empty one if there is none; None: it is no regular file."""
+def _read(path: str) -> dict[str, Any]:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # opening a pipe would hang
-            return None
-        with open(path, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
-            return decode(file.read())
+        return decode(read_regular(path))
     except FileNotFoundError:
         return empty()
 
 
-def _replace(path: str, draft: str, document: dict[str, Any]) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(encode(document))
-    os.replace(draft, path)  # noqa: PTH105  # as above
+def _counted(entry: dict[str, Any], now: float, failure: str | None = None) -> dict[str, Any]:
+    """Return an entry of a host or a route after an outcome; its other fields stay.
 
-
-_FRESH = {"last_success": None, "last_failure": None, "consecutive_failures": 0,
-          "consecutive_successes": 0, "total_successes": 0, "total_failures": 0,
-          "last_reason": "", "probing_since": None}  # fmt: skip
-
-
-def with_success(entry: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return an entry of a host or a route after a success; the other fields stay."""
-    successes = entry.get("consecutive_successes", 0) + 1
-    changes = {
-        "last_success": now,
-        "consecutive_failures": 0,
-        "consecutive_successes": successes,
-        "total_successes": entry.get("total_successes", 0) + 1,
-    }
-    return _with_computed({**_FRESH, **entry, **changes})
-
-
-def with_failure(entry: dict[str, Any], now: float, reason: str) -> dict[str, Any]:
-    """Return an entry of a route after a failure; the other fields stay."""
-    changes = {
-        "last_failure": now,
-        "consecutive_failures": entry.get("consecutive_failures", 0) + 1,
-        "consecutive_successes": 0,
-        "total_failures": entry.get("total_failures", 0) + 1,
-        "last_reason": reason,
-    }
-    return _with_computed({**_FRESH, **entry, **changes})
-
-
-def _with_computed(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry that has just changed, with the fields for people (`entries`)."""
-    attempts = entry["total_successes"] + entry["total_failures"]
-    is_healthy = entry["consecutive_failures"] < FAILURES_TO_OPEN
-    return {
-        **entry,
-        "probing_since": None,
-        "is_healthy": is_healthy,
-        "success_rate": round(entry["total_successes"] / attempts, 4),
-        "circuit_state": "closed" if is_healthy else "open",
-    }
+    :param failure: the reason of a failure; None: it was a success.
+    """
+    counts = {**FRESH, **entry}
+    changed = after_success(counts, now) if failure is None else after_failure(counts, now, failure)
+    return {**counts, **changed, **computed({**counts, **changed}, now)}

@@ -15,11 +15,11 @@ A file of the folder that is not in the launcher's format proves nothing: the st
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ringtasks.common.text import TextEnum
 from ringtasks.remote.answers import (
     AnswerError,
     Fields,
@@ -50,7 +50,7 @@ FOLDER_IS_GONE = "its folder is gone from the host"
 _MAX_GPU = 4095
 
 
-class JobState(str, enum.Enum):
+class JobState(TextEnum):
     """State of a job; the value is shown to people and programs."""
 
     QUEUED = "queued"
@@ -61,9 +61,6 @@ class JobState(str, enum.Enum):
     STOPPED = "stopped"
     LOST = "lost"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def is_live(self) -> bool:

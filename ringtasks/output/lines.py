@@ -33,13 +33,13 @@ class LineReport:
     def on_output(self, host: str, stream: int, chunk: bytes) -> None:
         """Show the whole lines of the output; each host's output arrives in one thread."""
         lines = self._lines.setdefault((host, stream), Lines(_MAX_LINE_BYTES))
-        if whole := list(lines.add(chunk)):
+        if whole := lines.add(chunk):
             self._show(host, stream, whole)
 
     def arrived(self, found: HostResult) -> None:
         for stream in (1, 2):
             lines = self._lines.pop((found.host, stream), None)
-            if lines is not None and (rest := list(lines.end())):
+            if lines is not None and (rest := lines.end()):
                 self._show(found.host, stream, rest)
 
     def finish(self, result: FleetResult) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from ringtasks.common.lines import LineBuffer, folded_line
+from ringtasks.common.lines import Lines
 from ringtasks.common.redaction import MIN_LENGTH
 from ringtasks.common.text import counted, visible
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
@@ -41,7 +41,7 @@ class RolloutView(RolloutObserver):
         self._is_verbose = is_verbose
         self._screen = Screen()
         self._lock = threading.Lock()
-        self._lines: dict[str, LineBuffer] = {}
+        self._lines: dict[str, Lines] = {}
 
     def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
         """Show the beginning of the rollout; call it before the first step."""
@@ -63,12 +63,12 @@ class RolloutView(RolloutObserver):
         if not self._is_verbose:
             return
         with self._lock:
-            lines = self._lines.setdefault(host, LineBuffer()).feed(chunk)
+            lines = self._lines.setdefault(host, Lines()).add(chunk)
         for line in lines:
             self._show(host, line.decode("utf-8", "replace"))
 
     def step_ended(self, host: str, step: StepReport) -> None:
-        for rest in self._lines.pop(host, LineBuffer()).rest():
+        for rest in self._lines.pop(host, Lines()).end():
             self._show(host, rest.decode("utf-8", "replace"))
         if step.error is None:
             if step.name in _QUIET:
@@ -119,7 +119,6 @@ class RolloutView(RolloutObserver):
                 self.say(f"warning: the step summary cannot be written: {error.strerror}")
 
     def _show(self, host: str, line: str) -> None:
-        line = folded_line(line.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
         self._print(visible(f"{host}: {self.conceal(line.rstrip())}"))
 
     def _print(self, line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import Note, links_from
 
 from .host import FakeHost
-from .rules import Answer, Call, Matcher, Rule
+from .rules import Answering
 
 __all__ = ["FakeFleet", "fake_fleet"]
 
@@ -69,16 +69,18 @@ def fake_fleet(
         yield fleet
 
 
-class FakeFleet:
-    """The fake hosts by name, and the rules for all of them.
+class FakeFleet(Answering):
+    """The fake hosts by name, and the rules for all of them, later ones too.
+
+    A host's own rules come first.
 
     :param file: the inventory, written again for each host that is added.
     """
 
     def __init__(self, file: Path, *, strict: bool = False) -> None:
+        super().__init__()
         self.hosts: dict[str, FakeHost] = {}
         self._file, self._is_strict = file, strict
-        self._rules: list[Rule] = []
         self._fields: dict[str, dict[str, Any]] = {}
         self._is_over = False
         self._write(self._fields)
@@ -115,26 +117,6 @@ class FakeFleet:
         self._fields = with_it
         self.hosts[name] = FakeHost(config, self._rules, is_strict=self._is_strict)
         return self.hosts[name]
-
-    def on(
-        self,
-        matcher: Matcher,
-        *,
-        stdout: str | bytes = b"",
-        stderr: str | bytes = b"",
-        returncode: int = 0,
-        delay: float = 0.0,
-        times: int | None = None,
-    ) -> None:
-        """Call `FakeHost.on` for every host, later ones too; a host's own rules come first."""
-        answer = Answer(stdout, stderr, returncode, delay).checked()
-        self._rules.append(Rule(matcher, lambda call: answer, times))
-
-    def on_call(
-        self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
-    ) -> None:
-        """Call `FakeHost.on_call` for every host, later ones too."""
-        self._rules.append(Rule(matcher, answer, times))
 
     def open_link(self, config: SSHConfig, transport: str | None, note: Note) -> Link:
         """Open a link to a fake host: the `ringtasks.ssh.substitutes.OpenLink` of this fleet."""

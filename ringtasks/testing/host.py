@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import posixpath
 import threading
-from collections.abc import Callable
 from typing import Literal
 
 from ringtasks.client.process_memory import PS_COMMAND
@@ -19,7 +18,7 @@ from .decoding import LaunchRequest, bootstrap_mark, decode_line, launch_in, she
 from .files import Files
 from .links import FakeLink, FakeProgram
 from .programs import Bootstrap, HostParts, Run, StartedShell, as_bytes, farewell_of
-from .rules import Answer, Call, Matcher, Rule, rule_for
+from .rules import Answer, Answering, Call, Rule, rule_for
 
 __all__ = ["FakeHost"]
 
@@ -28,7 +27,7 @@ _FIRST_PID = 1001
 _NOT_FOUND = 127  # XCU 2.8.2
 
 
-class FakeHost:
+class FakeHost(Answering):
     """A fake host: set its answers and failures, then read the calls that it received.
 
     :param common_rules: rules of the whole fleet; the host's own come first.
@@ -38,6 +37,7 @@ class FakeHost:
     def __init__(
         self, config: HostConfig, common_rules: list[Rule], *, is_strict: bool = False
     ) -> None:
+        super().__init__()
         self.config, self.name = config, config.name
         self.files = Files()
         """Its files, by path; ``files["~/x"]`` is below the home."""
@@ -47,7 +47,6 @@ class FakeHost:
         """Number of links that were opened."""
         self._common_rules, self._is_strict = common_rules, is_strict
         self._lock = threading.RLock()
-        self._rules: list[Rule] = []
         self._runs: list[Run] = []
         self._stopped: list[Run] = []
         self._jobs: dict[str, Run] = {}
@@ -74,51 +73,6 @@ class FakeHost:
     def stopped(self) -> list[Call]:
         """The calls that were told to end: by a time limit, a cancelled task, or Ctrl-C."""
         return [run.call for run in self._stopped]
-
-    def on(
-        self,
-        matcher: Matcher,
-        *,
-        stdout: str | bytes = b"",
-        stderr: str | bytes = b"",
-        returncode: int = 0,
-        delay: float = 0.0,
-        times: int | None = None,
-    ) -> None:
-        """Answer the commands that match; a later rule comes before an earlier one.
-
-        :param matcher: a glob for the whole command, a compiled pattern to be found in it, or a
-            function that judges the `Call`.
-        :param returncode: 128 + n for a command that signal n has killed.
-        :param delay: seconds from the start of the command to its output and end.
-        :param times: answer this many times, and then as if there were no rule.
-        """
-        answer = Answer(stdout, stderr, returncode, delay).checked()
-        self._add_rule(Rule(matcher, lambda call: answer, times))
-
-    def on_call(
-        self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
-    ) -> None:
-        """Answer the commands that match with the result of ``answer`` for the `Call`.
-
-        It is called in the thread of the client's method, which raises its exceptions.
-        """
-        self._add_rule(Rule(matcher, answer, times))
-
-    def hang(
-        self,
-        matcher: Matcher = "*",
-        *,
-        stdout: str | bytes = b"",
-        is_stoppable: bool = True,
-        times: int | None = None,
-    ) -> None:
-        """Let the commands that match print ``stdout`` and run until they are stopped.
-
-        :param is_stoppable: if False, they continue when they are stopped, and the client says so.
-        """
-        hanging = Answer(stdout, is_hanging=True, is_stoppable=is_stoppable).checked()
-        self._add_rule(Rule(matcher, lambda call: hanging, times))
 
     def down(
         self, *routes: str, reason: Reason | str = Reason.TIMED_OUT, evidence: str = ""
@@ -265,10 +219,6 @@ class FakeHost:
             return Answer()
         said = f"ringtasks.testing: {self.name}: no rule for {call.command!r}: give it one by on()"
         return Answer(stderr=said + "\n", returncode=_NOT_FOUND)
-
-    def _add_rule(self, rule: Rule) -> None:
-        with self._lock:
-            self._rules.append(rule)
 
 
 def _routes(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["Answer", "Call", "Matcher", "Rule", "rule_for"]
+__all__ = ["Answer", "Answering", "Call", "Matcher", "Rule", "rule_for"]
 
 
 class Call(NamedTuple):
@@ -89,6 +89,60 @@ class Rule:
         if isinstance(self._matcher, re.Pattern):
             return self._matcher.search(call.command) is not None
         return self._matcher(call)
+
+
+class Answering:
+    """A fake host or fleet that answers commands by rules; a later rule comes before an earlier."""
+
+    def __init__(self) -> None:
+        self._rules: list[Rule] = []  # a list's methods are atomic
+
+    def on(
+        self,
+        matcher: Matcher,
+        *,
+        stdout: str | bytes = b"",
+        stderr: str | bytes = b"",
+        returncode: int = 0,
+        delay: float = 0.0,
+        times: int | None = None,
+    ) -> None:
+        """Answer the commands that match.
+
+        :param matcher: a glob for the whole command, a compiled pattern to be found in it, or a
+            function that judges the `Call`.
+        :param returncode: 128 + n for a command that signal n has killed.
+        :param delay: seconds from the start of the command to its output and end.
+        :param times: answer this many times, and then as if there were no rule.
+        """
+        self._answer(matcher, Answer(stdout, stderr, returncode, delay), times)
+
+    def on_call(
+        self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
+    ) -> None:
+        """Answer the commands that match with the result of ``answer`` for the `Call`.
+
+        It is called in the thread of the client's method, which raises its exceptions.
+        """
+        self._rules.append(Rule(matcher, answer, times))
+
+    def hang(
+        self,
+        matcher: Matcher = "*",
+        *,
+        stdout: str | bytes = b"",
+        is_stoppable: bool = True,
+        times: int | None = None,
+    ) -> None:
+        """Let the commands that match print ``stdout`` and run until they are stopped.
+
+        :param is_stoppable: if False, they continue when they are stopped, and the client says so.
+        """
+        self._answer(matcher, Answer(stdout, is_hanging=True, is_stoppable=is_stoppable), times)
+
+    def _answer(self, matcher: Matcher, answer: Answer, times: int | None) -> None:
+        checked = answer.checked()
+        self._rules.append(Rule(matcher, lambda call: checked, times))
 
 
 def rule_for(call: Call, *lists: list[Rule]) -> Rule | None:

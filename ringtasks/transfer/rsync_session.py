@@ -23,7 +23,7 @@ from typing import IO
 
 from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
-from ringtasks.common.lines import LineBuffer
+from ringtasks.common.lines import Lines
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
@@ -143,9 +143,9 @@ class Piped(LimitedWork):
         reading = threading.Thread(target=self._read_stderr, args=(stderr,), daemon=True)
         reading.start()
         with out as stdout:
-            lines, read_at = LineBuffer(), 0.0
+            lines, read_at = Lines(), 0.0
             while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
-                if whole := lines.feed(chunk.replace(b"\r", b"\n")):
+                if whole := lines.add(chunk.replace(b"\r", b"\n")):
                     for line in os.fsdecode(b"\n".join(whole)).split("\n"):
                         self._on_line(line)
                 is_in_a_row = time.monotonic() - read_at < 2 * _GATHERING

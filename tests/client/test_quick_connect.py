@@ -17,7 +17,7 @@ import pytest
 
 from ringtasks.client import quick_race, route_plan
 from ringtasks.errors import Reason
-from ringtasks.health.backoff import BACKOFF_START
+from ringtasks.health.counts import BACKOFF_START
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.quick_update import claim, count
 from ringtasks.health.store import HealthStore

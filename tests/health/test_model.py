@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks.health.backoff import CLAIM_TIMEOUT
+from ringtasks.health.counts import CLAIM_TIMEOUT
 from ringtasks.health.model import (
     HOST_CIRCUIT,
     ROUTE_CIRCUIT,
