@@ -119,6 +119,15 @@ SPEECHBRAIN = (
     " 50%|## | 5/10 [00:01<00:01,  5.0it/s, train_loss=5.{0}]\r"
     "train_logger - epoch: {0}, lr: 1.0 - train loss: 3.{0} - valid loss: 2.{0}\n"
 )
+#: As a terminal of 80 columns shows it: the second line of each pair goes on within a number.
+WRAPPED = (
+    "".join(
+        f"2026-01-02 10:00:0{n} INFO root: epoch 1/9, step {n}00/1000 acc: 0.5 train loss: {n}.3\n"
+        f"4567 lr: 0.1\n"
+        for n in (1, 2, 3)
+    )
+    + "{'loss': 0.5}\n"
+)
 
 Places = dict[str, int]
 
@@ -272,6 +281,11 @@ LAYOUTS = [
     pytest.param("INFO:tensorflow:loss = 1.5, step = 90\n"
                  "INFO:tensorflow:Saving dict for global step 100: acc = 0.5, loss = 2.5\n",
                  "eval_loss", [(2.5, {"step": 100})], id="Estimator, evaluation"),
+    pytest.param(WRAPPED, "train_loss", [(n + 0.34567, {"epoch": 1, "step": n * 100})
+                                         for n in (1, 2, 3)], id="cut at 80 columns"),
+    pytest.param(WRAPPED.replace("INFO", "INFO:"), "train_loss",
+                 [(n + 0.3, {"epoch": 1, "step": n * 100}) for n in (1, 2, 3)],
+                 id="lines of 81 columns"),
     pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
                  [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
     pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",

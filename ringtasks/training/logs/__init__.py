@@ -2,7 +2,8 @@
 
 Layers, each pure and importing only those before it:
 
-- ``lines``: bytes to lines; ``numbers`` and ``words``: numbers, and the meaning of names
+- ``lines`` and ``wrapped_lines``: bytes to lines; ``numbers`` and ``words``: numbers, and the
+  meaning of names
 - ``logger_prefix``, ``text_lines`` and ``positions``, ``dicts`` and ``dict_lines``,
   ``line_parser``: the content of one line, of any trainer
 - ``shapes``, ``template_cache``: what was found in a line, for lines that differ in digits alone

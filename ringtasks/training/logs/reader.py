@@ -8,6 +8,7 @@ from .history import History
 from .line_reader import LineReader
 from .lines import LineSplitter
 from .stamps import Clock
+from .wrapped_lines import WrappedLines
 
 if TYPE_CHECKING:
     from .bulk_reader import BulkReader
@@ -33,6 +34,7 @@ class LogReader:
         self._one_by_one = one_by_one
         self._clock = Clock() if has_stamps else None
         self._lines = LineSplitter()
+        self._wrapped = WrappedLines()
         self._reader = LineReader()
         self._bulk: BulkReader | None = None
 
@@ -44,7 +46,7 @@ class LogReader:
     def feed(self, chunk: bytes) -> None:
         """Read the program's next output."""
         for start in range(0, len(chunk), _CHUNK_BYTES):
-            text = self._lines.feed(chunk[start : start + _CHUNK_BYTES])
+            text = self._wrapped.feed(self._lines.feed(chunk[start : start + _CHUNK_BYTES]))
             if self._one_by_one or text.count(b"\n") < _MIN_LINES:
                 self._read_each(text)
             else:
@@ -74,5 +76,6 @@ class LogReader:
 
     def end(self) -> None:
         """Read the text after the last line's end, and the records that were held back."""
-        self._read_each(self._lines.rest())
+        self._read_each(self._wrapped.feed(self._lines.rest()))
+        self._read_each(self._wrapped.rest())
         self._history.merge(self._reader.end())
