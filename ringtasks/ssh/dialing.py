@@ -291,10 +291,8 @@ class RouteAttempt:
         if isinstance(error, RouteRefusedError):
             return self._failure(error.reason, error.evidence, error.advice)
         if self._proxy is not None:
-            if isinstance(error, NotSSHError):
-                words = f"{self._proxy.words()}; it wrote to stdout: {error}"
-                return self._failure(Reason.PROXY_FAILED, words)
-            return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
+            answer = str(error) if isinstance(error, NotSSHError) else ""
+            return self._failure(Reason.PROXY_FAILED, self._proxy.evidence(answer))
         if self._gateway is not None:
             found = classify(error)
             known = (

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
+_NO_SHELL = "set the variable SHELL to a shell of this machine: it runs each ProxyCommand"
 _TAIL_BYTES = 64 * 1024
 _LAST_LINES = 3  # the last one alone is often a summary
 _READER_TIMEOUT = 0.5  # seconds for the last bytes; a grandchild may hold the pipe open
@@ -48,6 +49,8 @@ class ProxyProcess:
         program = proxy.argv[0]
         found = shutil.which(program)
         if found is None:
+            if proxy.argv[1:2] == ("-c",):  # see `in_users_shell`
+                raise RouteRefusedError(Reason.PROXY_MISSING, f"no shell {program}", _NO_SHELL)
             raise RouteRefusedError(
                 Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
             )
@@ -70,11 +73,16 @@ class ProxyProcess:
             self.close()
             raise
 
-    def evidence(self) -> str:
-        """Return the last output of a program that closed the connection; waits briefly for it."""
+    def evidence(self, answer: str = "") -> str:
+        """Return the last output of a program that closed the connection; waits briefly for it.
+
+        :param answer: a line that came from its stdout in place of a banner.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_TIMEOUT)
         self._reader.join(_READER_TIMEOUT)
+        if answer:
+            return f"{self.words()}; it wrote to stdout: {answer}"
         if _last_words(self._said):
             return self.words()
         status = self._process.poll()

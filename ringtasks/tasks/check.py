@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.common.program_name import as_typed
-from ringtasks.exit_status import combined_status
+from ringtasks.exit_status import USAGE, combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
@@ -18,6 +18,7 @@ from .options import configs_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.connectivity import Probe
+    from ringtasks.inventory.host_settings import SSHConfig
 
 __all__ = ["check"]
 
@@ -60,9 +61,17 @@ def check(
             why = as_typed(f"why --host {shlex.quote(name)}")
             display.say(f"{name}: '{why}' shows each route by hand")
     statuses = [
-        0 if is_reached(by_host[config.id]) else failure_status(config) for config in configs
+        0 if is_reached(by_host[config.id]) else _status_of(config, by_host[config.id])
+        for config in configs
     ]
     return ended(c, by_host, combined_status(statuses))
+
+
+def _status_of(config: SSHConfig, probes: list[Probe]) -> int:
+    """Return the exit status for a host that no route reached."""
+    if probes and all(probe.fault is not None for probe in probes):
+        return USAGE  # nothing was sent
+    return failure_status(config)
 
 
 def _fields(probe: Probe) -> dict[str, object]:

@@ -102,16 +102,39 @@ def test_proxy_command_of_ssh_config_is_used(
     assert call == ["box.invalid", str(sshd.port), sshd.user]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo 'token has expired' >&2; exit 1",
+        "sh -c \"echo Hello; exec <&- >&-; sleep 0.2; echo 'token has expired' >&2\"",
+    ],
+    ids=["stderr", "stderr after stdout"],
+)
 def test_output_of_a_failed_proxy_command_is_the_evidence(
-    client_key: Path, write_config: Callable[[str], Path], use_control_master: bool
+    command: str, write_config: Callable[[str], Path], use_control_master: bool
 ) -> None:
-    write_config("Host box.invalid\n  ProxyCommand echo 'token has expired' >&2; exit 1\n")
+    write_config(f"Host box.invalid\n  ProxyCommand {command}\n")
 
     with SSHClient(SSHConfig("box.invalid", use_control_master=use_control_master)) as client:
         result = client.run("true", timeout=10)
 
     assert (result.returncode, result.success) == (255, False)
     assert "token has expired" in (result.error or "")
+    assert ("it wrote to stdout: Hello" in (result.error or "")) is ("Hello" in command)
+
+
+def test_missing_shell_of_a_proxy_command_is_named(
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHELL", "/no/shell")
+    write_config("Host box.invalid\n  ProxyCommand nc %h %p\n")
+
+    with SSHClient(SSHConfig("box.invalid", use_control_master=use_control_master)) as client:
+        result = client.run("true", timeout=10)
+
+    assert "proxy missing: no shell /no/shell; set the variable SHELL" in str(result.error)
 
 
 def test_names_relative_to_the_current_folder_are_those_of_ssh(
@@ -188,19 +211,6 @@ def test_proxy_jump_none_is_a_direct_connection(
     )
 
     assert connection_of(use_control_master, "bastion").endswith(f" {sshd.port}")
-
-
-def test_ignore_unknown_skips_options_of_another_systems_ssh(
-    sshd: Sshd,
-    client_key: Path,
-    write_config: Callable[[str], Path],
-    use_control_master: bool,
-) -> None:
-    write_config(
-        f"IgnoreUnknown UseKeychain\nHost *\n  UseKeychain yes\nHost box\n{block(sshd, client_key)}"
-    )
-
-    assert connection_of(use_control_master, "box").endswith(f" {sshd.port}")
 
 
 @pytest.mark.parametrize(

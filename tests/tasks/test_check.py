@@ -84,6 +84,17 @@ def test_settings_that_ssh_refuses_are_reported_for_each_host_and_are_no_failure
     assert statuses == [2, 2, 2, 2]
 
 
+def test_token_that_ssh_does_not_have_is_an_error_of_the_settings(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_ssh_config("ProxyCommand nc %h %Z\n")
+    write_hosts(a={})
+
+    statuses = [inv(*words).returncode for words in (["run", "--cmd", "true"], ["check"])]
+
+    assert statuses == [2, 2]
+
+
 def write_ssh_config(text: str) -> None:
     path = Path.home() / ".ssh" / "config"
     path.parent.mkdir(mode=0o700)
