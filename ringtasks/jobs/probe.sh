@@ -45,7 +45,7 @@ for rt_job in $rt_wanted; do
   [ -x "$rt_job" ] || [ ! -d "$rt_job" ] || echo "$rt_job/unread:"
   rt_read "$rt_job/pid" || rt_read "$rt_job/process" && set -- "$@" "${rt_line%% *}"
   [ -f "$rt_job/monitor" ] || continue
-  read -r rt_monitor rt_old _ rt_lock rt_other 2>/dev/null <"$rt_job/monitor" || continue
+  { read -r rt_monitor rt_old _ rt_lock rt_other <"$rt_job/monitor"; } 2>/dev/null || continue
   set -- "$@" "$rt_monitor"
   # If the machine has other names, it is another one.
   if [ "$rt_old $rt_other" != "$rt_boot $rt_machine" ] &&

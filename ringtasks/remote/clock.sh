@@ -1,6 +1,6 @@
 # Sets $now to hundredths of a second, by a clock that is never set.
 now() {
-  if read -r now rest 2>/dev/null </proc/uptime; then
+  if { read -r now rest </proc/uptime; } 2>/dev/null; then
     now=${now%.*}${now#*.}
   else
     now=$(($(date +%s) * 100))

@@ -7,7 +7,7 @@
 rt_read() {
   rt_line=
   # shellcheck disable=SC2034  # for the programs that include this
-  [ -f "$1" ] && read -r rt_line 2>/dev/null <"$1"
+  [ -f "$1" ] && { read -r rt_line <"$1"; } 2>/dev/null
 }
 
 # Sets rt_start to the start of process $1; empty: there is none, or it is a zombie; "unknown": it
@@ -15,7 +15,7 @@ rt_read() {
 rt_start() {
   rt_start=
   if [ -r /proc/self/stat ]; then
-    read -r rt_start 2>/dev/null <"/proc/$1/stat" || {
+    { read -r rt_start <"/proc/$1/stat"; } 2>/dev/null || {
       [ ! -d "/proc/$1" ] || rt_start=unknown
       return 0
     }
@@ -36,7 +36,7 @@ rt_listed() {
 
 # Sets rt_boot to the id of this boot; "unknown": it cannot be read at present.
 rt_boot() {
-  read -r rt_boot 2>/dev/null </proc/sys/kernel/random/boot_id && return
+  { read -r rt_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null && return
   rt_boot=unknown
   [ -r /proc/sys/kernel/random/boot_id ] ||
     rt_boot=$(sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)

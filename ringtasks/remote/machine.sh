@@ -11,9 +11,9 @@ rt_machine() {
   if [ -z "$rt_space" ] && [ -L /proc/self/ns/pid ] && command -v readlink >/dev/null; then
     rt_space=unknown
   fi
-  read -r rt_machine 2>/dev/null </etc/machine-id || rt_machine=
+  { read -r rt_machine </etc/machine-id; } 2>/dev/null || rt_machine=
   [ "$rt_machine" != uninitialized ] || rt_machine=
-  read -r rt_host 2>/dev/null </proc/sys/kernel/hostname || rt_host=$(uname -n)
+  { read -r rt_host </proc/sys/kernel/hostname; } 2>/dev/null || rt_host=$(uname -n)
   rt_machine="${rt_space:--} ${rt_machine:--} ${rt_host%% *}"
 }
 

@@ -14,7 +14,7 @@
 # of their own: any other variable may belong to the job's environment.
 set -- "$HOME/$rt_folder" "$rt_id"
 if [ -s "$1/$2/monitor" ]; then
-  if [ -f "$1/$2/pid" ] && read -r rt_pid 2>/dev/null <"$1/$2/pid"; then echo "$rt_pid"; else echo queued; fi
+  if [ -f "$1/$2/pid" ] && { read -r rt_pid <"$1/$2/pid"; } 2>/dev/null; then echo "$rt_pid"; else echo queued; fi
   exit
 fi
 

@@ -36,6 +36,21 @@ def test_every_program_of_the_package_can_be_read(shell: str, tmp_path: Path) ->
     assert (len(programs) > 20, refused) == (True, [])
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_machine_without_its_files_gives_no_message(shell: str) -> None:
+    """zsh reports a file that it cannot open on the stderr of the shell, not of the command."""
+    machine = Program(remote.__file__, "machine.sh").text
+    without = f'mount -t tmpfs none /proc; mount -t tmpfs none /etc; exec {shell} -c "$1"'
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", without, "sh", f"{machine}\nrt_machine"],
+        capture_output=True,
+        check=True,
+    )
+
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
 def test_programs_are_read_as_utf_8_in_any_locale() -> None:
     file = PACKAGE / "training" / "rendezvous_probe.py"
     code = f"import ringtasks.remote.programs as p; p.Program({str(file)!r}, {file.name!r}).text"

@@ -34,13 +34,31 @@ def nameless(sshd: Sshd) -> Iterator[Run]:
     for path in (key, folder):
         os.chown(path, UID, UID)
 
+    for visible in ("checkout", "venv"):
+        (folder / visible).mkdir()
+    # The user may not read the checkout itself, for example one in /root.
+    mounted = f'mount --bind {ROOT} checkout; mount --bind {sys.prefix} venv; exec setpriv "$@"'
+    drop = ["--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all"]
+    python = f"{folder}/venv/bin/python"
+
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        drop = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
-        needed = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+        needed = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}/checkout"}
         return subprocess.run(
-            [*drop, "--inh-caps=-all", sys.executable, "-m", "invoke", *arguments],
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-ec",
+                mounted,
+                "sh",
+                *drop,
+                python,
+                "-m",
+                "invoke",
+                *arguments,
+            ],
             cwd=folder,
-            env={**needed, "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            env={**needed, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
