@@ -420,9 +420,12 @@ def test_run_on_many_hosts_reuses_live_masters_and_starts_none(
 ) -> None:
     server = make_sshd(addresses=["0.0.0.0"])
     hosts = [
-        SSHConfig(f"127.0.3.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}")
+        SSHConfig(
+            f"127.0.3.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}",
+            connect_timeout=60,
+        )
         for n in range(DEFAULT_LIMIT + 1)
-    ]
+    ]  # fmt: skip
     with SSHClient(hosts[7]) as client:
         assert client.run("true")
     before = server.accepted_logins()
