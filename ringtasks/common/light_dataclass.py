@@ -26,22 +26,24 @@ else:
             for name, method in (_METHODS | _FROZEN if frozen else _METHODS).items():
                 if name not in cls.__dict__:
                     setattr(cls, name, method)
+            if frozen:
+                _note_frozen(cls, frozen=False)
             made = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
             if frozen:
-                _note_frozen(made)
+                _note_frozen(made, frozen=True)
             return made
 
         return decorate
 
 
-def _note_frozen(cls: type) -> None:
+def _note_frozen(cls: type, *, frozen: bool) -> None:
     """Let `dataclasses` make subclasses as of frozen classes, which are so with all their bases.
 
     It has no public way that does not compile two methods for each class.
     """
     for kind in cls.__mro__:
         if "__dataclass_params__" in kind.__dict__:
-            kind.__dataclass_params__.frozen = True  # type: ignore[attr-defined]
+            kind.__dataclass_params__.frozen = frozen  # type: ignore[attr-defined]
 
 
 class _Signature:
@@ -83,9 +85,11 @@ def _init(self: Any, *values: Any, **named: Any) -> None:
         signature(kind).bind(*values, **named)  # raises TypeError
     if kind.__setattr__ is _refuse_change:
         self.__dict__.update(found)
-        return
-    for name, value in found.items():
-        setattr(self, name, value)
+    else:
+        for name, value in found.items():
+            setattr(self, name, value)
+    if hasattr(kind, "__post_init__"):
+        self.__post_init__()
 
 
 def _repr(self: Any) -> str:

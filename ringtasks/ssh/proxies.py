@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -46,6 +45,8 @@ class ProxyProcess:
     """
 
     def __init__(self, proxy: ProcessProxy) -> None:
+        import shutil  # takes long, and most routes need no program
+
         program = proxy.argv[0]
         found = shutil.which(program)
         if found is None:

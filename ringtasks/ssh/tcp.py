@@ -46,7 +46,9 @@ def connect(
     :raises OSError: every address failed, with the last error; or none has the family of
         ``source``.
     """
-    infos = socket.getaddrinfo(host, port, _FAMILIES.get(family, socket.AF_UNSPEC), _STREAM)
+    # As bytes a name costs no load of the codec for international names.
+    name = host.encode("ascii") if host.isascii() else host
+    infos = socket.getaddrinfo(name, port, _FAMILIES.get(family, socket.AF_UNSPEC), _STREAM)
     sources = {} if source is None else _by_family(source)
     if sources:
         infos = [info for info in infos if info[0] in sources]

@@ -26,8 +26,6 @@ import contextlib
 import glob
 import os
 import posixpath
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +37,6 @@ from ringtasks.errors import UsageError
 from ringtasks.remote.paths import checked, name_of
 
 from . import one_host
-from .git import ignored_paths
 from .options import Options
 from .results import HostTransfer, OnProgress, TransferProgress, TransferResult
 from .rsync import Rsync, RsyncResult, Rules
@@ -208,6 +205,9 @@ def _regular_file(path: Path, stack: contextlib.ExitStack) -> Path:
         return path
     if not (kind == "a pipe" and is_descriptor(path)):
         raise UsageError(f"{path}: is not a regular file but {kind}; copy a file or a folder")
+    import shutil
+    import tempfile
+
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringtasks-pipe-"))
     copy = Path(folder, path.name)
     try:
@@ -219,7 +219,11 @@ def _regular_file(path: Path, stack: contextlib.ExitStack) -> Path:
 
 
 def _ignored(folder: Path, options: Options) -> tuple[str, ...]:
-    return ignored_paths(folder) if options.gitignore else ()
+    if not options.gitignore:
+        return ()
+    from .git import ignored_paths
+
+    return ignored_paths(folder)
 
 
 def _means_content(source: str | Path | Sequence[str | Path]) -> bool:

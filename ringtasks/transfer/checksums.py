@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -40,6 +39,8 @@ def sha256_of(file: Path | int, is_stopped: Callable[[], bool] = lambda: False) 
     :param file: a path; or a descriptor, of which all is read.
     :raises OSError: it cannot be read.
     """
+    import hashlib  # only a file that is checked needs it
+
     digest = hashlib.sha256()
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)

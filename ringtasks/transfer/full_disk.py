@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from ringtasks.common.disk_space import no_space
 from ringtasks.remote.paths import joined
 
 from .host_transfer import HostCopy, HostTransferError
-from .staging import staged_name
 from .watch import here
 
 __all__ = ["told_here", "told_on_host"]
@@ -56,7 +54,12 @@ def told_here(host_copy: HostCopy, source: str, target: Path) -> Iterator[None]:
         found = host_copy.path_probe(sources=joined(source, name)).found
         return found[0].size_bytes if len(found) == 1 else None
 
-    with _told("here", needed, lambda: shutil.disk_usage(target).free):
+    def free() -> int:
+        import shutil  # takes long, and few disks are full
+
+        return shutil.disk_usage(target).free
+
+    with _told("here", needed, free):
         yield
 
 
@@ -70,6 +73,8 @@ def _told(
         found = _FULL.search(error.what)
         if found is None:
             raise
+        from .staging import staged_name
+
         place = staged_name(_UNFINISHED.sub(r"\1\2", found[1]))
         evidence = no_space(None, None)
         with contextlib.suppress(HostTransferError, OSError):

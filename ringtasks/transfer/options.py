@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ringtasks.common.fanout import FANOUT
+from ringtasks.common.light_dataclass import dataclass
 from ringtasks.errors import UsageError
 
 __all__ = ["CopyRules", "Options"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Set
-from typing import NamedTuple
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.remote.globs import bracket_expression
 
 from .rsync_flags import INCOMING, PARTIAL_FOLDER, Rules

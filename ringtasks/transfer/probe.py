@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.remote.answers import disk_space
 from ringtasks.remote.paths import above, quoted_pattern
 from ringtasks.remote.programs import Program, Word

@@ -12,10 +12,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-
-from ringtasks.common.local_tree import LocalTree
+from typing import TYPE_CHECKING
 
 from .rsync_output import Change
+
+if TYPE_CHECKING:  # for pulls
+    from ringtasks.common.local_tree import LocalTree
 
 __all__ = ["cleared", "local_links", "replaced", "split"]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from dataclasses import field, fields
+from typing import Any
+
+from ringtasks.common.light_dataclass import dataclass
+from ringtasks.common.light_typing import NamedTuple
 
 __all__ = ["HostTransfer", "OnProgress", "TransferProgress", "TransferResult"]
 

@@ -12,14 +12,16 @@ own quoting, which changed with 3.2.4.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import NamedTuple
+
+from ringtasks.common.light_dataclass import dataclass
+from ringtasks.common.light_typing import NamedTuple
 
 from .options import CopyRules
 
 __all__ = [
     "INCOMING",
     "LINE_MARK",
+    "MUNGED",
     "PARTIAL_FOLDER",
     "Rules",
     "Version",
@@ -32,6 +34,8 @@ __all__ = [
 PARTIAL_FOLDER = ".ringtasks-partial"
 #: Begins the name of a folder in a target into which rsync writes (`staging`).
 INCOMING = ".ringtasks-incoming-"
+#: rsync puts this in front of a link (rsync(1), --munge-links); there must be no such folder.
+MUNGED = "/rsyncd-munged/"
 #: Begins each line about a file, so that no other line is taken for one.
 LINE_MARK = "ringtasks-file"
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from ringtasks.client.result import SSHResult
 
 from .rsync_flags import LINE_MARK
 
@@ -18,6 +21,7 @@ __all__ = [
     "Change",
     "Meter",
     "RsyncOutput",
+    "RsyncResult",
     "parse_change",
     "parse_meter",
     "parse_stat",
@@ -73,6 +77,38 @@ class Meter(NamedTuple):
     done_bytes: int
     percent: int
     rate: float
+
+
+class RsyncResult(NamedTuple):
+    """The result of one pull or push by rsync; true if it did all.
+
+    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
+    wrote to the host, ``received_bytes`` what it read; 0 if rsync printed no figures at the end.
+    """
+
+    result: SSHResult
+    changes: tuple[Change, ...] = ()
+    stats: Mapping[str, int] = MappingProxyType({})
+    is_missing: bool = False
+    """True if our own script found no rsync on the host; nothing was done then."""
+    was_killed: bool = False
+    """True if the local rsync was killed, and could not put its unfinished files aside."""
+
+    def __bool__(self) -> bool:
+        return self.result.success
+
+    @property
+    def sent(self) -> list[Change]:
+        """The files whose content was copied."""
+        return [change for change in self.changes if change.kind == "sent"]
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.stats.get("Total bytes sent", 0)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.stats.get("Total bytes received", 0)
 
 
 class RsyncOutput:

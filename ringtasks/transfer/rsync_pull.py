@@ -8,20 +8,19 @@ the host's rsync has that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ringtasks.client.result import SSHResult
 from ringtasks.common.text import printable
 
 from .patterns import encoded
 from .rsync_flags import Rules
-from .rsync_output import Change, RsyncOutput
+from .rsync_output import Change, RsyncOutput, RsyncResult
 from .staging import Staging
 
-__all__ = ["RsyncResult", "RsyncRun", "pull_into"]
+__all__ = ["RsyncRun", "pull_into"]
 
 _PARTIAL_ERROR = 23  # rsync(1), EXIT VALUES
 #: Exit statuses of rsync itself, after which other flags may succeed.
@@ -31,38 +30,6 @@ _MOST_RUNS = 3
 _TOLD_ERRORS = 3
 #: Files are sent whole if all are smaller: version 3.5 looks for one in the target at more cost.
 _DELTA_BYTES = 1024 * 1024
-
-
-class RsyncResult(NamedTuple):
-    """The result of one pull or push by rsync; true if it did all.
-
-    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
-    wrote to the host, ``received_bytes`` what it read; 0 if rsync printed no figures at the end.
-    """
-
-    result: SSHResult
-    changes: tuple[Change, ...] = ()
-    stats: Mapping[str, int] = MappingProxyType({})
-    is_missing: bool = False
-    """True if our own script found no rsync on the host; nothing was done then."""
-    was_killed: bool = False
-    """True if the local rsync was killed, and could not put its unfinished files aside."""
-
-    def __bool__(self) -> bool:
-        return self.result.success
-
-    @property
-    def sent(self) -> list[Change]:
-        """The files whose content was copied."""
-        return [change for change in self.changes if change.kind == "sent"]
-
-    @property
-    def sent_bytes(self) -> int:
-        return self.stats.get("Total bytes sent", 0)
-
-    @property
-    def received_bytes(self) -> int:
-        return self.stats.get("Total bytes received", 0)
 
 
 class RsyncRun(Protocol):

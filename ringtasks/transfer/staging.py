@@ -26,13 +26,11 @@ from ringtasks.common.local_tree import LocalTree, leads_out
 
 from .folded_names import folded_error
 from .patterns import Filter, doomed
-from .rsync_flags import INCOMING, PARTIAL_FOLDER
+from .rsync_flags import INCOMING, MUNGED, PARTIAL_FOLDER
 from .rsync_output import NOT_EMPTY, Change
 
-__all__ = ["MUNGED", "Staging", "staged_name"]
+__all__ = ["Staging", "staged_name"]
 
-#: rsync puts this in front of a link (rsync(1), --munge-links); there must be no such folder.
-MUNGED = "/rsyncd-munged/"
 #: The folder that rsync writes to, and the file with the names that it is to read.
 _TREE, _LIST = "tree", "list"
 _SET_ID = stat.S_ISUID | stat.S_ISGID

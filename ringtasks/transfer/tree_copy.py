@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import names_and_more
 from ringtasks.remote.paths import name_of, quoted_pattern
 

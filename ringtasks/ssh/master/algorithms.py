@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import functools
-import platform
+import os
 import re
 from pathlib import Path
 
@@ -40,10 +40,10 @@ def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
 
 @functools.cache
 def _has_aes() -> bool:
-    if platform.machine() == "arm64":  # every Apple arm64 processor has AES
+    if os.uname().machine == "arm64":  # every Apple arm64 processor has AES
         return True
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
-        return platform.machine() == "x86_64"  # Macs have AES since 2011
+        return os.uname().machine == "x86_64"  # Macs have AES since 2011
     return re.search(r"^(flags|Features)\b.*\baes\b", text, re.MULTILINE) is not None

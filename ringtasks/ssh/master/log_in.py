@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,7 +142,7 @@ def log_in_anew(config: SSHConfig, transport: str | None, find_way: FindWay) -> 
     way = _way(config, transport, find_way)
     try:
         # A name as long as `control_name`, so that no other process finds it.
-        return _started(way, HostAttempt(way.config, transport), config, secrets.token_hex(10))
+        return _started(way, HostAttempt(way.config, transport), config, os.urandom(10).hex())
     finally:
         way.close_gateway()
 
