@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ringtasks.client.ask import Ask
@@ -40,6 +41,9 @@ Move = Callable[[Rsync, float | None], RsyncResult]
 _MOST_LOSSES = 100
 # Drop dd's statistics.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
+
+#: The first two fields of a `Change`.
+_kind_and_name = itemgetter(0, 1)
 
 #: Seconds between two losses within which a link counts as unstable.
 _UNSTABLE_INTERVAL = 10.0
@@ -172,7 +176,8 @@ class HostCopy:
                 return over_sftp()
             if moved.result.is_unknown:
                 self._pace.lost(0, time.monotonic() - started)
-            self._changes |= {(change.kind, change.name): change for change in moved.changes}
+            keys = map(_kind_and_name, moved.changes)
+            self._changes.update(zip(keys, moved.changes, strict=True))
             self._sent_bytes += moved.sent_bytes
             self._received_bytes += moved.received_bytes
             return moved.result

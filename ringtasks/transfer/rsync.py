@@ -216,7 +216,7 @@ class Rsync:
             stdin=encoded(filter_rules(call.rules)),
             environ=_environment(),
         )
-        with self._stop.calling(piped.cancel):
+        with piped, self._stop.calling(piped.cancel):
             result = self._client.perform(
                 piped, Path(arguments[0]).name, call.timeout, piped.output
             )

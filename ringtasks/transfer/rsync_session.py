@@ -23,7 +23,10 @@ from typing import IO
 
 from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
+from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.lines import Lines
+from ringtasks.common.threads import start_thread
+from ringtasks.errors import UsageError
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
@@ -50,8 +53,23 @@ _FEW_BYTES, _GATHERING = 4096, 0.005
 OnLine = Callable[[str], None]
 
 
+class _Begun(NamedTuple):
+    """A program that runs, and the socket to its remote shell."""
+
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+
+    def end(self) -> None:
+        """Kill it, unless it has ended; it may have done nothing yet."""
+        self.channel.close()
+        with contextlib.suppress(BrokenPipeError), self.process:
+            self.process.kill()
+
+
 class Piped(LimitedWork):
     """One run of a local program over a link, as the work of an `Operation`.
+
+    In a ``with`` block the program starts at once, and waits for the link.
 
     :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
     :param command: makes the host's script from the arguments of the remote shell.
@@ -76,19 +94,31 @@ class Piped(LimitedWork):
         self._shell = shell
         self._stdin, self._environ = stdin, environ
         self._process: subprocess.Popen[bytes] | None = None
+        self._begun: _Begun | None = None
         self._relay: _Relay | None = None
         self.output = CapturedOutput(_MAX_STDERR_BYTES)
         self._take_stderr = functools.partial(self.output.add, STDERR)
         self.was_killed = False
         """Whether the program had no time to end by itself."""
 
+    def __enter__(self) -> Piped:
+        with contextlib.suppress(OSError, MemoryError, UsageError):  # `run` tells the reason
+            self._begun = self._start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._begun is not None:
+            self._begun.end()
+
     def _run_over(self, link: Link) -> Ending | None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            process = self._start(theirs.fileno())
-            theirs.close()
+        begun, self._begun = self._begun, None
+        if begun is not None and begun.process.poll() is not None:  # it has waited too long
+            begun.end()
+            begun = None
+        process, channel = begun or self._start()
+        with channel:
             fd_session = FdSession(link, self._take_stderr, self._deadline)
-            relay = _Relay(ours, fd_session, (self._command, self._shell), self._take_stderr)
+            relay = _Relay(channel, fd_session, (self._command, self._shell), self._take_stderr)
             self._relay = relay
             relay.start()
             try:
@@ -119,24 +149,30 @@ class Piped(LimitedWork):
         if process.returncode == 0 and relay is not None:
             relay.cancel()
 
-    def _start(self, socket_number: int) -> subprocess.Popen[bytes]:
-        shell = _REMOTE_SHELL % socket_number
-        process = subprocess.Popen(
-            [shell if argument == REMOTE_SHELL else argument for argument in self._argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[socket_number],
-            env=self._environ,
-            start_new_session=True,  # Ctrl-C is for this process, which ends the program in order
-        )
+    def _start(self) -> _Begun:
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as stack, theirs:
+            stack.enter_context(ours)
+            shell = _REMOTE_SHELL % theirs.fileno()
+            process = subprocess.Popen(
+                [shell if argument == REMOTE_SHELL else argument for argument in self._argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=self._environ,
+                start_new_session=True,  # Ctrl-C is for this process, which ends it in order
+            )
+            begun = _Begun(process, ours)
+            stack.callback(begun.end)
+            start_thread(_feed, process, self._stdin, name="ringtasks-stdin")
+            stack.pop_all()
         self._process = process
         if self._is_stopped:
             process.terminate()
-        return process
+        return begun
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
-        threading.Thread(target=_feed, args=(process, self._stdin), daemon=True).start()
         out, stderr = process.stdout, process.stderr
         assert out is not None  # noqa: S101  # for the type checker
         assert stderr is not None  # noqa: S101

@@ -20,6 +20,7 @@ from ringtasks.ssh.link import STDOUT, LinkLostError, Output
 from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
 from tests.support.fixtures import in_process
+from tests.support.runs import is_running
 from tests.support.waiting import eventually
 
 over_master = in_process
@@ -74,6 +75,33 @@ def test_transfer_whose_host_does_not_end_can_be_cancelled(
 
     running.join(10)
     assert endings == [Ending(interrupted=True)]
+
+
+def test_program_that_waits_for_a_link_ends_with_its_block(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    script = f"echo $$ > {noted}; exec sleep 60"
+
+    with Piped(["/bin/sh", "-c", script], "".join, "/bin/sh", lambda line: None):
+        eventually(lambda: noted.exists() and noted.read_text().endswith("\n"))
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(noted.read_text()), 0)
+
+
+def test_program_that_ended_before_there_was_a_link_starts_again(
+    client: SSHClient, tmp_path: Path
+) -> None:
+    starts = tmp_path / "starts"
+    argv = ["/bin/sh", "-c", f"echo $$ >> {starts}"]
+    with Piped(argv, "".join, "/bin/sh", lambda line: None) as piped:
+        eventually(
+            lambda: starts.exists() and not is_running(int(starts.read_text() or os.getpid()))
+        )
+
+        ending = piped.run(client.link(), 20)
+
+    assert ending.status == 0
+    assert len(starts.read_text().split()) == 2
 
 
 def test_output_ends_although_no_session_can_be_opened(config: SSHConfig) -> None:
