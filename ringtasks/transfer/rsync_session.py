@@ -53,7 +53,7 @@ _FEW_BYTES, _GATHERING = 4096, 0.005
 OnLine = Callable[[str], None]
 
 
-class _Begun(NamedTuple):
+class _LocalProgram(NamedTuple):
     """A program that runs, and the socket to its remote shell."""
 
     process: subprocess.Popen[bytes]
@@ -94,7 +94,7 @@ class Piped(LimitedWork):
         self._shell = shell
         self._stdin, self._environ = stdin, environ
         self._process: subprocess.Popen[bytes] | None = None
-        self._begun: _Begun | None = None
+        self._begun: _LocalProgram | None = None
         self._relay: _Relay | None = None
         self.output = CapturedOutput(_MAX_STDERR_BYTES)
         self._take_stderr = functools.partial(self.output.add, STDERR)
@@ -149,7 +149,7 @@ class Piped(LimitedWork):
         if process.returncode == 0 and relay is not None:
             relay.cancel()
 
-    def _start(self) -> _Begun:
+    def _start(self) -> _LocalProgram:
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as stack, theirs:
             stack.enter_context(ours)
@@ -163,7 +163,7 @@ class Piped(LimitedWork):
                 env=self._environ,
                 start_new_session=True,  # Ctrl-C is for this process, which ends it in order
             )
-            begun = _Begun(process, ours)
+            begun = _LocalProgram(process, ours)
             stack.callback(begun.end)
             start_thread(_feed, process, self._stdin, name="ringtasks-stdin")
             stack.pop_all()
