@@ -8,6 +8,7 @@ The file is beside the folder because both are then on the same disk, whichever 
 from __future__ import annotations
 
 import functools
+import glob
 import posixpath
 import shutil
 import threading
@@ -26,6 +27,7 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
 from ringtasks.transfer.patterns import literal
 
+from .cut_files import cut_files
 from .files import MIRROR, FileCopyError, TimeLimit, check_answer, checked
 
 __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
@@ -214,7 +216,9 @@ class CheckpointPuller:
 
     def _replaced(self, pulled: CheckpointState, *, is_last: bool) -> bool:
         """Replace the copy, unless the checkpoint may be incomplete."""
-        if not pulled.is_certain and self._was_cut_off():
+        if self._has_only_cut_files(is_last=is_last):
+            return False
+        if not pulled.is_certain and (self._was_cut_off() or (self._done and not is_last)):
             if is_last:
                 raise FileCopyError(
                     f"{self._client.config.id}: {self._remote} has files that are newer than "
@@ -226,6 +230,23 @@ class CheckpointPuller:
                 return False
             self._swap()
         self._kept = pulled.files
+        return True
+
+    def _has_only_cut_files(self, *, is_last: bool) -> bool:
+        """Return whether a file of the pulled checkpoint is cut short; of many, drop those.
+
+        :raises FileCopyError: the last pull has such a file.
+        """
+        cut = [path.relative_to(self._spare) for path in cut_files(self._spare, self._done)]
+        if not cut:
+            return False
+        if self._done and not (self._spare / self._done).exists():
+            for name in {path.parts[0] for path in cut if len(path.parts) > 1}:
+                shutil.rmtree(self._spare / name)
+            if any(self._spare.glob(f"*/{glob.escape(self._done)}")):
+                return False
+        if is_last:
+            raise FileCopyError(f"{self._client.config.id}: {self._remote}/{cut[0]} is cut short")
         return True
 
     def _none_there(self) -> str:

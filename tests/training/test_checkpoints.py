@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -348,6 +350,79 @@ def test_only_a_complete_checkpoint_replaces_the_local_one(
     assert "checkpoint-2[x]/trainer_state.json" in kept[1]
     assert kept[2] == ["checkpoint-1[x]", "checkpoint-2[x]", "latest"]
     assert told == []
+
+
+def _torch(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", "weights " * 9)
+
+
+def _safetensors(path: Path) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+
+
+def _index(path: Path) -> None:
+    path.write_text('{"weight_map": {"w": "shard-1", "v": "shard-2"}}')
+    for shard in ("shard-1", "shard-2"):
+        (path.parent / shard).write_text(shard)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("epoch=1.ckpt", _torch),
+        ("model.safetensors", _safetensors),
+        ("model.safetensors.index.json", _index),
+    ],
+)
+def test_file_that_is_cut_short_replaces_no_whole_one(
+    client: SSHClient, there: Path, tmp_path: Path, name: str, save: Callable[[Path], None]
+) -> None:
+    told: list[str] = []
+    pulling = puller(client, there, tmp_path / "kept", told)
+    save(there / name)
+    whole = (there / name).read_bytes()
+    assert pulling.pull(), told
+    (there / name).write_bytes(whole[: len(whole) // 2])
+
+    while_going = pulling.pull()
+    pulling.stop(TimeLimit(20))
+
+    assert while_going is False
+    assert (tmp_path / "kept" / name).read_bytes() == whole
+    assert told == [f"the checkpoint was not pulled: box: {there}/{name} is cut short"]
+
+
+def test_checkpoint_whose_last_file_is_cut_short_is_left_out(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    for name, state in (("checkpoint-1", '{"step": 1}'), ("checkpoint-2", '{"step": ')):
+        (there / name).mkdir()
+        (there / name / "trainer_state.json").write_text(state)
+    pulling = puller(client, there, tmp_path / "kept", [], "trainer_state.json")
+
+    assert pulling.pull()
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["checkpoint-1"]
+    (there / "checkpoint-2" / "trainer_state.json").write_text('{"step": 2}')
+    assert pulling.pull()
+    assert (tmp_path / "kept" / "checkpoint-2" / "trainer_state.json").exists()
+
+
+def test_checkpoint_that_is_being_written_over_the_last_one_does_not_replace_it(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    pulling = puller(client, there, tmp_path / "kept", [], "done")
+    for name in ("model", "done"):
+        (there / name).write_text("1")
+    assert pulling.pull()
+    (there / "model").write_text("2")
+    os.utime(there / "model", ns=(0, (there / "done").stat().st_mtime_ns + 1))
+
+    assert not pulling.pull()
+    assert (tmp_path / "kept" / "model").read_text() == "1"
+    pulling.stop(TimeLimit(20))  # the program has ended by itself
+    assert (tmp_path / "kept" / "model").read_text() == "2"
 
 
 def test_directory_with_the_completion_file_is_one_checkpoint(
