@@ -131,6 +131,6 @@ def modules() -> list[str]:
     """Return the modules that interpret a hosts file: another version may find other routes."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     names = ("client/route_plan", "client/route_planning", "inventory/hosts_file",
-             "inventory/host_settings", "ssh/evaluated_config", "ssh/merged_settings",
-             "ssh/routes")  # fmt: skip
+             "inventory/host_settings", "ssh/config_query", "ssh/deciding_lines",
+             "ssh/evaluated_config", "ssh/merged_settings", "ssh/routes")  # fmt: skip
     return [f"{package}/{name}.py" for name in names]

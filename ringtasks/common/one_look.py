@@ -16,7 +16,7 @@ from _thread import allocate_lock  # every run loads this module, and few need `
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["kept", "shared"]
+__all__ = ["is_shared", "kept", "shared"]
 
 _KEPT_SECONDS = 0.5  # a file that was changed during a run counts soon after
 
@@ -51,6 +51,11 @@ def shared(seconds: float = _KEPT_SECONDS) -> Iterator[None]:
         yield
     finally:
         _look.runs.pop()
+
+
+def is_shared() -> bool:
+    """Return True during a run."""
+    return bool(_look.runs)
 
 
 def kept(function: _Function) -> _Function:

@@ -7,7 +7,8 @@
 * The way to a host: `routes`, `attempts` (their order), `dialing` (the race: `race`), `tcp`,
   `proxies`, `stream`; `rehearsal` makes it fail on purpose.
 * Host keys: `pins`, `known_hosts`, `host_keys` (the judgement), `certificates`.
-* ssh's own files: `settings_files`, `evaluated_config` (``ssh -G``), `keywords` (the meaning of
-  each one here); `generated_config`, `config_install`: those that ringtasks writes.
+* ssh's own files: `settings_files`, `evaluated_config` (``ssh -G``: `config_query`,
+  `deciding_lines`), `keywords` (the meaning of each one here); `generated_config`,
+  `config_install`: those that ringtasks writes.
 * Failures: `failure_table`, `refused_log_in`, `refused_host_key`, `key_files`; `doctor`.
 """

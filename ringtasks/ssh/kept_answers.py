@@ -20,22 +20,38 @@ from ringtasks.inventory.state_files import state_folder
 
 from .settings_files import Version
 
-__all__ = ["KeptAnswer", "keep", "load"]
+__all__ = ["KeptAnswer", "Question", "keep", "load"]
 
 _MOST = 4000  # files; a fleet of a thousand hosts has one for each host and user
-#: Counts up if the same files give another answer: 2: lines of ``Match host`` name hosts.
-_FORMAT = 2
+#: Counts up if the same files give another answer: 3: it is without ControlPath.
+_FORMAT = 3
+
+
+class Question(NamedTuple):
+    """A question to ``ssh -G``.
+
+    :ivar user: the explicitly requested user.
+    :ivar file: `SSHConfig.ssh_config_file`, absolute.
+    :ivar home: ``$HOME``.
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    file: str | None = None
+    home: str | None = None
+    user_id: int = -1
 
 
 class KeptAnswer(NamedTuple):
-    """An answer, and the version of each file that it depends on."""
+    """An answer, and the version of each file that it depends on; None: it depends on more."""
 
     values: Mapping[str, tuple[str, ...]]
     is_alias: bool
-    versions: Mapping[str, Version]
+    versions: Mapping[str, Version] | None
 
 
-def load(question: tuple[object, ...]) -> KeptAnswer | None:
+def load(question: Question) -> KeptAnswer | None:
     """Return the kept answer to a question; None if there is none."""
     try:
         found = json.loads(read_regular(_path(question)))
@@ -48,7 +64,7 @@ def load(question: tuple[object, ...]) -> KeptAnswer | None:
         return None
 
 
-def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
+def keep(question: Question, answer: KeptAnswer) -> None:
     """Keep an answer; nothing happens if the state folder cannot be written."""
     path = Path(_path(question))
     text = json.dumps({"question": question, **answer._asdict()})
@@ -62,5 +78,5 @@ def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
             keep_newest(path.parent, _MOST)
 
 
-def _path(question: tuple[object, ...]) -> str:
+def _path(question: Question) -> str:
     return f"{state_folder()}/ssh-settings/{digest(json.dumps([_FORMAT, *question]), 24)}"

@@ -17,12 +17,12 @@ from ringtasks.errors import Reason, UnreachableError, UsageError
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from .dialing import Gateway
-from .evaluated_config import NO_SETTINGS, HostSettings, file_arguments, settings_of, tokens_of
+from .evaluated_config import NO_SETTINGS, HostSettings, settings_of, tokens_of
 from .master.identity import MAX_HOPS, jump_config
 from .option_values import expand_proxy_command, jump_hosts, token_values
 from .proxies import ProxyProcess, in_users_shell
 from .routes import ProcessProxy, hop_route
-from .settings_files import is_configured
+from .settings_files import file_arguments, is_configured
 from .ssh_command import ssh_command
 
 __all__ = ["gateway_of", "or_by_openssh", "with_jump_host", "with_ssh_settings"]

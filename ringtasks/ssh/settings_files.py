@@ -11,7 +11,7 @@ import glob
 import os
 import pwd
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ringtasks.common import one_look
@@ -20,11 +20,14 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
 
+from . import openssh
+
 __all__ = [
     "NO_FILE",
     "SYSTEM_FILE",
     "Version",
     "absolute",
+    "file_arguments",
     "files_of",
     "ignored_by_paramiko",
     "include_patterns",
@@ -38,6 +41,7 @@ __all__ = [
     "text_of",
     "user_file",
     "version_of",
+    "versions_of",
 ]
 
 #: Of a file: changes when it is written or replaced; None: it is not there.
@@ -60,6 +64,22 @@ _UNREAD_MATCH = r"(?im)^\s*match\b.*\s!?(tagged|localnetwork|version|command|ses
 _MOST_INCLUDES = 8  # levels of Include
 _INCLUDE = r"(?im)^(\s*include[\s=]+)(.+)$"
 _WORD = r'"([^"]*)"|(\S+)'
+
+
+@one_look.kept
+def file_arguments(file: str | None = None) -> tuple[str, ...]:
+    """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system.
+
+    :param file: the file to read instead.
+    """
+    if file is not None:
+        return ("-F", file if file == NO_FILE else absolute(file))
+    if not is_configured():
+        return ()
+    home = os.environ.get("HOME", "")
+    if not home or home == passwd_home():
+        return ()
+    return ("-F", str(joined_file(home)))
 
 
 @one_look.kept
@@ -231,6 +251,13 @@ def version_of(file: str) -> Version:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@one_look.kept
+def versions_of(files: tuple[str, ...]) -> Mapping[str, Version]:
+    """Return the version of each file, and of the ``ssh`` that reads them."""
+    program = openssh.program() or "ssh"
+    return {file: version_of(file) for file in (program, *files)}
 
 
 def text_of(file: str) -> str:

@@ -15,12 +15,13 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.state_files import known_hosts_file
 
-from .evaluated_config import file_arguments, settings_of
+from .evaluated_config import settings_of
 from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name
 from .master.identity import MAX_HOPS, jump_config
 from .option_values import path_value, percent, quoted
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
+from .settings_files import file_arguments
 
 __all__ = ["identity_file", "pin_options", "ssh_command"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.common.digest import digest
-from ringtasks.ssh.kept_answers import KeptAnswer, keep, load
+from ringtasks.ssh.kept_answers import KeptAnswer, Question, keep, load
 from tests.support.fixtures import Inv, WriteHosts
 
 Asked = Callable[[], int]
@@ -54,7 +54,7 @@ def kept() -> list[Path]:
 
 
 def test_answer_of_a_release_that_read_other_lines_does_not_count() -> None:
-    question = ("box", None)
+    question = Question("box")
     keep(question, KeptAnswer({}, is_alias=False, versions={}))
     assert load(question) is not None
 
@@ -82,6 +82,20 @@ def test_answer_is_asked_for_again_after_a_change(asked: Asked, folder: Path) ->
     after_new_file = asked()
 
     assert (after_edit >= 1, afterwards, after_new_file >= 1) == (True, 0, True)
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9", f"{'a' * 200}/long"])
+def test_answer_from_a_file_whose_name_ssh_does_not_print_as_it_is_is_not_kept(
+    asked: Asked, folder: Path, name: str
+) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    (folder / "config").write_text(f"Include {file}\nHost *\n  StrictHostKeyChecking no\n")
+    asked()
+    file.write_text("Compression yes\n")
+
+    assert asked() >= 1
 
 
 @pytest.mark.parametrize(

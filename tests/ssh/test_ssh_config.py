@@ -319,7 +319,6 @@ def test_result_with_variables_is_not_cached(
     write_config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = {
-        "ControlPath": "{}/%C",
         "UserKnownHostsFile": "{}/known",
         "LocalForward": "{}/s x:1",
         "RemoteForward": "{}/s x:1",

@@ -79,7 +79,7 @@ class MasterStart(NamedTuple):
     :param is_dialled: the connection is already open, as ssh's stdin and stdout.
     :param may_ask: ssh may ask for a password or a second factor, at its terminal.
     :param algorithms: more options (`algorithms`).
-    :param files: arguments that name ssh's files (`evaluated_config.file_arguments`).
+    :param files: arguments that name ssh's files (`settings_files.file_arguments`).
     :param identities: arguments that name more keys (`home_files.home_arguments`).
     """
 

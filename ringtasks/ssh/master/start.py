@@ -27,12 +27,7 @@ from ringtasks.errors import (
     RouteError,
 )
 from ringtasks.inventory.host_settings import SSHConfig
-from ringtasks.ssh.evaluated_config import (
-    file_arguments,
-    settings_of,
-    watched_files,
-    with_keepalive,
-)
+from ringtasks.ssh.evaluated_config import settings_of, watched_files, with_keepalive
 from ringtasks.ssh.failure_table import add_banner
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
@@ -43,6 +38,7 @@ from ringtasks.ssh.refused_host_key import advice_to_learn, advice_to_update, ch
 from ringtasks.ssh.refused_log_in import explain
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
+from ringtasks.ssh.settings_files import file_arguments
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import processes, records, running_masters

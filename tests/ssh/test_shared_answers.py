@@ -1,0 +1,122 @@
+"""In a run on many hosts, one ``ssh -G`` serves all hosts to which ssh gives the same answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ringtasks.common import one_look
+from ringtasks.errors import UsageError
+from ringtasks.ssh.evaluated_config import HostSettings, ask
+
+_NAMES = ("web1", "web2", "web3", "WEB1", "db1", "db2", "x", "x.example.com", "10.0.0.7",
+          "10.0.0.8", "none", "b_2")  # fmt: skip
+_ODD_NAMES = ("10.7", "010.0.0.7", "0x7f.1", "7", "::1", "FE80::0:1", "fe80::1%lo", "web%h",
+              "web1.", "_web1", "web1@db1", "ssh://web1:5", "we$b", "-web1", "web1,web2", "web 1",
+              "wéb", "a" * 220)  # fmt: skip
+_PATTERNS = ("web1", "web*", "db*", "*", "*", "!web2", "!db1", "w?b*", "WEB*", "x*", "10.0.0.*")
+_ODD_PATTERNS = ("web1,db1", '"web1"', "'db1'", "[w]eb1", "web\\1", "a#b", "::*", "we=b", "wéb",
+                 '"web1 db1"', "# db1", "!", "a" * 220, "web*%h", "a*")  # fmt: skip
+_LINES = ("User u{n}", "Port 22{n}", "HostName h{n}.example.com", "IdentityFile ~/.ssh/k{n}",
+          "IdentityFile /k/%n-%h-{n}", "ProxyCommand nc -w{n} %h %p", "# Host web1", "SetEnv A={n}",
+          "ControlPath /tmp/%C", "ServerAliveInterval {n}", "ProxyJump web2", "HostName WEB1",
+          "HostName 10.7", "UserKnownHostsFile /tmp/%n", "", "Include {folder}/part1")  # fmt: skip
+_ODD_LINES = ("HostName %h.example.com", "Match all", "LocalForward /tmp/%h /tmp/x",
+              "RemoteCommand echo %n", "Match host web*", "Match originalhost db1",
+              "Match final all", "Match !host db1", '"Host" web1', "'Host' db1", "Host\rdb1",
+              "User a\rHost db1", "\x0cHost web1", "Host web1\x0c", "HostName=%h", "=Host db1",
+              "Host", "HostKeyAlias %h", "CanonicalizeHostname yes", "match  ALL", "Match=all",
+              "Include={folder}/part1", 'Include "{folder}/part2"', "ProxyJump db2:{n}",
+              "include {folder}/part2 {folder}/part1")  # fmt: skip
+_HOSTS = ("Host {0}", "Host {0}", "host {0}", "HOST\t{0}", "  Host  {0}", "Host={0}", "Host = {0}")
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that gets a line from each ``ssh``, in whose place a program runs it."""
+    log, wrapper = tmp_path / "calls", tmp_path / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho call >> {log}\nexec {shutil.which("ssh")} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    log.write_text("")
+    return log
+
+
+def _lines(chance: random.Random, folder: Path) -> Iterator[str]:
+    for number in range(chance.randint(1, 6)):
+        kinds = [_LINES, _ODD_LINES, _HOSTS]
+        [kind] = chance.choices(kinds, [60, 2, 30])
+        line = chance.choice(kind)
+        if kind is _HOSTS:
+            odd = chance.random() < 0.03
+            patterns = chance.choices(_PATTERNS, k=chance.randint(1, 3))
+            patterns += [chance.choice(_ODD_PATTERNS)] if odd else []
+            line = line.format(chance.choice((" ", "\t", "  ")).join(patterns))
+        else:
+            line = chance.choice(("", "  ", "\t")) + line.format(n=number, folder=folder)
+        yield line
+
+
+def _write_files(chance: random.Random, folder: Path) -> Path:
+    for name in ("part1", "part2", "config"):
+        lines = [*_lines(chance, folder)]
+        if name != "config":  # no file includes itself
+            lines = [line for line in lines if "include" not in line.lower()]
+        if name == "config" and chance.random() < 0.2:
+            lines.insert(chance.randint(0, len(lines)), f"Include {folder}/part*")
+        text = chance.choice(("\n", "\n", "\n", "\r\n")).join(lines) + chance.choice(("", "\n"))
+        (folder / name).write_bytes(text.encode())
+    return folder / "config"
+
+
+def _answer(file: Path, name: str) -> HostSettings | str | None:
+    try:
+        return ask(name, file=str(file))
+    except UsageError as error:
+        return str(error)
+
+
+def test_ssh_is_asked_once_for_the_hosts_of_a_run_that_the_same_lines_name(calls: Path) -> None:
+    file = Path.home() / ".ssh" / "config"
+    file.parent.mkdir(mode=0o700)
+    file.write_text("Host web* !web3\n  HostName gate\nHost *\n  Port 99\n  ControlPath /%C\n")
+    names = ["web1", "WEB2", "web3", "Web4", "web5", "db", "web6"]
+
+    with one_look.shared(60), ThreadPoolExecutor(len(names)) as pool:
+        in_run = dict(zip(names, pool.map(ask, names), strict=True))
+    of_run = calls.read_text().splitlines()
+    later = {name: ask(name) for name in names}
+
+    assert len(of_run) == 3  # ssh's defaults, and two kinds of hosts
+    assert calls.read_text().splitlines() == of_run
+    assert later == in_run
+    gates = [name for name, answer in in_run.items() if answer and answer.get("hostname")]
+    assert gates == ["web1", "web5", "web6"]
+
+
+def test_random_files_give_each_host_of_a_run_the_answer_of_its_own(
+    tmp_path: Path, calls: Path, given_seeds: range | None
+) -> None:
+    seeds = given_seeds or range(7)
+    of_runs = 0
+    for seed in seeds:
+        chance = random.Random(seed)
+        file = _write_files(chance, tmp_path)
+        names = chance.sample(_NAMES, 10) + chance.sample(_ODD_NAMES, 2)
+        calls.write_text("")
+        with one_look.shared(60):
+            in_run = {name: _answer(file, name) for name in names}
+        of_runs += len(calls.read_text().splitlines())
+        os.utime(file, ns=(seed, seed))  # so that no kept answer counts
+
+        alone = {name: _answer(file, name) for name in names}
+
+        assert in_run == alone, f"seed {seed}"
+    assert of_runs < 9 * len(seeds)
