@@ -17,15 +17,7 @@ from ringtasks.ssh.link import Terminal
 if TYPE_CHECKING:
     from ringtasks.common.cancellation import Cancellation
 
-__all__ = [
-    "Ask",
-    "OnOutput",
-    "as_text",
-    "check_at_least",
-    "check_whole",
-    "ends",
-    "limit_of",
-]
+__all__ = ["Ask", "OnOutput", "as_text", "check_at_least", "check_whole", "ends", "limit_of"]
 
 #: Called with 1 (stdout) or 2 (stderr) and the bytes as they arrive.
 OnOutput = Callable[[int, bytes], None]

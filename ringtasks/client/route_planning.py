@@ -71,7 +71,7 @@ class Planning:
         if not sources:
             return Freshness()
         from ringtasks.inventory.sources.answers import freshness_of  # few inventories have any
-        from ringtasks.inventory.sources.credentials import digest_of
+        from ringtasks.inventory.sources.kinds import digest_of
 
         has_key = any(digest_of(source.kind) for source in sources)  # another account, other hosts
         return None if has_key else freshness_of(sources)

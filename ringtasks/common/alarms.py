@@ -14,51 +14,6 @@ from .fork import RenewedLock
 __all__ = ["notify", "of", "on_alarm", "on_notice", "sound", "texts"]
 
 _lock = RenewedLock()
-_sounded: dict[str, dict[str, None]] = {}
-_notified: set[tuple[str, str]] = set()
-
-
-def sound(host: str, text: str) -> None:
-    """Report a fault of ``host``; each text once per process."""
-    with _lock.lock:
-        known = _sounded.setdefault(host, {})
-        is_new = text not in known
-        known[text] = None
-    if is_new:
-        _listener(host, text)
-
-
-def notify(host: str, text: str) -> None:
-    """Give a notice about ``host``; each text once per process."""
-    with _lock.lock:
-        is_new = (host, text) not in _notified
-        _notified.add((host, text))
-    if is_new:
-        _notice_listener(host, text)
-
-
-def of(host: str) -> tuple[str, ...]:
-    """Return the alarms about ``host`` so far."""
-    with _lock.lock:
-        return tuple(_sounded.get(host, ()))
-
-
-def texts() -> tuple[str, ...]:
-    """Return all alarms so far."""
-    with _lock.lock:
-        return tuple(text for each in _sounded.values() for text in each)
-
-
-def on_alarm(listener: Callable[[str, str], None] | None) -> None:
-    """Call ``listener`` with the host and the text of each alarm; None: the logger again."""
-    global _listener  # a process has one listener
-    _listener = listener or _log
-
-
-def on_notice(listener: Callable[[str, str], None] | None) -> None:
-    """Call ``listener`` with the host and the text of each notice; None: the logger again."""
-    global _notice_listener  # as above
-    _notice_listener = listener or _log
 
 
 def _log(host: str, text: str) -> None:
@@ -67,5 +22,40 @@ def _log(host: str, text: str) -> None:
     logging.getLogger("ringtasks").warning("%s: %s", host, text)
 
 
-_listener = _log
-_notice_listener = _log
+class _TextsOnce:
+    """Texts about hosts, each of which is reported once per process."""
+
+    def __init__(self) -> None:
+        self.by_host: dict[str, dict[str, None]] = {}
+        self._listener: Callable[[str, str], None] = _log
+
+    def report(self, host: str, text: str) -> None:
+        """Call the listener with a text that is new."""
+        with _lock.lock:
+            known = self.by_host.setdefault(host, {})
+            is_new = text not in known
+            known[text] = None
+        if is_new:
+            self._listener(host, text)
+
+    def on_report(self, listener: Callable[[str, str], None] | None) -> None:
+        """Call ``listener`` with the host and the text of each; None: the logger again."""
+        self._listener = listener or _log
+
+
+_alarms, _notices = _TextsOnce(), _TextsOnce()
+#: Report a fault of a host, and give a notice about it.
+sound, notify = _alarms.report, _notices.report
+on_alarm, on_notice = _alarms.on_report, _notices.on_report
+
+
+def of(host: str) -> tuple[str, ...]:
+    """Return the alarms about ``host`` so far."""
+    with _lock.lock:
+        return tuple(_alarms.by_host.get(host, ()))
+
+
+def texts() -> tuple[str, ...]:
+    """Return all alarms so far."""
+    with _lock.lock:
+        return tuple(text for each in _alarms.by_host.values() for text in each)

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .new_files import MODE_BITS, NewFile, PartFile, rename
+from .new_files import MODE_BITS, NewFile, PartFile, finish, lock_own, rename
 
 __all__ = ["LocalTree", "leads_out", "single_name"]
 
@@ -191,15 +190,9 @@ class LocalTree:
         None: it is not ours, others may write in it, or another run has locked it.
         """
         descriptor = os.dup(self._folder(name))
-        status = os.fstat(descriptor)
-        is_ours = status.st_uid == os.geteuid() and not status.st_mode & (
-            stat.S_IWGRP | stat.S_IWOTH
-        )
-        with contextlib.suppress(OSError):
-            if is_ours:
-                self._forget()  # the lock is the open file's, which the two share
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
+        self._forget()  # the lock is the open file's, which the two share
+        if lock_own(descriptor):
+            return descriptor
         os.close(descriptor)
         return None
 
@@ -261,9 +254,7 @@ class LocalTree:
         """
         descriptor = self._folder(name)
         with contextlib.nullcontext() if name else contextlib.suppress(PermissionError):
-            if modified_ns is not None:
-                os.utime(descriptor, ns=(modified_ns, modified_ns))
-            os.fchmod(descriptor, mode & MODE_BITS)
+            finish(descriptor, mode, modified_ns)
         self._forget()
 
     def finish_file(self, name: str, mode: int, modified_ns: int | None = None) -> None:
@@ -275,9 +266,7 @@ class LocalTree:
         with self._parent(name) as (folder, last):
             descriptor = os.open(last, flags, dir_fd=folder)
         try:
-            if modified_ns is not None:
-                os.utime(descriptor, ns=(modified_ns, modified_ns))
-            os.fchmod(descriptor, mode & MODE_BITS)
+            finish(descriptor, mode, modified_ns)
         finally:
             os.close(descriptor)
 

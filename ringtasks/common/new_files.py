@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .digest import digest
 
-__all__ = ["MODE_BITS", "NewFile", "PartFile", "open_anew", "rename"]
+__all__ = ["MODE_BITS", "NewFile", "PartFile", "finish", "lock_own", "open_anew", "rename"]
 
 #: Bits of a mode that a file from a host gets: neither set-user-ID nor set-group-ID.
 MODE_BITS = 0o1777
@@ -76,9 +76,7 @@ class NewFile:
 
         :raises OSError: a folder has the name.
         """
-        if modified_ns is not None:
-            os.utime(self._file, ns=(modified_ns, modified_ns))
-        os.fchmod(self._file, mode & MODE_BITS)
+        finish(self._file, mode, modified_ns)
         rename(self._spare, self.name, self._folder, self._folder)
         self._spare = ""
 
@@ -180,18 +178,33 @@ class PartFile(NewFile):
         except OSError:
             return None
         status = os.fstat(descriptor)
-        is_ours = (
-            stat.S_ISREG(status.st_mode)
-            and status.st_uid == os.geteuid()
-            and status.st_nlink == 1
-            and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        )
-        with contextlib.suppress(OSError):  # another run of ours has the lock
-            if is_ours:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
+        is_whole = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        if is_whole and lock_own(descriptor):
+            return descriptor
         os.close(descriptor)
         return None
+
+
+def lock_own(descriptor: int) -> bool:
+    """Lock a file or folder of ours (flock(2)).
+
+    False: others may write to it, or another run of ours has locked it.
+    """
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def finish(descriptor: int, mode: int, modified_ns: int | None) -> None:
+    """Give a file or folder its permissions and, if it is known, its time."""
+    if modified_ns is not None:
+        os.utime(descriptor, ns=(modified_ns, modified_ns))
+    os.fchmod(descriptor, mode & MODE_BITS)
 
 
 def open_anew(path: Path) -> FileIO:

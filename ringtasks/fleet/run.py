@@ -16,8 +16,7 @@ from ringtasks.remote.script import Script
 
 from .broadcast import Broadcast
 from .eligibility import eligible_hosts
-from .host_run import HostRun, OnOutput
-from .master_limit import may_start
+from .host_run import HostRun, OnOutput, may_start
 from .request import FleetRequest
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.file_lock import try_lock
 from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.state_files import health_file
@@ -349,7 +350,8 @@ class HealthStore:
             descriptor = _open_lock(self._lock)
         try:
             with self._trouble("cannot be locked"):
-                self._acquire(descriptor)
+                if not try_lock(descriptor):
+                    self._wait_for_turn(descriptor)
             with held(descriptor):
                 yield
         finally:
@@ -357,12 +359,6 @@ class HealthStore:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
-
-    def _acquire(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._wait_for_turn(descriptor)
 
     def _wait_for_turn(self, descriptor: int) -> None:
         # flock(2) has no time limit, and the signals that could interrupt it belong to the program.

@@ -53,16 +53,8 @@ _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
 
-def _derived(
-    default: Any,
-    *,
-    repr: bool = True,
-    compare: bool = True,
-    is_reaching: bool = True,
-    **metadata: Any,
-) -> Any:
+def _derived(default: Any, *, repr: bool = True, compare: bool = True, **metadata: Any) -> Any:
     """Return a field that is no setting of a hosts file."""
-    metadata["is_reaching"] = is_reaching
     return field(default=default, repr=repr, compare=compare, metadata=metadata)
 
 
@@ -71,9 +63,9 @@ class SSHConfig:
     """The settings to reach and use one host.
 
     Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a
-    hosts file (else its own), ``is_reaching`` tells whether it determines the connection or
-    the user, ``address_of`` and ``port_of`` name the kind of route (`ringtasks.ssh.routes`) that it
-    is for, and ``is_path`` lets any environment variable stand in it.
+    hosts file (else its own), ``is_reaching`` is False if it determines neither the connection
+    nor the user, ``address_of`` and ``port_of`` name the kind of route (`ringtasks.ssh.routes`)
+    that it is for, and ``is_path`` lets any environment variable stand in it.
 
     The first 16 fields may be given by position, the others by keyword only.  ``host`` is the
     public address, or ``""`` for a box that has none.  ``user`` None means the user in
@@ -87,51 +79,43 @@ class SSHConfig:
     :raises AttributeError: no field has that name.
     """
 
-    host: str = setting(host_address, keys=("ssh_host",), address_of="direct", is_reaching=True)
-    port: int = setting(tcp_port, DEFAULT_SSH_PORT, keys=("ssh_port",), is_reaching=True)
-    user: str | None = setting(address, None, keys=("ssh_user",), is_reaching=True)
-    key_path: str | None = setting(
-        single_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
-    )
+    host: str = setting(host_address, keys=("ssh_host",), address_of="direct")
+    port: int = setting(tcp_port, DEFAULT_SSH_PORT, keys=("ssh_port",))
+    user: str | None = setting(address, None, keys=("ssh_user",))
+    key_path: str | None = setting(single_line, None, keys=("ssh_key",), is_path=True)
     connect_timeout: float = setting(seconds(above_zero=True), 10, is_reaching=False)
     command_timeout: float = setting(seconds(), 60, is_reaching=False)
-    use_control_master: bool = setting(flag, True, is_reaching=True)
+    use_control_master: bool = setting(flag, True)
     control_persist: float = setting(seconds(), 300, is_reaching=False)
     server_alive_interval: float = setting(count(0), 30, is_reaching=False)
     server_alive_count_max: int = setting(count(0), 4, is_reaching=False)
-    tailscale_ip: str | None = setting(address, None, address_of="tailscale", is_reaching=True)
+    tailscale_ip: str | None = setting(address, None, address_of="tailscale")
     work_dir: str | None = setting(
         single_line, None, keys=("work_dir", "ringrift_path"), is_path=True, is_reaching=False
     )
     venv_activate: str | None = setting(single_line, None, is_path=True, is_reaching=False)
-    cloudflare_tunnel: str | None = setting(
-        address, None, address_of="cloudflare", is_reaching=True
-    )
-    cloudflare_service_token_id: str | None = setting(
-        single_line, None, is_secret=True, is_reaching=True
-    )
-    cloudflare_service_token_secret: str | None = setting(
-        single_line, None, is_secret=True, is_reaching=True
-    )
+    cloudflare_tunnel: str | None = setting(address, None, address_of="cloudflare")
+    cloudflare_service_token_id: str | None = setting(single_line, None, is_secret=True)
+    cloudflare_service_token_secret: str | None = setting(single_line, None, is_secret=True)
 
     _: KW_ONLY
     name: str | None = _derived(None)
     """The host's name in the inventory; health and host keys are kept under it."""
-    tailscale_port: int = setting(tcp_port, DEFAULT_SSH_PORT, port_of="tailscale", is_reaching=True)
-    ssh_host_key: str | None = setting(public_key, None, is_reaching=True)
+    tailscale_port: int = setting(tcp_port, DEFAULT_SSH_PORT, port_of="tailscale")
+    ssh_host_key: str | None = setting(public_key, None)
     """A pinned public key, ``ssh-ed25519 AAAA…``, or ``@cert-authority`` and that of the authority
     which certifies the host: nothing else is accepted."""
-    is_ephemeral: bool = setting(flag, False, is_reaching=True)
+    is_ephemeral: bool = setting(flag, False)
     """True if the host key changes at every restart: it is not pinned."""
-    proxy_jump: str | None = setting(address, None, is_reaching=True)
+    proxy_jump: str | None = setting(address, None)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
     jump_host: SSHConfig | None = _derived(None, repr=False)
     """The host that ``proxy_jump`` names, if it is in the same inventory."""
-    embedded: bool = setting(flag, False, is_reaching=True)
+    embedded: bool = setting(flag, False)
     """True if this process serves the host, on loopback (`ringtasks.ssh.embedded`)."""
-    address_family: str = setting(one_of("any", "inet", "inet6"), "any", is_reaching=True)
+    address_family: str = setting(one_of("any", "inet", "inet6"), "any")
     """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
-    bind_address: str | None = setting(address, None, is_reaching=True)
+    bind_address: str | None = setting(address, None)
     """The local address of the direct route (ssh_config(5), BindAddress)."""
     private_key: str | None = _derived(None, keys=(), repr=False)
     """A private key's text, for keys that are never written to disk."""
@@ -372,7 +356,7 @@ def _expanded_address(value: str, *, is_name: bool) -> str:
 _FIELDS = {f.name: f for f in fields(SSHConfig)}
 _DEFAULTS = {"host": "", **{f.name: f.default for f in fields(SSHConfig) if f.name != "host"}}
 #: The fields that determine the connection to a host, and its user.
-_reaching = attrgetter(*(name for name, f in _FIELDS.items() if f.metadata.get("is_reaching")))
+_reaching = attrgetter(*(n for n, f in _FIELDS.items() if f.metadata.get("is_reaching", True)))
 _SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadata["is_secret"])
 #: The setting with the address of each kind of route.
 _ADDRESSES = {

@@ -15,9 +15,8 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import HOST_NAME_EXPECTED, is_host_name
-from .field_check import checked_field, checked_values, setting_lines
+from .field_check import checked_field, checked_values, setting_lines, warnings_of
 from .model import RESERVED_GROUPS, SETTINGS, Content, HostConfig, WrittenGroup
-from .near_settings import warnings_of
 from .sources.model import Source
 from .yaml_lines import LinedMapping, kind_of, parse
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
 from ringtasks.errors import RingtasksError
@@ -187,14 +188,10 @@ def _cached() -> list[dict[str, Any]]:
 
 
 def _cache(entries: list[dict[str, Any]]) -> None:
-    import tempfile
-
     file = _cache_file()
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
-            json.dump(entries, draft)
-        Path(draft.name).replace(file)
+        replace_file(file, json.dumps(entries))
 
 
 def _cache_file() -> Path:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ringtasks.common.text import bounded
@@ -116,15 +116,12 @@ def or_none(read: Callable[..., Value], text: str | None, **bounds: Any) -> Valu
         return None
 
 
-class Fields(Mapping[str, object]):
+class Fields(dict[str, object]):
     """Named values of an answer, read with their types.
 
     Each method that reads a field raises `AnswerError` if the field is missing, of another type or
     out of its bounds.
     """
-
-    def __init__(self, values: Mapping[str, object]) -> None:
-        self._values = values
 
     def text(self, name: str, *, at_most: int = _MAX_TEXT) -> str:
         """Return a text of ``at_most`` characters, all of which UTF-8 can encode."""
@@ -150,19 +147,10 @@ class Fields(Mapping[str, object]):
 
     def optional(self, read: Callable[[str], Value], name: str) -> Value | None:
         """Return ``read(name)``; None if the field is missing or null."""
-        return None if self._values.get(name) is None else read(name)
-
-    def __getitem__(self, name: str) -> object:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+        return None if self.get(name) is None else read(name)
 
     def _value(self, name: str) -> object:
-        value = self._values.get(name)
+        value = self.get(name)
         if value is None:
             raise AnswerError(name, "it is missing")
         return value

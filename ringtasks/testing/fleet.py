@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -64,7 +65,8 @@ def fake_fleet(
         for name, own in facts.items():
             fleet.add(name, **own)
         stack.enter_context(links_from(fleet.open_link))
-        stack.enter_context(_own_clients())
+        # Clients from before come back at the end.
+        stack.enter_context(mock.patch.dict(registry._clients, clear=True))
         stack.callback(fleet.close)
         yield fleet
 
@@ -208,17 +210,3 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _own_clients() -> Iterator[None]:
-    """Use an empty register of clients inside, and restore the earlier one afterwards."""
-    with registry._lock.lock:
-        before = dict(registry._clients)
-        registry._clients.clear()
-    try:
-        yield
-    finally:
-        with registry._lock.lock:
-            registry._clients.clear()
-            registry._clients.update(before)

@@ -13,15 +13,7 @@ from .decoding import decode_payload
 from .links import FakeLink, FakeProgram, ProgramStep
 from .rules import Answer, Call
 
-__all__ = [
-    "Bootstrap",
-    "EndedProgram",
-    "HostParts",
-    "Run",
-    "StartedShell",
-    "as_bytes",
-    "farewell_of",
-]
+__all__ = ["Bootstrap", "HostParts", "Run", "StartedShell", "as_bytes", "farewell_of"]
 
 _SIGTERM_STATUS = 128 + 15
 

@@ -22,7 +22,7 @@ from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.quick_update import claim, count
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory
-from ringtasks.inventory.sources import credentials
+from ringtasks.inventory.sources.kinds import KEYS
 from ringtasks.ssh import race
 from tests.support.fixtures import MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
@@ -197,7 +197,7 @@ def test_source_that_is_asked_with_a_key_has_no_plan(
     monkeypatch.setenv("RUNPOD_API_KEY", "another account's")
 
     assert route_plan.load(str(hosts), "a") is None
-    assert set(credentials.KEYS.values()) == set(route_plan.KEYS)
+    assert set(KEYS.values()) == set(route_plan.KEYS)
 
 
 def test_variable_in_an_address_has_no_plan(

@@ -17,7 +17,7 @@ from ringtasks.common.text import bounded
 from . import cache
 from .cache import Cached
 from .checking import checked, with_changes
-from .credentials import masked
+from .kinds import masked
 from .model import Deadline, Freshness, Listing, Source, SourceAnswer, SourceError
 
 __all__ = ["FETCH_TIMEOUT", "answers_of", "freshness_of"]

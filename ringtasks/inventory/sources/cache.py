@@ -19,8 +19,8 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
 
-from .checking import as_json, from_json
-from .credentials import digest_of
+from .checking import from_json
+from .kinds import digest_of
 from .model import Listing, Source
 
 __all__ = ["Cached", "file_of", "folder", "locked", "read", "write"]
@@ -77,16 +77,10 @@ def _read_version(file: Path, *_version: int) -> Cached:
 
 def write(file: Path, cached: Cached) -> bool:
     """Replace a cache file; False: it cannot be written, so the next process asks again."""
-    stored = {
-        "version": _VERSION,
-        "fetched_at": cached.fetched_at,
-        "tried_at": cached.tried_at,
-        "elapsed": round(cached.elapsed, 3),
-        "error": cached.error,
-        **as_json(cached.listing),
-    }
+    own = cached._asdict()
+    listing = own.pop("listing")._asdict()
     try:
-        replace_file(file, json.dumps(stored))
+        replace_file(file, json.dumps({"version": _VERSION, **own, **listing}))
     except OSError:
         return False
     return True

@@ -21,7 +21,7 @@ from .model import Listing, PrintedHost, SourceError
 from .naming import NAME
 from .values import port
 
-__all__ = ["as_json", "checked", "few", "from_json", "with_changes"]
+__all__ = ["checked", "few", "from_json", "with_changes"]
 
 _ADDRESS = r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}"
 _ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "bind_address")
@@ -168,19 +168,6 @@ def _place(host: PrintedHost) -> list[Any]:
 def _recent(times: Mapping[str, float], now: float) -> dict[str, float]:
     recent = [(name, at) for name, at in times.items() if now - at < _KEPT_SECONDS]
     return dict(recent[:_MAX_KEPT])
-
-
-def as_json(listing: Listing) -> dict[str, Any]:
-    """Return a listing as it stands in its cache file."""
-    hosts = [[host.name, dict(host.values), host.absence] for host in listing.hosts]
-    groups = {name: list(members) for name, members in listing.groups.items()}
-    return {
-        "hosts": hosts,
-        "groups": groups,
-        "warnings": list(listing.warnings),
-        "gone": dict(listing.gone),
-        "moved": dict(listing.moved),
-    }
 
 
 def from_json(stored: Mapping[str, Any]) -> Listing:

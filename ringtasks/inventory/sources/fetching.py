@@ -11,8 +11,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.inventory.ssh_aliases import ssh_aliases
 
 from . import command, lambda_cloud, runpod, tailscale, vast
-from .credentials import KEYS
-from .kinds import KINDS
+from .kinds import KEYS, KINDS
 from .model import Deadline, Listing, PrintedHost, Source, SourceError
 
 __all__ = ["fetch"]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ringtasks.common.text import bounded
 from ringtasks.inventory.checks import is_loopback
 
-from .credentials import KEYS, api_key, masked
+from .kinds import KEYS, api_key, masked
 from .model import Deadline, SourceError
 from .programs import MAX_BYTES
 

@@ -1,10 +1,19 @@
-"""The kinds of inventory sources, each declared once; `fetching` asks those that are providers."""
+"""The kinds of inventory sources, each declared once; `fetching` asks those that are providers.
+
+Their API keys are taken from the environment, and masked in every text.
+"""
 
 from __future__ import annotations
 
-from ringtasks.common.light_typing import NamedTuple
+import os
 
-__all__ = ["KINDS", "SourceKind"]
+from ringtasks.common.digest import digest
+from ringtasks.common.light_typing import NamedTuple
+from ringtasks.common.redaction import masking
+
+from .model import SourceError
+
+__all__ = ["KEYS", "KINDS", "SourceKind", "api_key", "digest_of", "masked"]
 
 
 class SourceKind(NamedTuple):
@@ -34,3 +43,31 @@ KINDS = {
     "ssh_config": SourceKind("run 'ssh -G NAME'"),
     "command": SourceKind(),
 }
+
+
+#: The environment variable with the key for each provider's API.
+KEYS = {name: kind.key_variable for name, kind in KINDS.items() if kind.key_variable}
+
+
+def api_key(kind: str) -> str:
+    """Return the key for a provider's API.
+
+    :raises SourceError: it is not set, or cannot be sent in a header; its text is not shown.
+    """
+    key = os.environ.get(KEYS[kind], "").strip()
+    if not key:
+        raise SourceError(f"{KEYS[kind]} is not set")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SourceError(f"{KEYS[kind]}: expected printable characters without spaces")
+    return key
+
+
+def digest_of(kind: str) -> str:
+    """Return digits that differ between the keys of two accounts, and do not reveal a key."""
+    key = os.environ.get(KEYS.get(kind, ""), "")
+    return digest(key, 8) if key else ""
+
+
+def masked(text: str) -> str:
+    """Return ``text`` without the keys."""
+    return masking(os.environ.get(name, "") for name in KEYS.values())(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ringtasks.common.text import bounded
 
-from .credentials import masked
+from .kinds import masked
 from .model import Deadline, SourceError
 
 __all__ = ["MAX_BYTES", "output_of"]

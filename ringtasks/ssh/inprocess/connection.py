@@ -92,34 +92,21 @@ class Connection(DialledConnection):
     ) -> None:
         given = given_by(host, user, port, connect_timeout)
         settings = fabric_config(config, given.ssh.ssh_config_file)
-        address = given.ssh.host or given.ssh.id  # a host without an address: its name
         ssh_config = ssh_config_of(settings, given)
         settled = settle(given, settings, ssh_config)
         self.replace_config(settings)
-        self.ssh, self.ssh_config, self.original_host = settled.ssh, ssh_config, address
+        self.ssh, self.ssh_config = settled.ssh, ssh_config
+        self.original_host = given.ssh.host or given.ssh.id  # a host without an address: its name
         self._key_file = key_file_of(settled.ssh)
         self._owns_gateway = gateway is None
         if gateway is None:
             gateway = self._jump_host_of_inventory() or self.get_gateway()
         if forward_agent is None and "forwardagent" in ssh_config:
             forward_agent = ssh_config["forwardagent"] not in ("no", "false")
-        with self.without_look_up():
-            super().__init__(
-                address,
-                user=settled.ssh.user,
-                port=settled.ssh.port,
-                config=settings,
-                gateway=False if gateway is None else gateway,
-                forward_agent=forward_agent,
-                connect_timeout=0,  # else Fabric takes that of its settings
-                inline_ssh_env=inline_ssh_env,
-            )
-        self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
-        self.gateway, self.connect_timeout = gateway, settled.connect_timeout
+        self._init_fabric(settings, gateway, forward_agent, inline_ssh_env)
+        self.connect_timeout = settled.connect_timeout
         self._given_connect_kwargs = connect_kwargs
         self.connect_kwargs = self.resolve_connect_kwargs(connect_kwargs)
-        if isinstance(gateway, Connection):
-            gateway.keep_in_process()
         self._transport_name = transport
         self._opening = threading.RLock()
         check_pins(self.client, self)
@@ -128,6 +115,26 @@ class Connection(DialledConnection):
         self._settled = self._values()
         # A wrong route or proxy setting is reported now, not only when the connection is opened.
         self._attempt = self._first_attempt()
+
+    def _init_fabric(
+        self, settings: Any, gateway: Any, forward_agent: bool | None, inline_ssh_env: bool | None
+    ) -> None:
+        """Call Fabric's constructor; the settings of ssh stay, which it would look up again."""
+        ssh, ssh_config = self.ssh, self.ssh_config
+        with self.without_look_up():
+            super().__init__(
+                self.original_host,
+                user=ssh.user,
+                port=ssh.port,
+                config=settings,
+                gateway=False if gateway is None else gateway,
+                forward_agent=forward_agent,
+                connect_timeout=0,  # else Fabric takes that of its settings
+                inline_ssh_env=inline_ssh_env,
+            )
+        self.host, self.ssh_config, self.gateway = ssh.host or ssh.id, ssh_config, gateway
+        if isinstance(gateway, Connection):
+            gateway.keep_in_process()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # For each attribute that is set, Fabric looks through all: 20 of them for a connection.
