@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,12 +81,12 @@ def hashes_on_host(
 ) -> list[str] | str:
     """Return the sums of files in ``folder``, in the order of ``names``; or why there are none.
 
-    :param ask: runs a script on the host, as `HostCopy.ask_once`.
+    :param ask: runs a script on the host, as `HostCopy.answer`.
     :param size_bytes: of all of them, for the time limit.
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
     command = f"cd {quoted_path(folder)} && xargs -0 {HASHERS[hasher]}"
-    result = ask(command, time_for(size_bytes), stdin=io.BytesIO(listed))
+    result = ask(command, time_for(size_bytes), listed)
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"
     sums = [

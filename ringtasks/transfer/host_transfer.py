@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
@@ -131,16 +132,24 @@ class HostCopy:
 
         :raises HostTransferError: it did not succeed.
         """
-        return self.retry_on_lost_link(lambda: self.ask_once(script, timeout))
+        return self._succeeded(self.answer(script, timeout))
 
-    def ask_once(self, script: str, timeout: float, *, stdin: BinaryIO | None = None) -> SSHResult:
+    def answer(self, script: str, timeout: float, stdin: bytes | None = None) -> SSHResult:
+        """Run a script that may run twice; return its result, or that of the last lost link.
+
+        :raises HostTransferError: no time is left, or the transfer was interrupted.
+        """
+        return self._answered(lambda: self.ask_once(script, timeout, stdin))
+
+    def ask_once(self, script: str, timeout: float, stdin: bytes | None = None) -> SSHResult:
         """Run a script until it ends or the transfer is interrupted.
 
         :raises HostTransferError: no time is left.
         """
         left = self.remaining
         limit = timeout if left is None else min(timeout, left)
-        return self.client.ask(Ask(script, limit, "/", stdin=stdin, cancellation=self.stop))
+        given = None if stdin is None else io.BytesIO(stdin)
+        return self.client.ask(Ask(script, limit, "/", stdin=given, cancellation=self.stop))
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""
@@ -225,6 +234,15 @@ class HostCopy:
 
         :raises HostTransferError: it failed for another reason, or too often.
         """
+        return self._succeeded(self._answered(attempt))
+
+    def _succeeded(self, result: SSHResult) -> SSHResult:
+        if not result.success:
+            raise HostTransferError(self._told(result), _status(result))
+        return result
+
+    def _answered(self, attempt: Callable[[], SSHResult]) -> SSHResult:
+        """Return the result of an attempt that is repeated while the host's link is lost."""
         while True:
             self.remaining  # noqa: B018  # raises if no time is left
             result = attempt()
@@ -237,7 +255,7 @@ class HostCopy:
             if self.stop.is_cancelled:
                 raise HostTransferError("interrupted", INTERRUPTED)
             if delay is None:
-                raise HostTransferError(self._told(result), _status(result))
+                return result
             remaining = self.remaining
             self.stop.wait(delay if remaining is None else min(delay, remaining))
 

@@ -92,7 +92,7 @@ def _put_over_sftp(
         hasher = target.hasher(host_copy)
         if not hasher:
             return _NO_HASHER
-        return hashes_on_host(host_copy.ask_once, target.path, names, hasher, size_bytes)
+        return hashes_on_host(host_copy.answer, target.path, names, hasher, size_bytes)
 
     several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
     return TreeCopy("put", several or [("", str(source))], target.path, rules, hashes=hashes)
@@ -153,7 +153,7 @@ def _verify(host_copy: HostCopy, local: Path | Sequence[Path], remote: RemoteTre
     if remote.matched:
         folder, paths = "/", [_there(remote.matched, name) for name in names]
     size_bytes = sum(change.size_bytes for change in sent)
-    sums = hashes_on_host(host_copy.ask_once, folder, paths, hasher, size_bytes)
+    sums = hashes_on_host(host_copy.answer, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
         raise HostTransferError(f"could not be checked on the host: {sums}")
     differing = []

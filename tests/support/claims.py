@@ -17,6 +17,7 @@ from typing import Any
 from ringtasks import SSHClient, jobs
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.jobs import is_alive, marked
+from tests.support.processes import of_home
 
 __all__ = ["CASES", "Case", "Result", "is_unknown"]
 
@@ -69,6 +70,10 @@ class Case:
         file = self._truth / name
         return len(file.read_text().splitlines()) if file.exists() else 0
 
+    def _outlive_processes(self) -> None:
+        """Wait until no process of the host is left that may do more; those of sshd stay."""
+        _settled(lambda: not of_home(self.home))
+
 
 def _said(result: Result) -> str:
     return (result.stdout + result.stderr).decode(errors="replace")
@@ -104,7 +109,7 @@ class Run(Case):
         if result.returncode == 255 and not is_unknown(result) and began:
             found.append("claims that it did not run, and it began")
         if "terminated (verified)" in _said(result):
-            time.sleep(0.2)
+            self._outlive_processes()
             if self._lines("done") > done:
                 found.append("claims that it was terminated, and it went on")
         return found
@@ -182,7 +187,7 @@ class Start(Case):
             ):
                 return [f"claims that {job_id or 'nothing'} was started"]
             return []
-        time.sleep(0.3)  # what was started against the claim begins by then
+        self._outlive_processes()  # of what was started against the claim
         began = self._lines("began")
         if began > 1:
             return ["it was started twice"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from ringtasks import SSHClient, SSHConfig
 from tests.support.faulty import Wire
 from tests.support.jobs import end_jobs, reboot
-from tests.support.processes import proc_files
+from tests.support.processes import of_home, proc_files
 from tests.support.sshd import Sshd
 
 __all__ = ["BROKEN", "NOISE", "FaultHosts", "empty", "fill"]
@@ -130,14 +130,7 @@ class FaultHosts:
 
     def processes(self, *names: str) -> list[int]:
         """Return the processes of the home, or those with such a name."""
-        found = []
-        for file in proc_files("environ"):
-            with contextlib.suppress(OSError):
-                name = file.with_name("comm").read_text().strip()
-                is_meant = name in names if names else not name.startswith("sshd")
-                if is_meant and f"HOME={self.home}\0".encode() in file.read_bytes():
-                    found.append(int(file.parent.name))
-        return found
+        return of_home(self.home, *names)
 
     def reboot(self) -> None:
         """End all processes of the home; jobs then belong to an earlier boot."""

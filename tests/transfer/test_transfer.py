@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -971,6 +972,44 @@ def test_transfer_completes_over_repeated_disconnects(
     assert result.resumed == cuts
     assert digest(target / "large") == digest(source / "tree" / "large")
     assert leftovers(near, far) == []
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_check_of_a_copied_tree_is_repeated_after_a_lost_link(
+    make_sshd: Callable[..., Sshd],
+    client_key: Path,
+    near: Path,
+    far: Path,
+    tmp_path: Path,
+    use_control_master: bool,
+    way: str,
+) -> None:
+    asked, cut, real = tmp_path / "asked", tmp_path / "cut", shutil.which("openssl")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/openssl").write_text(
+        f"#!/bin/sh\nmkdir {asked} 2>/dev/null && until [ -e {cut} ]; do sleep 0.01; done\n"
+        f'exec {real} "$@"\n'
+    )
+    (tmp_path / "bin/openssl").chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+    source, target = (near, far) if way == "put" else (far, near)
+    (source / "tree").mkdir()
+    (source / "tree" / "f").write_text("content")
+    with Wire(server.address, server.port) as wire, ThreadPoolExecutor(1) as threads:
+        config = SSHConfig("127.0.0.1", wire.port, server.user, str(client_key))
+        config.use_control_master = use_control_master
+        with SSHClient(config) as client:
+            if way == "put":
+                done = threads.submit(put, source / "tree", str(target / "new"), [client])
+            else:
+                done = threads.submit(get, str(source / "tree"), target / "new", [client])
+            eventually(lambda: asked.exists() or done.done())
+            wire.cut()
+            cut.touch()
+            result = only(done.result())
+
+    assert (result.error, result.checked) == (None, 1)
+    assert (target / "new" / "f").read_text() == "content"
 
 
 def digest(path: Path) -> str:
