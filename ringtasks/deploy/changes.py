@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-from .repository import Repository, current_repository, way_to_fetch
+from .repository import SUBMODULE_MODE, Repository, current_repository, way_to_fetch
 
 __all__ = ["Changes", "SubmoduleChanges", "changes_between"]
 
 #: `git diff --raw` calls a change so.
 _KINDS = {"A": "added", "D": "deleted", "M": "modified", "T": "modified"}
-_SUBMODULE = "160000"
 
 
 class Changes(NamedTuple):
@@ -92,11 +91,8 @@ def _changes(repository: Repository, old: str | None, new: str) -> Changes:
 
 
 def _added(repository: Repository, new: str) -> Iterator[_ChangedPath]:
-    listed = repository.git("ls-tree", "-r", "-z", "--full-tree", new)
-    for entry in filter(None, listed.split("\0")):
-        about, _, path = entry.partition("\t")
-        mode, _, commit = about.split()
-        yield _ChangedPath("added", path, new=commit if mode == _SUBMODULE else None)
+    for path, commit in repository.files(new):
+        yield _ChangedPath("added", path, new=commit)
 
 
 def _changed(repository: Repository, old: str, new: str) -> Iterator[_ChangedPath]:
@@ -107,8 +103,8 @@ def _changed(repository: Repository, old: str, new: str) -> Iterator[_ChangedPat
         yield _ChangedPath(
             _KINDS.get(kind, "modified"),
             path,
-            before if old_mode == _SUBMODULE else None,
-            after if new_mode == _SUBMODULE else None,
+            before if old_mode == SUBMODULE_MODE else None,
+            after if new_mode == SUBMODULE_MODE else None,
         )
 
 

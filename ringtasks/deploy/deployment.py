@@ -112,16 +112,12 @@ class Deployment:
         do = self._work(step, begun)
         # The first Ctrl-C does not end a revert or a finish: they repair the hosts.
         is_repair = step.action in (Action.REVERT, Action.FINISH)
-        if step.in_order:
-            for host in step.hosts:
-                for _ in each([host], do, 1, on_interrupt=self._end):
-                    pass
-                if self._rollout.is_stopped:
-                    break
-        else:
-            on_interrupt = (lambda: None) if is_repair else self._end
-            for _ in each(step.hosts, do, FANOUT, on_interrupt=on_interrupt):
+        on_interrupt = (lambda: None) if is_repair else self._end
+        for hosts in [[host] for host in step.hosts] if step.in_order else [step.hosts]:
+            for _ in each(hosts, do, FANOUT, on_interrupt=on_interrupt):
                 pass
+            if self._rollout.is_stopped:
+                break
         self._watcher.action_ended(step.action)
 
     def _work(self, step: RolloutStep, begun: set[str]) -> Callable[[str], None]:

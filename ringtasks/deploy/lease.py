@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ringtasks.common import fork
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.file_lock import try_lock
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import UsageError
 from ringtasks.inventory.state_files import state_folder
@@ -111,12 +112,11 @@ def is_dead(token: str) -> bool:
     except OSError:  # the deploy runs on another machine
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return try_lock(descriptor)
     except OSError:
         return False
     finally:
         os.close(descriptor)
-    return True
 
 
 def _clear(folder: Path) -> None:

@@ -17,10 +17,18 @@ from ringtasks.common.git_environment import (
 from ringtasks.common.text import joined_lines, printable
 from ringtasks.errors import UsageError
 
-__all__ = ["TIMEOUT", "Repository", "Submodule", "current_repository", "run", "way_to_fetch"]
+__all__ = [
+    "SUBMODULE_MODE",
+    "TIMEOUT",
+    "Repository",
+    "Submodule",
+    "current_repository",
+    "run",
+    "way_to_fetch",
+]
 
 TIMEOUT = 300.0  # seconds
-_SUBMODULE = "160000"
+SUBMODULE_MODE = "160000"  # in git's listings
 _NO_WORK_TREE = "a bare repository has no submodules: deploy from a clone with a work tree"
 _FETCH = (
     "run 'git submodule update --init --recursive' (a checkout in CI needs 'submodules: recursive')"
@@ -78,12 +86,17 @@ class Repository(NamedTuple):
         :param prefix: the path of this repository in the outermost one, empty or with ``/``.
         :raises UsageError: the recorded commit of one is not on this machine.
         """
-        listed = self.output("ls-tree", "-r", "-z", "--full-tree", commit)
-        for entry in filter(None, listed.split(b"\0")):
-            about, _, path = entry.partition(b"\t")
-            mode, _, recorded = about.decode().split()
-            if mode == _SUBMODULE:
-                yield from self._submodule(commit, os.fsdecode(path), recorded, prefix)
+        for path, recorded in self.files(commit):
+            if recorded is not None:
+                yield from self._submodule(commit, path, recorded, prefix)
+
+    def files(self, commit: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the path of each file of a commit; of a submodule also its recorded commit."""
+        listed = self.git("ls-tree", "-r", "-z", "--full-tree", commit)
+        for entry in filter(None, listed.split("\0")):
+            about, _, path = entry.partition("\t")
+            mode, _, recorded = about.split()
+            yield path, recorded if mode == SUBMODULE_MODE else None
 
     def _submodule(self, commit: str, path: str, recorded: str, prefix: str) -> Iterator[Submodule]:
         found = self.repository_of(path, commit)

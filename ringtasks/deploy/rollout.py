@@ -121,24 +121,20 @@ class Rollout:
 
         :param is_known: False: it is unknown if the step was done.
         """
-        if step.action is Action.LOOK:
-            self._stop_unless(is_well)
-        elif step.action is Action.LOCK:
-            # The host may have taken the lock though the answer was lost; releasing a lock that was
-            # not taken does no harm.
-            self._locked.append(host)
-            self._stop_unless(is_well)
-        elif step.action is Action.STAGE:
-            if is_well:
+        failed = EndState.FAILED if is_known else EndState.UNKNOWN
+        if step.action is Action.ACTIVATE:
+            self.end_state[host] = EndState.DEPLOYED if is_well else failed
+            self._activated(host, is_well=is_well)
+        elif step.action is Action.REVERT:
+            self.end_state[host] = EndState.REVERTED if is_well else failed
+        elif step.action is not Action.FINISH:
+            if step.action is Action.LOCK:
+                # The host may have taken the lock though the answer was lost; releasing a lock that
+                # was not taken does no harm.
+                self._locked.append(host)
+            elif step.action is Action.STAGE and is_well:
                 self.end_state[host] = EndState.STAGED
             self._stop_unless(is_well)
-        elif step.action is Action.ACTIVATE:
-            self._activated(host, is_well=is_well, is_known=is_known)
-        elif step.action is Action.REVERT:
-            if is_well:
-                self.end_state[host] = EndState.REVERTED
-            else:
-                self.end_state[host] = EndState.FAILED if is_known else EndState.UNKNOWN
 
     def undone(self, step: RolloutStep, hosts: Sequence[str]) -> None:
         """Queue again the hosts on which a step was not begun, if it is a revert or a finish.
@@ -158,18 +154,13 @@ class Rollout:
         if self._reverts:
             self._owed = self._switched[::-1]
 
-    def _activated(self, host: str, *, is_well: bool, is_known: bool) -> None:
+    def _activated(self, host: str, *, is_well: bool) -> None:
         self._switched.append(host)
-        if is_well:
-            self.end_state[host] = EndState.DEPLOYED
-            if self.is_stopped and self._reverts:
-                self._owed.insert(0, host)
-            return
-        self.end_state[host] = EndState.FAILED if is_known else EndState.UNKNOWN
-        if self._reverts:
+        if self._reverts and (self.is_stopped or not is_well):
             self._owed.insert(0, host)
-        self._failures += 1
-        self._stop_unless(self._failures < self._max_failures)
+        if not is_well:
+            self._failures += 1
+            self._stop_unless(self._failures < self._max_failures)
 
     def _stop_unless(self, is_well: bool) -> None:
         if not is_well:

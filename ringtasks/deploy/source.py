@@ -30,15 +30,6 @@ __all__ = ["ReleaseSource", "source_of"]
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_BYTES = 1024  # the specification's limit
-_RELEASED_POINTER = (
-    "the release has the Git LFS pointer, not the content: "
-    "run 'git lfs install' and '{}git lfs pull', and deploy again"
-)
-_IN_SUBMODULES = "git submodule foreach --recursive "
-_BUILT_POINTER = (
-    "the source has the Git LFS pointer, not the content: "
-    "run 'git lfs install' and 'git lfs pull', build and deploy again"
-)
 
 
 class ReleaseSource(ABC):
@@ -151,8 +142,8 @@ class _Revision(ReleaseSource):
         own = [name for name in pointers if name not in inner]
         return (
             *self.change_notes,
-            *_note(own, _RELEASED_POINTER.format("")),
-            *_note(inner, _RELEASED_POINTER.format(_IN_SUBMODULES)),
+            *_note(own, "release", "and"),
+            *_note(inner, "release", "and", "git submodule foreach --recursive "),
         )
 
     def has(self, name: str) -> bool:
@@ -190,8 +181,11 @@ class _Revision(ReleaseSource):
         return folder
 
 
-def _note(names: Sequence[str], note: str) -> Sequence[str]:
-    return (f"{names_and_more(names)}: {note}",) if names else ()
+def _note(names: Sequence[str], place: str, then: str, each: str = "") -> Sequence[str]:
+    """Return a warning of the files that are pointers of Git LFS, with the commands to run."""
+    has = f"the {place} has the Git LFS pointer, not the content"
+    advice = f"run 'git lfs install' and '{each}git lfs pull', {then} deploy again"
+    return (f"{names_and_more(names)}: {has}: {advice}",) if names else ()
 
 
 def _pointers_below(folder: Path) -> Iterator[str]:
@@ -217,7 +211,8 @@ class _Built(ReleaseSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(_note(sorted(_pointers_below(self.folder())), _BUILT_POINTER))
+        pointers = sorted(_pointers_below(self.folder()))
+        return tuple(_note(pointers, "source", "build and"))
 
     def has(self, name: str) -> bool:
         return (self._path / name).exists() or self._path.name == name

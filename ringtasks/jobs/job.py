@@ -32,6 +32,7 @@ from ringtasks.client.result import last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import joined_lines, printable
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.remote.answers import AnswerError
@@ -181,7 +182,7 @@ class Job:
                 with contextlib.suppress(_UnwantedError):  # the caller has left meanwhile
                     take(error)
 
-        threading.Thread(target=work, name=f"ringtasks-logs-{self.id}", daemon=True).start()
+        start_thread(work, name=f"ringtasks-logs-{self.id}")
         try:
             while (piece := pieces.get()) is not None:
                 if isinstance(piece, Exception):
@@ -251,10 +252,9 @@ class Job:
     def _unknown(self, why: str) -> JobStatus:
         why = joined_lines(why).removeprefix(f"{self.host}: ")  # messages name the host themselves
         seen = [job for job in last_seen(self.host, why) if job.id == self.id]
-        return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
-
-    def _last_heard(self) -> float | None:
-        return self.client.health.last_success
+        return (
+            seen[0] if seen else unknown(self.id, self.host, self.client.health.last_success, why)
+        )
 
     def _wait(self, timeout: float | None, patience: float) -> Dialogue[JobStatus]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -268,8 +268,7 @@ class Job:
             answer = yield from answer_to(Ask(wait_script(self.id, seconds), timeout=limit))
             status = yield from self._status_in(answer)
             now = time.monotonic()
-            is_known = status.state is not JobState.UNKNOWN or status.runs_on is not None
-            if is_known:
+            if status.state is not JobState.UNKNOWN or status.runs_on is not None:
                 heard = now
             is_late = deadline is not None and now >= deadline
             is_over = status.is_ended or answer.is_other_program
@@ -289,9 +288,7 @@ class Job:
             stopped = parse_stopped(answer.stdout)
         except AnswerError as error:
             return Stopped(error=f"{self.host}: {error}")
-        if answer.error is not None:
-            return stopped._replace(error=answer.error)
-        return stopped
+        return stopped._replace(error=answer.error or stopped.error)
 
     def _follow(
         self,
@@ -322,24 +319,17 @@ class Job:
                 continue
             place.heard = now
             if answer.returncode == NO_LOG:
-                return self._no_log(missed)
+                return f"{self.host}: job {self.id} has no log{f': {missed}' if missed else ''}"
             is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
             if is_read and (answer.returncode == ENDED or not follow):
                 return None
             failures = 0 if is_read else failures + 1
             if failures >= _MAX_FAILURES or (failures and not follow):
-                return self._unreadable_log(missed or last_words(answer))
+                why = f"cannot be read: {missed or last_words(answer)}"
+                advice = as_typed(f"jobs --host {self.host}")
+                return f"{self.host}: the log of job {self.id} {why}; try: {advice}"
             if failures or now - began < _LEAST_INTERVAL:
                 yield Pause(_LEAST_INTERVAL * 2**failures)
-
-    def _no_log(self, missed: str | None) -> str:
-        return f"{self.host}: job {self.id} has no log{f': {missed}' if missed else ''}"
-
-    def _unreadable_log(self, why: str) -> str:
-        return (
-            f"{self.host}: the log of job {self.id} cannot be read: {why}; try: "
-            f"{as_typed(f'jobs --host {self.host}')}"
-        )
 
 
 def _seconds_to_follow(patience: float) -> float:
@@ -436,8 +426,4 @@ def _interrupted(host: str, job_id: str, interrupt: KeyboardInterrupt) -> JobNot
 
 def this_user() -> str:
     """Return ``user@machine`` of this process, to record which user started or stopped a job."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, in a container
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{getpass.getuser()}@{socket.gethostname()}"  # `complete_environment` gives a name

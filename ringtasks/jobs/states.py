@@ -15,9 +15,9 @@ A file of the folder that is not in the launcher's format proves nothing: the st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ringtasks.common.text import TextEnum
 from ringtasks.remote.answers import (
@@ -48,6 +48,8 @@ __all__ = [
 FOLDER_IS_GONE = "its folder is gone from the host"
 #: The largest index of a GPU.
 _MAX_GPU = 4095
+
+Value = TypeVar("Value")
 
 
 class JobState(TextEnum):
@@ -199,7 +201,7 @@ class _Folder:
         self._monitor = Identity.parse(files.get("monitor", ""))
         ended = files.get("exit_status", "").strip()
         self.exit_status = exit_status(ended) if ended else None
-        self.about = _about(files.get("about", ""))
+        self.about = _known(json_fields, files.get("about", "")) or Fields({})
         self._machine = self._own_machine()
         lock = files.get("lock", "") if self.exit_status is None else "free"
         self._origin = self._machine.origin(host.machine, lock)
@@ -242,7 +244,7 @@ class _Folder:
         """Return the job's machine; its monitor's file is ``PID BOOT START LOCK MACHINE…``."""
         identity = self.process or self._monitor
         words = self._files.get("monitor", "").split()
-        boot, name = identity.boot if identity else "", _text(self.about, "host") or ""
+        boot, name = identity.boot if identity else "", _known(self.about.text, "host") or ""
         return Machine.parse(boot, " ".join(words[4:7]), name)
 
 
@@ -256,7 +258,7 @@ def status_of(job_id: str, files: Mapping[str, str], host: HostSnapshot) -> JobS
         name = host.machine.name
         return unknown(job_id, name, None, "its files cannot be read on the host")
     folder = _Folder(files, host)
-    about, process = folder.about, folder.process
+    process, text = folder.process, folder.about.text
     state, reason = folder.state()
     return JobStatus(
         id=job_id,
@@ -264,21 +266,21 @@ def status_of(job_id: str, files: Mapping[str, str], host: HostSnapshot) -> JobS
         state=state,
         exit_status=folder.exit_status,
         reason=reason,
-        name=_text(about, "name"),
-        group=_text(about, "group"),
+        name=_known(text, "name"),
+        group=_known(text, "group"),
         command=files.get("command", ""),
         pid=process.pid if process else None,
         started_at=process.at if process else None,
         ended_at=or_none(unix_time, files.get("ended_at")),
-        log_file=_text(about, "log_file") or f"~/.ringtasks/jobs/{job_id}/log",
-        cwd=_text(about, "cwd"),
-        by=_text(about, "by") or "",
+        log_file=_known(text, "log_file") or f"~/.ringtasks/jobs/{job_id}/log",
+        cwd=_known(text, "cwd"),
+        by=_known(text, "by") or "",
         gpus=_gpus(files.get("gpus", "")),
         asked_at=host.now,
         runs_on=folder.runs_on,
-        started_on=_text(about, "host"),
-        batch=_text(about, "batch"),
-        batch_size=_whole(about, "batch_size"),
+        started_on=_known(text, "host"),
+        batch=_known(text, "batch"),
+        batch_size=_known(folder.about.whole, "batch_size", at_least=1),
     )
 
 
@@ -304,24 +306,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _about(text: str) -> Fields:
-    """Return the ``about`` file of a job; empty if it is not a JSON object."""
+def _known(read: Callable[..., Value], name: str, **bounds: int) -> Value | None:
+    """Return what was recorded at the start of a job; None if it is missing or malformed."""
     try:
-        return json_fields(text)
-    except AnswerError:
-        return Fields({})
-
-
-def _whole(about: Fields, name: str) -> int | None:
-    try:
-        return about.whole(name, at_least=1)
-    except AnswerError:
-        return None
-
-
-def _text(about: Fields, name: str) -> str | None:
-    try:
-        return about.text(name)
+        return read(name, **bounds)
     except AnswerError:
         return None
 

@@ -304,9 +304,13 @@ def config_of(c: Context, host: HostConfig) -> SSHConfig:
     """Return a host's SSH configuration; Invoke's command limit (``-T``) overrides its own."""
     from ringtasks.inventory.host_settings import SSHConfig
 
+    return _limited(c, SSHConfig.from_host_config(host))
+
+
+def _limited(c: Context, config: SSHConfig) -> SSHConfig:
     from .core_flags import command_timeout
 
-    config, limit = SSHConfig.from_host_config(host), command_timeout(c)
+    limit = command_timeout(c)
     return config if limit is None else replace(config, command_timeout=limit)
 
 
@@ -325,13 +329,9 @@ def configs_of(
     from ringtasks.client.faults import checked
     from ringtasks.inventory.host_settings import SSHConfig, config_or_fault
 
-    from .core_flags import command_timeout
-
-    is_alone, limit = len(hosts) == 1 and not judges_each, command_timeout(c)
+    is_alone = len(hosts) == 1 and not judges_each
     read = SSHConfig.from_host_config if is_alone else config_or_fault
-    configs = [read(host) for host in hosts]
-    if limit is not None:
-        configs = [replace(config, command_timeout=limit) for config in configs]
+    configs = [_limited(c, read(host)) for host in hosts]
     return checked(configs, transport, {host.name: host for host in hosts}, is_alone=is_alone)
 
 

@@ -112,7 +112,7 @@ def status(
     if head is None or not head.is_live:
         display.say(f"{_state_of_head(cluster_state)}, so Ray was not asked")
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
-    result = cluster_state.ask_ray()
+    result = ray.ask(head)
     for line in result.output.splitlines():
         print(display.shown(line))
     if result.error:

@@ -108,10 +108,21 @@ def train(
 def _given(
     section: Mapping[str, Any], record: RunRecord | None, *, has_env: bool
 ) -> Mapping[str, Any]:
-    """Return the settings that the flags override: those of the run, else of the configuration."""
+    """Return the settings that the flags override: those of the run, else of the configuration.
+
+    Without the run's ``env`` no other host may take over.
+    """
     if record is None or not record.settings:
         return section
-    return {**record.settings, **_kept_environment(record, has_env)}
+    try:
+        return {**record.settings, "env": record.environment()}
+    except StateFileError as error:
+        if has_env:
+            return record.settings
+        display.say(
+            f"{error}: without the values of env, no other host takes over; give --env-file"
+        )
+        return {**record.settings, "retries": 0, "allow_split": False}
 
 
 def _settings(given: Mapping[str, Any], flags: Mapping[str, Any]) -> TrainSettings:
@@ -254,19 +265,6 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
     elif (folder / "run.json").exists():
         why = "its record cannot be read, in"
     raise UsageError(f"--attach {wanted}: {why} {folder.parent}/")
-
-
-def _kept_environment(record: RunRecord, is_given_anew: bool) -> dict[str, Any]:
-    """Return the settings that give the run its ``env``; without it no other host may take over."""
-    try:
-        return {"env": record.environment()}
-    except StateFileError as error:
-        if is_given_anew:
-            return {}
-        display.say(
-            f"{error}: without the values of env, no other host takes over; give --env-file"
-        )
-        return {"retries": 0, "allow_split": False}
 
 
 def _ended_before(c: Context, record: RunRecord) -> RunOutcome:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ringtasks.common.fanout import each
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job, JobState, JobStatus
@@ -45,9 +46,7 @@ def see_through(
     """
     events: _Events = queue.Queue(maxsize=256)
     for job in jobs:
-        threading.Thread(
-            target=_follow, args=(job, patience, events), name="ringtasks-follow", daemon=True
-        ).start()
+        start_thread(_follow, job, patience, events, name="ringtasks-follow")
     found: dict[str, JobStatus] = {}
     stopping: threading.Thread | None = None
     while len(found) < len(jobs):
@@ -59,10 +58,7 @@ def see_through(
         others = [other for other in jobs if other.id not in found]
         if others and stopping is None and event.state is not JobState.SUCCEEDED:
             tell(f"{job.host}: {event.describe()}; stopping the other hosts")
-            stopping = threading.Thread(
-                target=stop_all, args=(others, grace, tell), name="ringtasks-stop", daemon=True
-            )
-            stopping.start()
+            stopping = start_thread(stop_all, others, grace, tell, name="ringtasks-stop")
     if stopping is not None:  # it tells whether the processes were seen to end
         stopping.join(grace + _STOP_SLACK)
     return found

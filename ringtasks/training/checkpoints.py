@@ -22,6 +22,7 @@ from ringtasks import jobs, transfer
 from ringtasks.client.ask import Ask
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError, RunNotStartedError
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quoted_path
@@ -163,9 +164,7 @@ class CheckpointPuller:
     def start(self, interval: float) -> None:
         """Start; the first pull comes after the first interval."""
         self._repair()
-        threading.Thread(
-            target=self._work, args=(interval,), name="ringtasks-pull", daemon=True
-        ).start()
+        start_thread(self._work, interval, name="ringtasks-pull")
 
     def stop(self, last: TimeLimit | None) -> None:
         """Stop; with ``last`` after one more pull within that time, since the host is reachable.

@@ -10,7 +10,6 @@ values of ``env``, which may be secret: they are in ``env.json``, for this user 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import math
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.file_lock import try_lock
 from ringtasks.common.fork import held
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.regular_file import read_regular
@@ -104,11 +104,7 @@ class RunRecord:
         """
         fields = {"version": _VERSION, **asdict(self)}
         del fields["folder"]
-        file = self.folder / _FILE
-        try:
-            replace_file(file, json.dumps(fields, indent=1) + "\n", mode=0o644)
-        except OSError as error:
-            raise StateFileError(str(file), error.strerror or str(error)) from error
+        self._write(_FILE, json.dumps(fields, indent=1) + "\n", mode=0o644)
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[bool]:
@@ -142,13 +138,7 @@ class RunRecord:
 
         :raises StateFileError: it cannot be written.
         """
-        file = self.folder / _ENVIRONMENT_FILE
-        try:
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w") as out:
-                json.dump(dict(env), out)
-        except OSError as error:
-            raise StateFileError(str(file), error.strerror or str(error)) from error
+        self._write(_ENVIRONMENT_FILE, json.dumps(dict(env)), mode=0o600)
 
     def environment(self) -> dict[str, str]:
         """Return the mapping that `keep_environment` has written.
@@ -224,6 +214,13 @@ class RunRecord:
     def checkpoint(self) -> Path:
         """The folder of the checkpoint's local copy."""
         return self.folder / "checkpoint"
+
+    def _write(self, name: str, content: str, mode: int) -> None:
+        try:
+            replace_file(self.folder / name, content, mode=mode)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StateFileError(str(self.folder / name), reason) from error
 
     def _log(self, attempt: int, serial: int) -> Path:
         return self.folder / f"attempt-{attempt}{f'-{serial}' if serial > 1 else ''}.log"
@@ -326,12 +323,9 @@ def _is_locked(descriptor: int) -> bool | None:
     None: its file system has no locks.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor)
     except OSError:
         return None
-    return True
 
 
 def is_own_name(name: str) -> bool:

@@ -178,16 +178,14 @@ class Connection(DialledConnection):
                 return super().open()
             check_connect_kwargs(self.connect_kwargs, self.connect_timeout, self.ssh_config)
             self._follow_changes()
-            started = time.time()
-            try:
-                return self._open_somehow()
-            except UnreachableError as error:
-                if not self._has_moved(started):
-                    raise _also_paramikos(error) from error.__cause__
-            try:
-                return self._open_somehow()
-            except UnreachableError as error:
-                raise _also_paramikos(error) from error.__cause__
+            started, has_moved = time.time(), False
+            while True:
+                try:
+                    return None if self._open_shared() else self._open_in_process()
+                except UnreachableError as error:
+                    if has_moved or not self._has_moved(started):
+                        raise _also_paramikos(error) from error.__cause__
+                    has_moved = True  # once, to the new place
 
     @property
     def _has_foreign_client(self) -> bool:
@@ -353,9 +351,6 @@ class Connection(DialledConnection):
         if self._attempt is not None:
             self._attempt.abandon()
             self._attempt = None
-
-    def _open_somehow(self) -> Any:
-        return None if self._open_shared() else self._open_in_process()
 
     def _has_moved(self, started: float) -> bool:
         """Ask the host's inventory sources where it is now; True if that is another place."""

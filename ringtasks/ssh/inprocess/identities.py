@@ -22,7 +22,6 @@ import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
-from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.ssh.openssh import run
 from ringtasks.ssh.paramiko_private import connect_agent
@@ -160,7 +159,7 @@ class Identities:
         keys = _agent_keys(self.agent_socket)
         if not keys:
             return
-        named = {key.asbytes() for key in _named((*self.files, *configured))}
+        named = set(_named((*self.files, *configured)))
         yield from (key for key in keys if key.asbytes() in named)
         if not self.is_named_only:
             yield from (key for key in keys if key.asbytes() not in named)
@@ -177,23 +176,15 @@ def _blob(key: Any) -> bytes:
     return blob
 
 
-def _named(files: Sequence[str]) -> Iterator[Any]:
-    """Yield what is known of the named keys; a public key beside the file will do."""
+def _named(files: Sequence[str]) -> Iterator[bytes]:
+    """Yield the public parts of the named keys; a public key beside the file will do."""
     for file in files:
         path = expanded_home(file)
         for public in (path, Path(f"{path}.pub"), Path(f"{path}-cert.pub")):
             with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
-                yield _Public(PublicBlob.from_file(str(public)).key_blob)
-        key = key_of_file(path)
-        if key is not None:
-            yield key
-
-
-class _Public(NamedTuple):
-    blob: bytes
-
-    def asbytes(self) -> bytes:
-        return self.blob
+                yield PublicBlob.from_file(str(public)).key_blob
+        if (key := key_of_file(path)) is not None:
+            yield key.asbytes()
 
 
 def _with_certificate(key: Any, file: str) -> Any:

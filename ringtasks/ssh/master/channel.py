@@ -17,6 +17,7 @@ import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
 
 from ringtasks.common.program_name import as_typed
+from ringtasks.common.threads import start_thread
 from ringtasks.ssh.link import (
     STDERR,
     STDOUT,
@@ -245,9 +246,7 @@ class Channel:
             start = functools.partial(link.open_session, command, self._terminal, **options)
             session = _open(link, start, self._open_timeout)
         self._session = session
-        threading.Thread(
-            target=self._pump, args=(session,), name="ringtasks-channel", daemon=True
-        ).start()
+        start_thread(self._pump, session, name="ringtasks-channel")
 
     def _running(self) -> Session:
         if self._session is None:

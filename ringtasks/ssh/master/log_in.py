@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common import file_lock, rehearsal
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -241,12 +242,9 @@ def _note_failure(name: Path, failures: Sequence[RouteError]) -> None:
     The caller holds the connection's lock.
     """
     routes = [{**vars(error), "class": type(error).__name__} for error in failures]
+    noted = json.dumps({"at": time.time(), "routes": routes})
     with contextlib.suppress(OSError):  # the waiting processes then try by themselves
-        descriptor = os.open(
-            f"{name}{_FAILURE_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
-        )
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"at": time.time(), "routes": routes}, file)
+        replace_file(Path(f"{name}{_FAILURE_SUFFIX}"), noted)
 
 
 def _share_failure(host: str, name: Path, since: float) -> None:

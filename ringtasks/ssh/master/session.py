@@ -98,7 +98,6 @@ class MuxSession:
             streams = SessionStreams(terminal, piped)
         except OSError as error:
             control.close()
-            use.end()
             raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
         session = cls(use, control, streams)
         request = NewSession(

@@ -45,6 +45,7 @@ _SMALLEST_REQUEST = 32 * 1024  # every server accepts this (section 3)
 _LARGEST_WRITE = 255 * 1024  # OpenSSH: sftp-common.h, SFTP_MAX_MSG_LENGTH less 1 KiB
 #: Larger ones save nothing: malloc(3) would allocate and free each answer's memory anew.
 _LARGEST_READ = 64 * 1024
+_SFTP_ERRORS = (OSError, EOFError, paramiko.SSHException, SFTPError)
 
 
 def open_sftp(use: MasterUse, control: Control) -> paramiko.SFTPClient:
@@ -62,19 +63,15 @@ def open_sftp(use: MasterUse, control: Control) -> paramiko.SFTPClient:
         stream.settimeout(use.timeout)
         client: paramiko.SFTPClient = started(stream, deadline, _MuxSFTPClient)
         stream.settimeout(use.silence_timeout)
-    except LinkLostError:
+    except BaseException as error:
         stream.close()
-        raise
-    except (OSError, EOFError, paramiko.SSHException, SFTPError) as error:
-        stream.close()
+        if isinstance(error, LinkLostError) or not isinstance(error, _SFTP_ERRORS):
+            raise
         if not use.is_master_alive():
             raise LinkLostError(f"the control master is gone: {error}") from error
         if isinstance(error, NoSFTPError):
             raise
         raise NoSFTPError(b"", f"no SFTP server answers: {error}") from error
-    except BaseException:
-        stream.close()
-        raise
     return client
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from ringtasks.ssh.link import LinkLostError, TunnelRefusedError
+from ringtasks.ssh.link import TunnelRefusedError
 
 from . import wire
-from .control import Control, DeniedError, MasterGoneError
+from .control import Control, DeniedError
 
 __all__ = ["MuxTunnel"]
 
@@ -29,7 +29,7 @@ class MuxTunnel:
         """Open a tunnel, which owns ``control`` from now on.
 
         :raises TunnelRefusedError: the host cannot connect to the port.
-        :raises LinkLostError: the master does not answer.
+        :raises OSError: the master does not answer.
         """
         (writing, stdin), (stdout, reading) = socket.socketpair(), socket.socketpair()
         tunnel = cls(control, writing, reading)
@@ -38,14 +38,10 @@ class MuxTunnel:
                 descriptors = [stdin.fileno(), stdout.fileno()]
                 control.request(wire.new_stdio_forward, host, port, descriptors=descriptors)
             control.await_session(timeout)
-        except DeniedError as error:
+        except BaseException as error:
             tunnel.close()
-            raise TunnelRefusedError(str(error)) from error
-        except (MasterGoneError, TimeoutError) as error:
-            tunnel.close()
-            raise LinkLostError(str(error)) from error
-        except BaseException:
-            tunnel.close()
+            if isinstance(error, DeniedError):
+                raise TunnelRefusedError(str(error)) from error
             raise
         return tunnel
 

@@ -8,7 +8,7 @@ clusters share neither a port nor a token, also on the same hosts.
 
 from __future__ import annotations
 
-from .cluster_state import ClusterState, Member, look, nowhere
+from .cluster_state import ClusterState, Member, ask, look, nowhere
 from .ending import Ended, end
 from .starting import up
 from .submitting import follow, new_id, stop, submit
@@ -18,6 +18,7 @@ __all__ = [
     "ClusterState",
     "Ended",
     "Member",
+    "ask",
     "end",
     "follow",
     "look",

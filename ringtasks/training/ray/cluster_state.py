@@ -24,7 +24,7 @@ from ringtasks.remote.script import quote
 
 from .commands import FOLDER, Start, group_of, guarded, ray, read
 
-__all__ = ["ClusterState", "Member", "look"]
+__all__ = ["ClusterState", "Member", "ask", "look", "nowhere"]
 
 #: Seconds for a request to the head. Loading Ray from a cold disk is slow.
 _ASK_TIMEOUT = 60.0
@@ -60,6 +60,11 @@ class Member(NamedTuple):
     def describe(self) -> str:
         """Return its state as text for the user."""
         return self.job.describe() if self.job else "no job, only files"
+
+    def guarded(self, command: str, port: int) -> str:
+        """Return ``command``, run only if ``port`` is that of its job; see `commands.guarded`."""
+        assert self.job is not None  # noqa: S101  # a head has one
+        return guarded(command, port, self.job.id)
 
 
 @dataclass(frozen=True)
@@ -124,13 +129,6 @@ class ClusterState:
         host, why = self.unreachable[0] if self.unreachable else (self.members[0].host, "no head")
         raise ClusterError(host, f"whether there is a Ray cluster {self.name!r} is unknown: {why}")
 
-    def ask_ray(self) -> SSHResult:
-        """Return the output of ``ray status``: the nodes and the requested resources.
-
-        :raises ClusterError: the head does not run.
-        """
-        return ask(self.working_head())
-
 
 def nowhere(name: str) -> UsageError:
     """Return the error for a cluster that no host has, after all were asked."""
@@ -145,14 +143,13 @@ def ask(head: Member) -> SSHResult:
     :raises ClusterError: the head's command, as its host gives it, names no port.
     """
     assert head.start is not None  # noqa: S101  # a head is known by it
-    assert head.job is not None  # noqa: S101
     host, _, text = head.start.address.rpartition(":")
     try:
         port = whole(text, "port of Ray", at_least=1, at_most=65535)
     except AnswerError as error:
         raise ClusterError(head.host, str(error)) from error
     command = f"{ray(head.cluster_id)} status --address {quote(f'{host}:{port}')}"
-    return head.client.ask(Ask(guarded(command, port, head.job.id), _ASK_TIMEOUT, in_venv=True))
+    return head.client.ask(Ask(head.guarded(command, port), _ASK_TIMEOUT, in_venv=True))
 
 
 def look(clients: Sequence[SSHClient], name: str) -> ClusterState:

@@ -27,7 +27,7 @@ from ringtasks.transfer import Options
 from ringtasks.transfer.patterns import literal
 
 from .cluster_state import Member
-from .commands import FOLDER, guarded, token_settings
+from .commands import FOLDER, token_settings
 from .job_api import FAILED, NO_ANSWER, NO_SUCH_JOB, STOPPED
 from .prepare import ray_python
 from .upload import Upload
@@ -155,9 +155,8 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
 
 def _question(head: Member, action: str, job_id: str, **more: Any) -> str:
     assert head.start is not None  # noqa: S101  # a head is known by it
-    assert head.job is not None  # noqa: S101
     port = head.start.dashboard_port
-    return guarded(_program(head.cluster_id, port, action, job_id, **more), port, head.job.id)
+    return head.guarded(_program(head.cluster_id, port, action, job_id, **more), port)
 
 
 def _program(cluster_id: str, port: int, action: str, job_id: str, **more: Any) -> str:
