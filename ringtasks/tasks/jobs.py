@@ -272,7 +272,6 @@ def wait(
         return []
     found, missing, _ = selected_jobs(c, job, host, inventory)
     began = time.monotonic()
-    statuses = []
     last: list[JobStatus] = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
@@ -280,10 +279,7 @@ def wait(
             status = own.wait(left, patience=_seconds(patience))
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
-        statuses.append(_exit_status(status))
-    if missing:
-        display.say(missing)
-        statuses.append(UNREACHABLE)
+    statuses = [*map(_exit_status, last), *_told_of(missing)]
     are_commands = all(status.exit_status is not None for status in last)
     return ended(c, one_or_all(last), combined_status(statuses), is_commands=are_commands)
 
@@ -327,10 +323,7 @@ def stop(
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE if stopped.error else 1
         statuses.append(0 if stopped.is_gone else failed)
-    if missing:
-        display.say(missing)
-        statuses.append(UNREACHABLE)
-    return ended(c, one_or_all(found), combined_status(statuses))
+    return ended(c, one_or_all(found), combined_status([*statuses, *_told_of(missing)]))
 
 
 @task(
@@ -379,6 +372,13 @@ def _ids(name: str | None, found: Iterable[Job]) -> str:
 def _left(command: str) -> str:
     """Return the text for Ctrl-C, which does not affect the job."""
     return f"interrupted; the job keeps running; reattach with: {as_typed(command)}"
+
+
+def _told_of(missing: str) -> list[int]:
+    """Print why further jobs may be missing, and return the exit status for them, if so."""
+    if missing:
+        display.say(missing)
+    return [UNREACHABLE] if missing else []
 
 
 def _label(job: JobStatus) -> str:

@@ -99,7 +99,7 @@ class Transport(PublicTransport):
         self._prefer(pins)
         packetizer: Any = self.packetizer
         # Paramiko would start a thread for a time limit that `Connection` already keeps.
-        packetizer.start_handshake = _no_timer
+        packetizer.start_handshake = lambda timeout: None
         packetizer.set_outbound_cipher = _padding_with_zeros(packetizer.set_outbound_cipher)
 
     @property
@@ -223,10 +223,6 @@ class Transport(PublicTransport):
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
     return [*wanted, *(name for name in names if name not in wanted)]
-
-
-def _no_timer(timeout: float) -> None:
-    pass
 
 
 def _padding_with_zeros(set_cipher: Any) -> Any:

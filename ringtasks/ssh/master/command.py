@@ -281,17 +281,10 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
         **_identity_options(hop.config),
     }
     del options["BatchMode"]  # `files` holds it, unless the user may be asked
-    address = _address(hop.config, hop.route)
-    flags = (*files, *_flags(options), *hop.identities)
-    for word in ("ssh", *flags, *_until_destination(address)):
-        yield word if word == "[%h]:%p" else percent(word)
-
-
-def _until_destination(address: Iterator[str]) -> Iterator[str]:
-    for word in address:
-        if word == "--":
-            yield from ("-W", "[%h]:%p")  # the outer ssh expands these
-        yield word
+    flags = map(percent, (*files, *_flags(options), *hop.identities))
+    *address, end, destination = map(percent, _address(hop.config, hop.route))
+    # The outer ssh expands the tokens.
+    yield from ("ssh", *flags, *address, "-W", "[%h]:%p", end, destination)
 
 
 def _environment(route: Route, environ: Mapping[str, str]) -> dict[str, str]:

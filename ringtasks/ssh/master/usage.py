@@ -11,11 +11,10 @@ import errno
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ringtasks.common.file_lock import try_lock
+from ringtasks.common.file_lock import locked, try_lock
 from ringtasks.common.fork import not_for_children
 
 from .control import answers
@@ -105,11 +104,11 @@ class SessionTurn:
 
     def __init__(self, socket: Path) -> None:
         self._path = f"{socket}{_QUEUE}"
-        self._descriptor: int | None = None
+        self._lock: contextlib.ExitStack | None = None
 
     def is_taken(self) -> bool:
         """Return True if another process, or another link of this one, already waits for room."""
-        if self._descriptor is not None or not os.path.exists(self._path):  # noqa: PTH110  # hot
+        if self._lock is not None or not os.path.exists(self._path):  # noqa: PTH110  # hot
             return False
         if self.take(0.0):
             self.release()
@@ -118,29 +117,22 @@ class SessionTurn:
 
     def take(self, timeout: float) -> bool:
         """Wait for the turn, up to ``timeout`` seconds; True if it is taken."""
-        if self._descriptor is not None:
+        if self._lock is not None:
             return True
-        deadline = time.monotonic() + timeout
-        delay = 0.005  # seconds; the end of a session, after milliseconds or hours, makes room
+        lock = contextlib.ExitStack()
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            is_mine = lock.enter_context(locked(Path(self._path), timeout))
         except OSError:  # a full disk: every process then asks without a turn
             return True
-        while not try_lock(descriptor):
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                os.close(descriptor)
-                return False
-            time.sleep(min(delay, remaining))
-            delay = min(delay * 1.5, 0.05)
-        self._descriptor = descriptor
-        return True
+        if is_mine:
+            self._lock = lock
+        return is_mine
 
     def release(self) -> None:
         """Let the next process ask. Safe to repeat."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
 
 
 def count(socket: Path) -> int:
