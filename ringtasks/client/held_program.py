@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from ringtasks.common.fork import not_for_children
+from ringtasks.common.threads import start_thread
 from ringtasks.ssh.link import STDOUT
 
 from .ask import Ask
@@ -32,10 +33,7 @@ class HeldProgram:
         self._changed, self._has_ended = threading.Condition(), False
         reader, self._writer = os.pipe()
         not_for_children(self)
-        self._thread = threading.Thread(
-            target=self._run, args=(client, ask, reader), name="ringtasks-held", daemon=True
-        )
-        self._thread.start()
+        self._thread = start_thread(self._run, client, ask, reader, name="ringtasks-held")
 
     def descriptors(self) -> list[int]:
         """Return the end of the pipe that keeps the program running."""

@@ -1,4 +1,19 @@
-"""A request to start a job.  Pure."""
+"""A request to start a job, and the conditions for which it waits (``turn.sh``).  Pure.
+
+A GPU is free if no process is on it (``gpus.sh``), no job has reserved it, and hardly any of its
+memory is in use: a container does not show the processes of others.  A reservation is a
+symbolic link ``~/.ringtasks/gpus/UUID`` whose target names its holder: symlink(2) makes it whole or
+not at all, for a single caller, and it needs no space on the disk.  It is valid as long as the
+holder's monitor runs, or any process with the job's mark; so neither a killed monitor nor a reboot
+leaves a GPU reserved.
+
+A job that makes reservations holds ``lock``, a link as well.  If the holder has ended, the job that
+creates the folder ``broken-HOLDER`` removes that lock.  Only one job can create it, so no job
+removes the lock of a running holder.  The folder exists for a moment only; one that was left behind
+is removed after a minute.
+
+Jobs that queue for GPUs get them in the order of their tickets, ``~/.ringtasks/queue/TIME.ID``.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +22,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ringtasks.errors import UsageError
+from ringtasks.remote.gpus import HIDDEN_MIB, HIDDEN_PERCENT
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES, JobOptions, launch_script
+from ringtasks.remote.programs import Program
 from ringtasks.remote.script import Script
-
-from .gpu_queue import turn
 
 __all__ = ["JobRequest"]
 
-
+_TURN = Program(__file__, "turn.sh")
 #: The fields that are recorded in the job's folder, beside its command.
 _RECORDED = ("name", "group", "batch", "batch_size", "host", "cwd", "log_file")
 
@@ -57,16 +72,23 @@ class JobRequest:
         about = {"by": by, **{name: getattr(self, name) for name in _RECORDED}}
         options = JobOptions(
             about=json.dumps({key: value for key, value in about.items() if value is not None}),
-            turn=turn(
-                job_id,
-                gpus=self.gpus,
-                after=self.after,
-                queue=self.queue,
-                any_memory=self.any_memory,
-            ),
+            turn=self._turn(job_id),
             log_limit_bytes=self.log_limit_bytes,
         )
         return launch_script(job_id, self.command, self.log_file, shell, options)
+
+    def _turn(self, job_id: str) -> str:
+        """Return the shell functions by which the job waits, or reserves its GPUs at once."""
+        if not self.gpus and self.after is None:
+            return ""
+        return _TURN.render(
+            rt_id=job_id,
+            rt_after=self.after or "",
+            rt_count=self.gpus,
+            rt_queue=int(self.queue),
+            rt_percent="" if self.any_memory else HIDDEN_PERCENT,
+            rt_mib=HIDDEN_MIB,
+        )
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -73,11 +73,6 @@ class Mark(NamedTuple):
         """The first bytes of the output of `hello`."""
         return b"ringtasks:%s:%d:" % (self.word.encode(), self.left + self.right)
 
-    def split(self, received: bytes) -> tuple[bytes, int, bytes] | None:
-        """Return (bytes before the mark, process id, output after it); None if it is incomplete."""
-        before, pid, after = _find(received, self.printed)
-        return None if pid is None else (before, pid, after)
-
     @property
     def _words(self) -> str:
         return f"ringtasks:{self.word}:$(({self.left}+{self.right}))"
@@ -88,10 +83,18 @@ class MarkedOutput:
 
     :param has_end: the script prints the mark at its end, too.
     :param is_sent_later: the script's shell first has to read the script, on stdin.
+    :param most_kept: the number of bytes before the mark that `preface` has at most.
     """
 
-    def __init__(self, mark: Mark, *, has_end: bool = False, is_sent_later: bool = False) -> None:
-        self._begin = mark.printed
+    def __init__(
+        self,
+        mark: Mark,
+        *,
+        has_end: bool = False,
+        is_sent_later: bool = False,
+        most_kept: int = _EVIDENCE_BYTES,
+    ) -> None:
+        self._begin, self._most_kept = mark.printed, most_kept
         self._unread = mark.printed + b"unread" if is_sent_later else b""
         self._end = mark.printed + b"end:" if has_end else None
         self._held = b""
@@ -117,7 +120,8 @@ class MarkedOutput:
     @property
     def preface(self) -> bytes:
         """The first bytes that came before the mark, or instead of it."""
-        return (b"".join(self._kept) + (self._held if self.pid is None else b""))[:_EVIDENCE_BYTES]
+        held = self._held if self.pid is None else b""
+        return (b"".join(self._kept) + held)[: self._most_kept]
 
     def take(self, chunk: bytes) -> bytes:
         """Return the script's output in ``chunk`` and in bytes that were held back."""
@@ -170,8 +174,8 @@ class MarkedOutput:
 
     def _keep(self, preface: bytes) -> None:
         self._preface_bytes += len(preface)
-        if self._kept_bytes < _EVIDENCE_BYTES:
-            self._kept.append(preface[:_EVIDENCE_BYTES])
+        if self._kept_bytes < self._most_kept:
+            self._kept.append(preface[: self._most_kept])
             self._kept_bytes += len(preface)
 
 

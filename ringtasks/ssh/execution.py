@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Callable
 from typing import BinaryIO
 
 from ringtasks.common import interruption
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.marks import NO_STDIN, MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
@@ -34,7 +34,7 @@ from .link import (
     SessionRefusedError,
     takes_descriptors,
 )
-from .session_limit import awaiting_over, when_there_is_room
+from .session_limit import awaiting_over, remaining, when_there_is_room
 
 __all__ = ["Ending", "Execution", "ExecutionOptions", "RunShell", "StopOutcome", "pass_on", "stop"]
 
@@ -291,7 +291,7 @@ class Execution:
         while True:
             if self._is_cancelled and not is_draining:
                 raise _CancelledError
-            happened = session.receive(_remaining(deadline))
+            happened = session.receive(remaining(deadline))
             if isinstance(happened, Exited):
                 return happened.status
             if happened is not None:
@@ -413,9 +413,7 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
 
 def pass_on(source: BinaryIO, session: Session) -> None:
     """Send ``source`` to the program's stdin as it arrives, in a thread."""
-    threading.Thread(
-        target=_pump, args=(source, session), name="ringtasks-stdin", daemon=True
-    ).start()
+    start_thread(_pump, source, session, name="ringtasks-stdin")
 
 
 def _pump(source: BinaryIO, session: Session) -> None:
@@ -434,7 +432,3 @@ def _end_input(session: Session) -> None:
 
 def _is_over(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
-
-
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -14,7 +14,7 @@ from ringtasks.common.pending_answers import awaiting
 
 from .link import Link, SessionRefusedError
 
-__all__ = ["awaiting_over", "when_there_is_room"]
+__all__ = ["awaiting_over", "remaining", "when_there_is_room"]
 
 _INTERVAL = 0.2  # seconds between checks whether the wait is over
 #: Seconds to repeat the request if no session is open: one may have just ended, and a busy host
@@ -52,7 +52,7 @@ def when_there_is_room(
     while True:
         try:
             with awaiting_over(link, host):
-                return open_(timeout=_left(deadline))
+                return open_(timeout=remaining(deadline))
         except SessionRefusedError:
             now = time.monotonic()
             if (deadline is not None and now > deadline) or is_cancelled():
@@ -66,5 +66,6 @@ def when_there_is_room(
             time.sleep(_LONELY_DELAY)
 
 
-def _left(deadline: float | None) -> float | None:
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds until a time by `time.monotonic`, at least 0; None: there is no limit."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

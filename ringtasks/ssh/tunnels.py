@@ -8,6 +8,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+from ringtasks.common.threads import start_thread
+from ringtasks.errors import UsageError
+
 from .link import Link, LinkLostError, Tunnel, TunnelRefusedError
 
 __all__ = ["TunnelListener", "copy_both_ways", "open_tunnel"]
@@ -37,9 +40,7 @@ class TunnelListener:
     def serve(self) -> None:
         """Accept connections, in threads of its own."""
         for listener in self._listeners:
-            threading.Thread(
-                target=self._accept, args=(listener,), name="ringtasks-forward", daemon=True
-            ).start()
+            start_thread(self._accept, listener, name="ringtasks-forward")
 
     def close(self) -> None:
         """Stop listening, and end every connection. Safe to repeat."""
@@ -60,12 +61,9 @@ class TunnelListener:
                 if self._ended.wait(_RETRY_DELAY):
                     return
                 continue
-            passing = threading.Thread(
-                target=self._pass_on, args=(connection,), name="ringtasks-tunnel", daemon=True
-            )
             try:
-                passing.start()
-            except RuntimeError as error:  # no thread can be started; later ones may be
+                start_thread(self._pass_on, connection, name="ringtasks-tunnel")
+            except UsageError as error:  # no thread can be started; later ones may be
                 connection.close()
                 _log.warning("a connection could not be forwarded: %s", error)
 
@@ -102,12 +100,9 @@ def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
 
 def copy_both_ways(tunnel: Tunnel, connection: socket.socket) -> None:
     """Copy all bytes of both sides, until both have ended."""
-    back = threading.Thread(
-        target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
-    )
     try:
-        back.start()
-    except RuntimeError as error:
+        back = start_thread(_copy, tunnel, connection, name="ringtasks-tunnel")
+    except UsageError as error:
         _log.warning("a connection could not be forwarded: %s", error)
         return
     _copy(connection, tunnel)

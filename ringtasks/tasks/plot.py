@@ -80,7 +80,9 @@ def plot(
         _print_points(sources, metric, axis)
         return chosen
     title = ", ".join(sources)
-    curves = _labelled(chosen, title if len(sources) == 1 else None)
+    # The legend gives the run and the metric; of several runs, each label begins with its run.
+    prefix = f"{title} " if len(sources) == 1 else ""
+    curves = {f"{prefix}{label}": curve for label, curve in chosen.items()}
     if out is None:
         _show(curves, title, style)
         return chosen
@@ -103,11 +105,6 @@ def _style(log: bool, smooth: str | float, theme: str | None) -> Style:
     if theme not in (None, "light", "dark"):
         raise UsageError(f"--theme {theme}: expected light or dark")
     return Style(log, weight, theme)
-
-
-def _labelled(chosen: dict[str, Curve], run: str | None) -> dict[str, Curve]:
-    """Return the curves under names for a legend, which gives the run and the metric."""
-    return {f"{run} {label}" if run else label: curve for label, curve in chosen.items()}
 
 
 class _PlotSource(NamedTuple):

@@ -51,14 +51,14 @@ class Remote(PublicRemote):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._script: Script | None = None
-        self._early: bytes | None = b""
-        """The bytes before the process id; None once that is known, or is not expected."""
-        self._noise = b""
-        """The output of login files, to be read before the command's output."""
         self._answer: MarkedOutput | None = None
-        """The output, if the script is sent on stdin: its shell tells if it cannot read that."""
-        self._run_shell: RunShell | None = None
+        """The output of a script; None: the command is sent unchanged."""
+        self._early = b""
+        """The output that came before the script was sent."""
         self._has_begun = threading.Event()
+        """Set once the mark has come, or is no longer awaited."""
+        self._began_at = 0.0
+        """The time of that, by the monotonic clock."""
         self._is_killed = False
         self._is_over_time = False
         self._is_interrupted = False
@@ -84,7 +84,6 @@ class Remote(PublicRemote):
     def _start(self, command: str, shell: str, env: dict[str, Any], timeout: float | None) -> None:
         may_be_ended = self.opts["timeout"] is not None or self.is_asynchronous
         if not env and not may_be_ended:
-            self._early = None
             super().start(command, shell, {}, timeout)
             return
         script = Script(
@@ -93,27 +92,24 @@ class Remote(PublicRemote):
         line = script.line()
         request = line or exec_line(script.mark, pty=self.using_pty)
         super().start(request, shell, {}, timeout)
+        self._answer = answer = MarkedOutput(
+            script.mark, is_sent_later=line is None, most_kept=MAX_PREFACE_BYTES
+        )
         if line is None:
-            self._answer = MarkedOutput(script.mark, is_sent_later=True)
-            self._noise = self._await_mark(script, self._answer)
+            self._await_mark(answer)
             try:
                 self.channel.sendall(script.payload())
             except OSError:  # the shell has ended
-                self._answer.is_unread = True
+                answer.is_unread = True
         self._script = script
 
     def read_proc_stdout(self, num_bytes: int) -> bytes:
-        noise, self._noise = self._noise, b""
-        if noise:
-            return noise
+        early, self._early = self._early, b""
+        if early:
+            return early
         while True:
             chunk: bytes = super().read_proc_stdout(num_bytes)
-            if self._answer is not None:
-                received = self._answer.take(chunk) if chunk else self._answer.rest()
-            elif self._early is None:
-                return chunk
-            else:
-                received = self._without_hello(chunk)
+            received = chunk if self._answer is None else self._taken(self._answer, chunk)
             if received or not chunk:
                 return received
 
@@ -182,65 +178,56 @@ class Remote(PublicRemote):
             if name in wanted or is_variable_name(name)
         }
 
-    def _await_mark(self, script: Script, answer: MarkedOutput) -> bytes:
-        """Return the output of login files before the shell is ready for the payload.
+    def _await_mark(self, answer: MarkedOutput) -> None:
+        """Wait until the shell is ready for the payload.
 
-        :param answer: takes the bytes from the mark on.
         :raises OtherProgramError: the host runs another program; no environment was sent to it.
         :raises OutcomeUnknownError: the link was lost.
         """
-        channel, received, hello = self.channel, b"", None
+        channel = self.channel
         channel.settimeout(self.context.ssh.connect_timeout)
         try:
-            while hello is None and len(received) < MAX_PREFACE_BYTES:
+            while not self._has_begun.is_set():
                 if not (chunk := channel.recv(_CHUNK_BYTES)):
                     self.returncode()
                     break
-                received += chunk
-                hello = script.mark.split(received)
+                self._early += self._taken(answer, chunk)
         except TimeoutError:
             pass  # a program that waits for input
-        if hello is None:
-            said = received[:_EVIDENCE_BYTES] + b"\n"
+        if answer.pid is None:
+            said = answer.preface[:_EVIDENCE_BYTES] + b"\n"
             if channel.recv_stderr_ready():
                 said += channel.recv_stderr(_EVIDENCE_BYTES)
             channel.close()
             raise OtherProgramError(self.context.ssh.id, bounded(said.decode("utf-8", "replace")))
         channel.settimeout(None)
-        noise, pid, _ = hello
-        self._run_shell = RunShell(pid, script.run_id, time.monotonic())
-        self._early = None
-        self._has_begun.set()
-        return noise + answer.take(received)
 
-    def _without_hello(self, chunk: bytes) -> bytes:
-        """Return the command's output in ``chunk``, after the earlier output of login files."""
-        assert self._early is not None  # noqa: S101  # for the type checker
-        self._early += chunk
-        if (script := self._script) and (hello := script.mark.split(self._early)):
-            noise, pid, output = hello
-            self._run_shell = RunShell(pid, script.run_id, time.monotonic())
-            received = noise + output
-        elif chunk and len(self._early) < MAX_PREFACE_BYTES:
+    def _taken(self, answer: MarkedOutput, chunk: bytes) -> bytes:
+        """Return the output in ``chunk``; that of login files comes first, as in Fabric."""
+        is_first = not self._has_begun.is_set()
+        if not is_first and answer.pid is None:  # the mark is no longer awaited
+            return chunk
+        received = answer.take(chunk) if chunk else answer.rest()
+        if not is_first:
+            return received
+        if chunk and answer.pid is None and not answer.is_hopeless:
             return b""
-        else:
-            received = self._early
-        self._early = None
+        self._began_at = time.monotonic()
         self._has_begun.set()
-        return received
+        return answer.preface + received
 
     def _end_processes(self) -> None:
-        if self._script is None or not self.context.is_connected:
+        if self._script is None or self._answer is None or not self.context.is_connected:
             return
         self._has_begun.wait(_HELLO_TIMEOUT)
-        if self._run_shell is None:
+        if self._answer.pid is None:
             _log.warning("%s: the command could not be ended: unknown process", self.context.ssh.id)
             return
         link = self.context._as_link()
         uses_sudo = self._script.command.startswith("sudo ")
         stopped = stop(
             link,
-            self._run_shell,
+            RunShell(self._answer.pid, self._script.run_id, self._began_at),
             spare_link=self.context._spare_link,
             with_sudo=uses_sudo,
         )
