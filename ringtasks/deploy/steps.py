@@ -57,9 +57,8 @@ class DeployPlan:
     """Values that all hosts of a rollout have in common.
 
     ``source`` None: the release is on the hosts already.  ``is_reading``: the hosts are only asked
-    for their state.  ``wait``: seconds to wait for the lock
-    of another deploy that is running.  ``secrets`` are variables for the commands; ``conceal``
-    removes their values from a text.
+    for their state.  ``wait``: seconds to wait for the lock of another deploy that is running.
+    ``secrets`` are variables for the commands; ``conceal`` removes their values from a text.
     """
 
     release: Release

@@ -93,7 +93,8 @@ class Target:
         self.state = HostState()
         self.stop = Cancellation()
         self.loss: str | None = None
-        self._has_switched = self._has_locked = False
+        self._has_locked = False
+        self._has_switched = False
         """True if the switch was made or may have been made."""
         self._watcher = watcher
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-#: Of a picture, in characters; a narrower terminal has a narrower one, but not below the least
+#: The size of a picture in characters.  In a narrower terminal it is narrower, down to the least
 #: width: the labels alone may take 24.
 _WIDTH, _HEIGHT = 80, 12
 _LEAST_WIDTH = 40

@@ -86,12 +86,12 @@ def commands(
             "max-restarts": "0",
             "tee": "3",
         }
-        told = " ".join(f"--{name}={quote(value)}" for name, value in flags.items())
+        given = " ".join(f"--{name}={quote(value)}" for name, value in flags.items())
         own = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": _RANK_LABEL, "PYTHONUNBUFFERED": "1"}
         if node.interface:
             own.update(dict.fromkeys(_INTERFACE_VARIABLES, node.interface))
         missing = {name: value for name, value in own.items() if name not in env}
-        found.append(NodeCommand(f"{python} -m torch.distributed.run {told} {rest}", missing))
+        found.append(NodeCommand(f"{python} -m torch.distributed.run {given} {rest}", missing))
     return found
 
 

@@ -168,11 +168,11 @@ def starts(
         else:
             flags["address"] = store
         flags["dashboard-agent-listen-port"] = str(own["agent"])
-        told = " ".join(f"--{flag}={quote(value)}" for flag, value in flags.items())
+        given = " ".join(f"--{flag}={quote(value)}" for flag, value in flags.items())
         reaper = f'python3 "$HOME/{FOLDER}/{cluster_id}/{REAPER}"'
         role, last = (" --head", f" --temp-dir={temp}/ray") if n == 0 else ("", "")
         program = f"{_HOSTS_VARIABLE}={quote(hosts)} {reaper} ray start{role}"
-        own_options = f"{told} --disable-usage-stats --log-color=false --block"
+        own_options = f"{given} --disable-usage-stats --log-color=false --block"
         yield f"exec {ray(cluster_id, program)} {own_options} {options}".rstrip() + last
 
 
