@@ -234,7 +234,7 @@ def _supervised(
             if not record.attempts:
                 record.discard()
     display.say(f"{record.id}: {outcome.reason}")
-    display.say(f"plot it: {as_typed('plot')} {record.id}")
+    display.say(f"plot it: {as_typed('plot')} {record.argument}")
     return outcome
 
 
@@ -273,7 +273,7 @@ def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
 
     outcome = RunOutcome(record.status, f"has ended: {record.state}")
     display.say(f"{record.id} {outcome.reason}")
-    display.say(f"plot it: {as_typed('plot')} {record.id}")
+    display.say(f"plot it: {as_typed('plot')} {record.argument}")
     return ended(c, outcome, outcome.status)
 
 
@@ -281,7 +281,7 @@ def _left_texts(record: RunRecord) -> dict[Stage, str | None]:
     """Return the text for Ctrl-C at each stage of a run, with the commands to go on with it."""
     from ringtasks.training.supervisor import Stage
 
-    attach = record.hint(f"train --attach {record.id}")
+    attach = record.hint(f"train --attach {record.argument}")
     return {
         Stage.CHOOSING: "interrupted: no run was started",
         Stage.STARTING: None,  # it is reported by what becomes of the job

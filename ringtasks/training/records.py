@@ -97,6 +97,10 @@ class RunRecord:
     inventory: str | None = None
     """The inventory that the user named for it."""
 
+    def __post_init__(self) -> None:
+        #: Means this run as an argument of a task: its id; its path, if it is not in `runs`.
+        self.argument = self.id
+
     def save(self) -> None:
         """Write ``run.json`` atomically: a reader finds the old one or the new one.
 
@@ -343,7 +347,10 @@ def find_run(root: str | Path, wanted: str) -> RunRecord | None:
     """
     if os.sep in wanted:
         with contextlib.suppress(OSError, ValueError):
-            return _read(Path(wanted) / _FILE)
+            run = _read(Path(wanted) / _FILE)
+            if Path(wanted).resolve().parent != Path(root).resolve():
+                run.argument = shlex.quote(wanted)
+            return run
     # One without an attempt is being started, or its process was killed before.
     runs = sorted(_runs(Path(root)), key=lambda run: (bool(run.attempts), run.started_at))
     if wanted == LAST:

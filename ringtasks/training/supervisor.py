@@ -176,7 +176,7 @@ class Supervisor:
             place = JobPlace(cause.host, cause.job)
             self._record.attempts.append(RunAttempt(attempt, [place]))
             self._save_record()
-            attach = self._hint("train --attach", self._record.id)
+            attach = self._hint("train --attach", self._record.argument)
             self._tell(f"job {cause.job} may run on {cause.host}: {attach} follows it")
 
     def _attend(self, entry: RunAttempt) -> JobStatus:
@@ -390,7 +390,7 @@ class Supervisor:
             text = f"{status.host_id}: {status.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
-            text += f"; reattach with {self._hint('train --attach', self._record.id)}"
+            text += f"; reattach with {self._hint('train --attach', self._record.argument)}"
             return RunOutcome(exit_status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)

@@ -423,7 +423,13 @@ def test_reattached_run_shows_its_log_from_the_beginning(
 
     done = inv("train", "--attach", "last")
     again = inv("train", "--attach", "last")
+    outside = run_of(tmp_path)[0].rename(tmp_path / "moved run")
+    by_path = inv("train", "--attach", f"{outside}/")
+    plotted = inv(*shlex.split(f"plot '{outside}/'"))
 
+    assert f"plot it: inv plot '{outside}/'\n" in by_path.stderr.decode()
+    assert b"no metric" in plotted.stderr, plotted.stderr
+    outside.rename(tmp_path / "runs" / "back")
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"one\ntwo\n"
     folder, record = run_of(tmp_path)
