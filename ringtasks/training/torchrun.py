@@ -161,7 +161,7 @@ _INSTEAD = {
 def _flags(arguments: str) -> Iterator[str]:
     """Yield the names of torchrun's own flags, before the script, with dashes."""
     try:
-        words = iter(shlex.split(arguments))
+        words = iter(shlex.split(arguments.replace("\\\n", "")))  # as sh joins lines
     except ValueError as error:
         raise UsageError(f"train: command: {error}") from None
     for word in words:

@@ -101,6 +101,7 @@ def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
         ("torchrun --standalone t.py", "standalone"),
         ("torchrun --nnodes 1 t.py", "nnodes"),
         ("torchrun --nnodes=1:2 t.py", "nnodes"),
+        ("torchrun \\\n  --nnodes 1 \\\n  t.py", "nnodes"),
         ("torchrun --shutdown-timeout 5 --nnodes 1 t.py", "nnodes"),
         ("torchrun --log_d logs --nnodes 1 t.py", "nnodes"),
         ("torchrun --nproc_per_node=8 t.py", "nproc-per-node"),
