@@ -69,7 +69,7 @@ def _with_surroundings(around: str, groups: list[tuple[str, list[Item]]], text: 
             items, text, label=labels[-1].lower() if labels else "", anchored=bool(positions)
         )
         values += [each for each in parsed.values if each.name not in {v.name for v in values}]
-        own += parsed.positions
+        own += [each for each in parsed.positions if each.unit not in {o.unit for o in own}]
     names = {each.name for each in values}
     values += [each for each in parse_text(around).values if each.name not in names]
     units = {position.unit for position in positions}

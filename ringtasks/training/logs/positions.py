@@ -28,9 +28,9 @@ _UNIT = (
 _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _POSITION = re.compile(
     # Not a rate: "125 iterations per epoch. 12500 in all", "tokens / optimizer step: 32,768".
-    rf"(?<![\w./%-])(?<!\bper )(?<!/ )"
+    rf"(?<![\w./%-])(?<!\bper )(?<!\bover )(?<!/ )"
     rf"(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
-    rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
+    rf"(?P<plural>{_PLURAL})(?:\b|(?<=epoch)|(?<=iter))[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
     rf"[\[(]?\s{{0,8}}(?:\d+-(?=\d+\]))?(?P<done>{WHOLE}(?:\.\d+)?)(?:[snrt][tdh])?"
     rf"(?:\]?\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}\[?(?P<total>{WHOLE}))?{_AFTER}",
     _FLAGS,
@@ -193,7 +193,7 @@ def _named_positions(
         unit = UNIT_WORDS[found["unit"].lower()]
         if found.start() < ends or overlaps(found.span("done"), taken):
             continue
-        if found["plural"] and not found["total"] and not _is_counted_plural(found):
+        if found["plural"] and not found["total"] and not _is_counted_plural(text, found):
             continue
         if unit != "epoch" and found["done"].partition(".")[2].strip("0"):
             continue  # "Loss for final step: 0.25"
@@ -228,10 +228,11 @@ def is_stage(text: str, start: int) -> bool:
     return _STAGE.match(text, start) is not None
 
 
-def _is_counted_plural(found: re.Match[str]) -> bool:
-    """Return whether "steps: 10" is a position, as DeepSpeed prints it, and no list of settings."""
+def _is_counted_plural(text: str, found: re.Match[str]) -> bool:
+    """Return whether "steps: 10" is a position, as DeepSpeed prints it, and no setting."""
     return (
-        found["unit"].lower() == "step"
+        not _EVAL_BEFORE.search(text, 0, found.start("unit"))  # Poutyne: "Val steps: 10"
+        and found["unit"].lower() == "step"
         and found[0].lower().startswith("steps: ")
         and "[" not in found[0]
     )

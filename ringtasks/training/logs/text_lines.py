@@ -111,17 +111,20 @@ _BARE = re.compile(
     rf"(?P<number>{NUMBER}){END}{_NO_ARROW}",
     _FLAGS,
 )
-# "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2".
+# "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2",
+# "Training acc over epoch: 0.7".
 _NAME_AT = re.compile(
-    r"(?P<name>[A-Za-z][\w ]{1,40}?)(?:\s\([^()]*\))?\s(?:at|after|in|for)\s(?:the\s)?(?:end of\s)?"
-    rf"(?:epoch|step|iteration|iter|batch|round)\s#?\d+(?:\s?[:=]|\sis)\s{{0,4}}(?P<number>{NUMBER}){END}",
+    r"(?P<name>[A-Za-z][\w ]{1,40}?)(?:\s\([^()]*\))?\s"
+    r"(?:(?:at|after|in|for)\s(?:the\s)?(?:end of\s)?(?:epoch|step|iteration|iter|batch|round)"
+    r"\s#?\d+|over\s(?:the\s)?epoch)"
+    rf"(?:\s?[:=]|\sis)\s{{0,4}}(?P<number>{NUMBER}){END}",
     _FLAGS,
 )
 #: Parts of `_NAME_AT` that are found faster.
 _BEFORE_COUNT = tuple(
-    f"{a}{word}{b}" for word in ("at", "after", "in", "for") for a in " \t" for b in " \t"
+    f"{a}{word}{b}" for word in ("at", "after", "in", "for", "over") for a in " \t" for b in " \t"
 )
-_COUNTED = re.compile(r"\s(?:epoch|step|iteration|iter|batch|round)\s#?\d", _FLAGS)
+_COUNTED = re.compile(r"\s(?:epoch|step|iteration|iter|batch|round)(?:\s#?|\s?[:=]\s?)\d", _FLAGS)
 _WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
 _NO_QUALIFIER = frozenset(
     """
@@ -240,7 +243,9 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
         current = labels[-1].lower() if labels and not of_line else current
         words = split_name(name)
         own = any(is_split(word) for word in words)
-        if own and not of_line and is_split(words[0]) and begin < found.start("name"):
+        is_total = total_of(found["name"]) is not None  # Poutyne: "Val steps: 10 loss: 0.5"
+        begins_own = own and is_split(words[0]) and begin < found.start("name")
+        if begins_own and not of_line and not is_total:
             current = words[0]  # "train Loss: 0.5 Acc: 0.9"
         label = _label_before(text, last, begin) or label
         last = found.end("number")
@@ -266,11 +271,14 @@ def _named_numbers(
     text: str, start: int, taken: Sequence[Span], *, anchored: bool
 ) -> list[tuple[re.Match[str], str, int]]:
     """Return the numbers that have a name, in their order: the match, the name and its start."""
-    found = [each for each in _PAIR.finditer(text, start) if not _SOURCE_FILE.search(each["name"])]
+    sentence = _sentence(text, start)
+    found = [
+        each for each in _PAIR.finditer(text, start)
+        if not _SOURCE_FILE.search(each["name"])
+        and (sentence is None or each.span("number") != sentence.span("number"))
+    ]  # fmt: skip
     names = [_full_name(text, each, start) for each in found]
-    is_sentence = _has_part(text, _BEFORE_COUNT) and _COUNTED.search(text, start)
-    sentence = _NAME_AT.search(text, start) if is_sentence else None
-    if sentence and is_metric(sentence["name"]):
+    if sentence is not None:
         found.append(sentence)
         names.append((sentence["name"].strip().replace(" ", "_").lower(), sentence.start("name")))
     spans = [each.span("number") for each in found] + list(taken)
@@ -295,6 +303,13 @@ def _named_numbers(
         if not _has_unit_of_machine(text, each.end("number"), name)
     ]
     return sorted(named, key=lambda each: each[0].start("number"))
+
+
+def _sentence(text: str, start: int) -> re.Match[str] | None:
+    """Return a metric that a sentence gives at a position, or over an epoch."""
+    is_possible = _has_part(text, _BEFORE_COUNT) and _COUNTED.search(text, start)
+    found = _NAME_AT.search(text, start) if is_possible else None
+    return found if found and is_metric(found["name"]) else None
 
 
 def _has_unit_of_machine(text: str, end: int, name: str) -> bool:
