@@ -10,8 +10,6 @@ are those that this reading expects (`HostKind.is_proven`).
 from __future__ import annotations
 
 import functools
-import socket
-import string
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -27,9 +25,11 @@ _SAID = (READING, APPLYING, _NEGATED)
 #: Keywords in whose values ``ssh -G`` replaces variables, or may.
 _WITH_VARIABLES = ("include", "forwardagent", "identityagent", "userknownhostsfile",
                    "localforward", "remoteforward")  # fmt: skip
-_IN_NAMES = frozenset(string.ascii_letters + string.digits + "._-")
+_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 #: ssh and `fnmatch` agree about these; ``#``, quotes and backslashes mean more to newer releases.
 _IN_PATTERNS = _IN_NAMES | frozenset("*?!: \t")
+
+_OCTETS = frozenset(map(str, range(256)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -189,7 +189,5 @@ def _is_plain_name(host: str) -> bool:
     """Return True if ssh takes the name as it is, not as a URL, a user's, or a short address."""
     if not _IN_NAMES.issuperset(host) or host[0] in "._-":
         return False
-    try:
-        return host[0].isalpha() or socket.inet_ntoa(socket.inet_aton(host)) == host
-    except OSError:
-        return False
+    parts = host.split(".")
+    return host[0].isalpha() or (len(parts) == 4 and all(map(_OCTETS.__contains__, parts)))
