@@ -207,7 +207,7 @@ def _patterns(file: str, folder: Path, version: Version) -> tuple[str, ...]:
 def _known_text(file: str, _version: Version) -> str:
     """Return the text of one version of a file, which is read once for all that look at it."""
     try:
-        return Path(file).read_text(errors="replace")
+        return Path(file).read_bytes().decode(errors="replace")  # a lone CR ends no line for ssh
     except OSError:
         return ""
 
