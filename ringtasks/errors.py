@@ -105,7 +105,8 @@ ADVICE = {
     Reason.OVERTAKEN: "another route answered first",
     Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
     Reason.PROXY_FAILED: "check the proxy and its credentials",
-    Reason.JUMP_FAILED: f"check the jump host with '{as_typed('check')}'",
+    Reason.JUMP_FAILED: f"check the jump host with '{as_typed('check --host JUMP')}' "
+    "(its name, or user@host:port)",
     Reason.KEY_EXCHANGE: "the server has no algorithm in common with us; 'ssh -vv' lists both",
     Reason.UNRECOGNISED: f"'{as_typed('--dry check')}' shows the ssh command: run it with -vv",
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",

@@ -42,8 +42,6 @@ _BOTH = (
     ("address_family", "addressfamily", "any"),
     ("bind_address", "bindaddress", "none"),
 )
-#: Keywords of ssh_config(5) that replace the inventory's value.
-_REPLACING = {"hostname", "addressfamily", "bindaddress"}
 _SECRET = "***"  # noqa: S105  # shown in place of one
 _TRACKED = {name for name, _, _ in _BOTH}
 
@@ -187,7 +185,7 @@ def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Itera
     for name, keyword, default in _BOTH:
         of_ssh = told.values.get(keyword)
         is_given = getattr(entry, name) is not None
-        if of_ssh and (not is_given or keyword in _REPLACING):
+        if of_ssh and (not is_given or keyword == "hostname"):
             yield Setting(name, ", ".join(of_ssh), f"{_ssh_file(config, keyword)} ({keyword})")
         elif is_given:
             yield Setting(name, _shown(name, entry), _place(entry, name))

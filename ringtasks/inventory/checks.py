@@ -15,6 +15,7 @@ __all__ = [
     "is_address",
     "is_host_name",
     "is_loopback",
+    "jump_address",
     "one_of",
     "public_key",
     "single_line",
@@ -48,6 +49,17 @@ def host_address(place: str, value: Any) -> str:
     found = address(place, value)
     if not _has_variable(found) and re.search(r"@|^[^:]*:\d*$|://", found):
         raise expected(place, "an address alone: ssh_user and ssh_port take the others", value)
+    return found
+
+
+def jump_address(place: str, value: Any) -> str:
+    """Return a name or address of one jump host."""
+    found = address(place, value)
+    if found.lower() == "none":
+        told = "a jump host: leave it out, or set 'ProxyJump none' for the host in ~/.ssh/config"
+        raise expected(place, told, value)
+    if "," in found:
+        raise expected(place, "one jump host, which may have a proxy_jump of its own", value)
     return found
 
 

@@ -24,6 +24,7 @@ from .checks import (
     address,
     host_address,
     is_address,
+    jump_address,
     one_of,
     public_key,
     single_line,
@@ -107,7 +108,7 @@ class SSHConfig:
     which certifies the host: nothing else is accepted."""
     is_ephemeral: bool = setting(flag, False)
     """True if the host key changes at every restart: it is not pinned."""
-    proxy_jump: str | None = setting(address, None)
+    proxy_jump: str | None = setting(jump_address, None)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
     jump_host: SSHConfig | None = _derived(None, repr=False)
     """The host that ``proxy_jump`` names, if it is in the same inventory."""
@@ -247,7 +248,11 @@ class SSHConfig:
 
 
 def _is_address_field(declared: Field[Any] | None) -> bool:
-    return declared is not None and declared.metadata.get("check") in (address, host_address)
+    return declared is not None and declared.metadata.get("check") in (
+        address,
+        host_address,
+        jump_address,
+    )
 
 
 def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:

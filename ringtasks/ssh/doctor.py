@@ -15,9 +15,9 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.regular_file import read_regular
 from ringtasks.common.text import counted
-from ringtasks.errors import RingtasksError, StateFileError
+from ringtasks.errors import RingtasksError, StateFileError, UsageError
 from ringtasks.inventory.files import Located
-from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
+from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 from ringtasks.inventory.loader import load_located, sources_at
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.sources.answers import answers_of
@@ -25,6 +25,7 @@ from ringtasks.inventory.sources.kinds import KINDS
 from ringtasks.inventory.sources.model import Source
 from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
+from .evaluated_config import settings_of
 from .home_files import USUAL_KEYS
 from .key_files import ENCRYPTED, why_refused
 from .master.folder import check_sockets, control_folder
@@ -50,6 +51,7 @@ def examine(find_inventory: Callable[[], Located]) -> list[Finding]:
     """Return all findings; changes nothing, contacts no host."""
     findings = list(_inventory(find_inventory))
     findings += _programs()
+    findings += _settings_files()
     findings += _keys()
     findings += [_state_folder(), _sockets(), _state_file("health", health_file(), _read_health)]
     findings.append(_state_file("host keys", known_hosts_file(), _read_known_hosts))
@@ -120,6 +122,14 @@ def _programs() -> Iterator[Finding]:
             yield Finding("missing", program, "not on PATH", f"install it for {needed_for}")
         else:
             yield _answered(program, [path, version_flag], needed_for)
+
+
+def _settings_files() -> Iterator[Finding]:
+    """Let ssh read its files for any host: it refuses a line for all of them."""
+    try:
+        settings_of(SSHConfig("localhost"))
+    except UsageError as error:
+        yield Finding("bad", "ssh settings", str(error), "'ssh -G localhost' has to work")
 
 
 def _keys() -> Iterator[Finding]:

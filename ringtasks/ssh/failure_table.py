@@ -147,6 +147,14 @@ FAILURES: tuple[Failure, ...] = (
     ),
     Failure("no SSH banner", Reason.NOT_SSH, types=(NotSSHError,)),
     Failure(
+        "other address family",
+        Reason.NAME_NOT_FOUND,
+        # On systems where its number is that of no other error.
+        errnos=frozenset(code for code in (getattr(socket, "EAI_ADDRFAMILY", 0),) if code < 0),
+        ssh=r"^ssh: Could not resolve hostname .*: Address family for hostname not supported",
+        fix="the address is of the other family: check AddressFamily in ~/.ssh/config",
+    ),
+    Failure(
         "unknown name",
         Reason.NAME_NOT_FOUND,
         types=(socket.gaierror, UnicodeError),  # UnicodeError: a label that no name can have

@@ -44,8 +44,10 @@ def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
     limit = settings.get("connecttimeout", "none")
     if config.connect_timeout == _DEFAULT_TIMEOUT and limit not in (None, "none", "0"):
         changes["connect_timeout"] = float(limit or _DEFAULT_TIMEOUT)
-    changes["address_family"] = settings.get("addressfamily", config.address_family)
-    changes["bind_address"] = settings.get("bindaddress", config.bind_address)
+    if config.address_family == "any":
+        changes["address_family"] = settings.get("addressfamily", "any")
+    if config.bind_address is None:
+        changes["bind_address"] = settings.get("bindaddress")
     # The name for health and pins is that of the request.
     return replace(config, name=config.id, **changes)
 
@@ -56,12 +58,14 @@ def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
     A jump host of the inventory stays.  None: ssh refuses the settings, since they make a jump host
     its own jump host ("Host *").
 
-    :raises UsageError: ssh cannot use its files.
+    :raises UsageError: ssh cannot use its files, or the jump hosts have no end.
     """
-    if config.proxy_jump or not most or not is_configured(config.ssh_config_file):
+    if config.proxy_jump or not is_configured(config.ssh_config_file):
         return config
-    jump = None
-    for hop in _hops(config, settings_of(config)):
+    jump, hops = None, _hops(config, settings_of(config))
+    if hops and not most:
+        raise endless()
+    for hop in hops:
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
         if named.host == config.name_in_ssh_config:
@@ -71,6 +75,14 @@ def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
         if jump is None:
             return None
     return config if jump is None else _behind(config, jump)
+
+
+def endless() -> UsageError:
+    """Return the error of jump hosts that each have another one; ssh starts itself without end."""
+    return UsageError(
+        f"ssh_config: more than {MAX_HOPS} jump hosts: the ProxyJump of each one names another: "
+        "set 'ProxyJump none' for the last one"
+    )
 
 
 def _behind(config: SSHConfig, jump: SSHConfig) -> SSHConfig:

@@ -90,6 +90,12 @@ class Route(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def ssh_options(self) -> dict[str, str]:
+        """The options by which ssh dials the same addresses, if it dials by itself."""
+        options = {} if self.family == "any" else {"AddressFamily": self.family}
+        return options if self.source is None else {**options, "BindAddress": self.source}
+
+    @property
     def is_costly(self) -> bool:
         """True if it starts a process over the public network, and so waits for the others."""
         return _BY_NAME[self.name].is_costly

@@ -80,7 +80,8 @@ def _command(
     # A ControlPath of ~/.ssh/config would lead over another route.
     argv = ["ssh", *file_arguments(config.ssh_config_file), "-S", "none", *options]
     argv += [*_key_arguments(config), *home_arguments(config)]
-    for name, value in pin_options(config, known_hosts).items():
+    own = {**route.ssh_options, **pin_options(config, known_hosts)}
+    for name, value in own.items():
         argv += ["-o", f"{name}={value}"]
     carrier = _carrier(config, route, known_hosts, hops)
     if carrier is not None:

@@ -57,7 +57,7 @@ def check(
         if is_alive_by_old_only(own):
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
     for name, own in by_host.items():
-        if own and not is_reached(own):
+        if not is_reached(own) and any(probe.fault is None for probe in own):
             why = as_typed(f"why --host {shlex.quote(name)}")
             display.say(f"{name}: '{why}' shows each route by hand")
     statuses = [

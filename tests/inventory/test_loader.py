@@ -148,6 +148,8 @@ FAULTS = {
     "empty": ("", 1, "found nothing"),
     "comment only": ("# nothing", 1, "found nothing"),
     "list": ("- a", 1, "expected a mapping of hosts"),
+    "no jump host": ("a: {ssh_host: h, proxy_jump: none}", 1, "proxy_jump: expected a jump host"),
+    "jump hosts": ("a: {ssh_host: h, proxy_jump: 'b,c'}", 1, "proxy_jump: expected one jump host"),
     "jump circle": (
         "a: {ssh_host: h, proxy_jump: b}\nb: {ssh_host: h, proxy_jump: a}",
         1,

@@ -111,6 +111,7 @@ SAID_BY_SSH: dict[str, Callable[[Lab], list[str]]] = {
     "no common MAC": lambda lab: said_by_ssh(
         ssh_to(lab.sshd, "-c", "aes128-ctr", "-m", "hmac-md5")
     ),
+    "other address family": lambda _: said_by_ssh(["-4", "--", "::1", "true"]),
     "unknown name": lambda _: said_by_ssh(["--", "no-such-host.invalid", "true"]),
     "refused connection": lambda _: in_front_of(Refusing()),
     # A multicast address: the kernel refuses TCP to it.
@@ -300,6 +301,7 @@ WHILE_DIALLING: dict[str, Callable[[Lab], RouteError]] = {
     "too many log-ins": overloaded,
     "penalty": lambda _: dialled(Answering(b"Not allowed at this time\r\n")),
     "no SSH banner": lambda _: dialled(Chatty()),
+    "other address family": lambda _: dialled_to(Route("direct", "::1", 22, family="inet")),
     "unknown name": lambda _: dialled_to(Route("direct", "foo..bar", 22)),
     "refused connection": lambda _: dialled(Refusing()),
     "no network route": lambda _: dialled_to(Route("direct", "224.0.0.1", 22)),

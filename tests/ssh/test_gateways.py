@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,21 @@ def test_new_connection_through_a_jump_host_logs_in_there_once(
 
     assert (result.stdout, result.error) == ("in\n", None)
     assert (bastion.accepted_logins(), server.accepted_logins()) == (1, 1)
+
+
+def test_jump_host_is_dialled_from_its_bind_address(
+    sshd: Sshd, make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    bastion = make_sshd()
+    jump = SSHConfig(bastion.address, bastion.port, bastion.user, str(client_key), name="bastion")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.proxy_jump, config.jump_host = "bastion", replace(jump, bind_address="127.0.0.78")
+    config.use_control_master = use_control_master
+
+    result = run_on(config)
+
+    assert (result.stdout, result.error) == ("in\n", None)
+    assert set(re.findall(r"Accepted publickey for \S+ from (\S+)", bastion.log)) == {"127.0.0.78"}
 
 
 def test_jump_host_is_reached_over_its_route_that_works(

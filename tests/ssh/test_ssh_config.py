@@ -213,6 +213,19 @@ def test_proxy_jump_none_is_a_direct_connection(
     assert connection_of(use_control_master, "bastion").endswith(f" {sshd.port}")
 
 
+@pytest.mark.parametrize("jump", ["other", "a%h"], ids=["circle", "always another one"])
+def test_jump_hosts_without_an_end_are_an_error(
+    jump: str, write_config: Callable[[str], Path], use_control_master: bool
+) -> None:
+    write_config(f"Host other\n  ProxyJump box\nHost *\n  ProxyJump {jump}\n")
+
+    with (
+        SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client,
+        pytest.raises(UsageError, match="more than 8 jump hosts"),
+    ):
+        client.run("true", timeout=10)
+
+
 @pytest.mark.parametrize(
     ("family", "address", "is_reached"),
     [
@@ -252,6 +265,24 @@ def test_configured_bind_address_is_used(
     write_config(f"Host box\n{block(sshd, client_key, 'BindAddress 127.0.0.77')}")
 
     assert connection_of(use_control_master, "box").split()[0] == "127.0.0.77"
+
+
+def test_local_address_and_family_of_the_inventory_override_those_of_ssh_config(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    write_config(f"Host box\n{block(sshd, client_key, 'AddressFamily inet6', 'BindAddress ::1')}")
+    config = SSHConfig("box", use_control_master=use_control_master)
+    config.address_family, config.bind_address = "inet", "127.0.0.78"
+
+    with SSHClient(config) as client:
+        result = client.run("echo $SSH_CONNECTION", timeout=20)
+    with Connection(config) as connection:
+        own = connection.run("echo $SSH_CONNECTION", hide=True)
+
+    assert [each.stdout.split()[:1] for each in (result, own)] == [["127.0.0.78"]] * 2, result
 
 
 def test_fabric_connection_uses_the_same_ssh_config_result(

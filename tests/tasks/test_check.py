@@ -81,7 +81,20 @@ def test_settings_that_ssh_refuses_are_reported_for_each_host_and_are_no_failure
         if words[0] in ("status", "put"):
             assert sorted(told) == ["ringtasks: a: ssh", "ringtasks: b: ssh"]
 
+        assert b"shows each route by hand" not in done.stderr  # that would fail for the same reason
+
     assert statuses == [2, 2, 2, 2]
+
+
+def test_doctor_reports_settings_that_ssh_refuses(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_ssh_config("NoSuchKeyword yes\n")
+    write_hosts(a={})
+
+    done = inv("doctor", "--json")
+
+    bad = [f for f in map(json.loads, done.stdout.splitlines()) if f["verdict"] == "bad"]
+    assert (done.returncode, [found["subject"] for found in bad]) == (1, ["ssh settings"])
+    assert "nosuchkeyword" in bad[0]["evidence"]
 
 
 def test_token_that_ssh_does_not_have_is_an_error_of_the_settings(

@@ -222,8 +222,10 @@ def settle(
         port=port,
         host=ssh.host and ssh_config.get("hostname", ssh.host),
         ssh_config_host=ssh.name_in_ssh_config,
-        address_family=ssh_config.get("addressfamily", ssh.address_family),
-        bind_address=ssh_config.get("bindaddress", ssh.bind_address),
+        address_family=ssh.address_family
+        if ssh.address_family != "any"
+        else ssh_config.get("addressfamily", "any"),
+        bind_address=ssh.bind_address or ssh_config.get("bindaddress"),
         **limits,
     )
     if not has_name() and not (ssh.user or "user" in ssh_config):

@@ -6,14 +6,18 @@ its ProxyCommand (ssh_config(5); ``sshconnect.c``, ``ssh_proxy_connect``).
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import paramiko
 
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.ssh.master.identity import MAX_HOPS
+from ringtasks.ssh.merged_settings import endless
 from ringtasks.ssh.option_values import expand_proxy_command, jump_hosts, token_values
 from ringtasks.ssh.routes import ProcessProxy
 
@@ -25,6 +29,7 @@ __all__ = ["configured_gateway", "opener"]
 #: own limits every 0.1 s, in two threads one after the other.
 _MARGIN = 0.4
 _LEAST_TIMEOUT = 0.05  # seconds; Paramiko takes 0 for its own limit of an hour
+_DEPTH = ContextVar("the number of jump hosts that lead to the one that is made", default=0)
 #: Those of a jump host that is a connection of plain Fabric.
 _PARAMIKOS_LIMITS = ("banner_timeout", "auth_timeout")
 
@@ -36,6 +41,7 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
 
     :param connection: a `Connection`.
     :param connect: makes the Connection to a jump host; Fabric's own would accept any host key.
+    :raises UsageError: the jump hosts have no end.
     """
     hops = connection.ssh_config.get("proxyjump")
     if hops is None:
@@ -44,13 +50,30 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
     values = token_values(
         name=ssh.name_in_ssh_config, address=ssh.host, port=ssh.port, user=ssh.user or ""
     )
-    for hop in jump_hosts(hops, values):
-        if connection.derive_shorthand(hop)["host"] == connection.original_host:
-            return None  # the jump host itself, if the setting is for "Host *"
-        settings = clone_of(connection.config)  # a change to one does not affect the other
-        gateway = _jump_host(hop, connect, config=settings, gateway=gateway)
-        gateway.keep_in_process()
+    with _one_deeper():
+        for hop in jump_hosts(hops, values):
+            if connection.derive_shorthand(hop)["host"] == connection.original_host:
+                return None  # the jump host itself, if the setting is for "Host *"
+            settings = clone_of(connection.config)  # a change to one does not affect the other
+            gateway = _jump_host(hop, connect, config=settings, gateway=gateway)
+            gateway.keep_in_process()
     return gateway
+
+
+@contextlib.contextmanager
+def _one_deeper() -> Iterator[None]:
+    """Count the jump hosts that are being made for one another.
+
+    :raises UsageError: they have no end.
+    """
+    deep = _DEPTH.get()
+    if deep == MAX_HOPS:
+        raise endless()
+    before = _DEPTH.set(deep + 1)
+    try:
+        yield
+    finally:
+        _DEPTH.reset(before)
 
 
 def _jump_host(name: str, connect: Callable[..., Any], **options: Any) -> Any:

@@ -184,6 +184,7 @@ def _common_options(
         "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),
         "ServerAliveCountMax": str(max(1, count)),
         "ForwardAgent": "no",
+        **route.ssh_options,
         **_trust_options(trust),
     }
     if carrier is not None:

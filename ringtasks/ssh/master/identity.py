@@ -52,7 +52,10 @@ def jump_chain(config: SSHConfig) -> list[SSHConfig]:
 
 def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> list[object]:
     routes = [
-        (*route[:3], route.proxy.argv if isinstance(route.proxy, ProcessProxy) else route.proxy)
+        (
+            *(route.name, route.host, route.port, route.family, route.source),
+            route.proxy.argv if isinstance(route.proxy, ProcessProxy) else route.proxy,
+        )
         for route in routes_of(config, environ)
     ]
     # Only this hash of the token is stored.

@@ -278,7 +278,9 @@ def test_processes_that_start_concurrently_share_one_master(
     assert server.accepted_logins() == 1
 
 
-@pytest.mark.parametrize("field", ["user", "port", "key_path", "ssh_host_key", "proxy_jump"])
+@pytest.mark.parametrize(
+    "field", ["user", "port", "key_path", "ssh_host_key", "proxy_jump", "bind_address"]
+)
 def test_different_connection_settings_give_different_control_paths(
     masters: Masters, tmp_path: Path, field: str
 ) -> None:
@@ -289,6 +291,7 @@ def test_different_connection_settings_give_different_control_paths(
         "key_path": str(key),
         "ssh_host_key": f"ssh-ed25519 {'A' * 40}",
         "proxy_jump": "jump.example",
+        "bind_address": "127.0.0.9",
     }
     changed = replace(masters.config, **{field: other[field]})
 
