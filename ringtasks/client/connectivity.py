@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -71,17 +71,16 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
     served = [_served(config) for config in configs]
     attempt = _try_anew if fresh else _try
     started = time.time()
-    probes = _tried(served, attempt)
-    moved = [config for config in served if _has_moved(config, probes, started)]
-    if moved:
-        names = {config.id for config in moved}
-        again = _tried(moved, attempt)
-        probes = [p for p in probes if p.host not in names] + again
-        order = [config.id for config in served]
-        probes.sort(key=lambda p: order.index(p.host))
-    tried = {p.host for p in probes if p.fault is None}
-    HealthStore().record([_outcome(config.id, probes) for config in served if config.id in tried])
-    return list(_with_old(served, probes)) if fresh else probes
+    found = _tried(served, attempt)
+    found |= _tried([c for c in served if _has_moved(c, found[c.id], started)], attempt)
+    tried = {host: [p for p in own if p.fault is None] for host, own in found.items()}
+    HealthStore().record([_outcome(host, own) for host, own in tried.items() if own])
+    if fresh:
+        for config in served:
+            if all(p.latency_ms is None for p in found[config.id]):
+                old = _try_old(config)
+                found[config.id] += [old] if old else []
+    return [each for own in found.values() for each in own]
 
 
 def is_reached(probes: Sequence[Probe]) -> bool:
@@ -103,8 +102,8 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
 
 def _tried(
     configs: Sequence[SSHConfig], attempt: Callable[[tuple[SSHConfig, Route]], Probe]
-) -> list[Probe]:
-    """Try every route of every host at the same time."""
+) -> dict[str, list[Probe]]:
+    """Try every route of every host at the same time; return the probes of each host."""
 
     def guarded(way: tuple[SSHConfig, Route]) -> Probe:
         try:
@@ -114,14 +113,16 @@ def _tried(
             return Probe(config.id, route.name, route.address, None, fault=str(error))
 
     ways = [(config, route) for config in configs for route in routes_of(config, os.environ)]
+    found: dict[str, list[Probe]] = {config.id: [] for config in configs}
     with ThreadPoolExecutor(min(_MAX_THREADS, max(1, len(ways)))) as pool:
-        return list(pool.map(guarded, ways))
+        for tried in pool.map(guarded, ways):
+            found[tried.host].append(tried)
+    return found
 
 
 def _has_moved(config: SSHConfig, probes: Sequence[Probe], started: float) -> bool:
     """Ask the sources of a host that no route reaches where it is now."""
-    own = [p for p in probes if p.host == config.id]
-    if not config.inventory_files or any(p.latency_ms is not None or p.fault for p in own):
+    if not config.inventory_files or any(p.latency_ms is not None or p.fault for p in probes):
         return False
     from ringtasks.inventory.relocation import relocate
 
@@ -139,16 +140,6 @@ def _served(config: SSHConfig) -> SSHConfig:
 def _try(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
     return _try_old(config, route.name) or _try_anew(way)
-
-
-def _with_old(configs: Sequence[SSHConfig], probes: Sequence[Probe]) -> Iterator[Probe]:
-    for config in configs:
-        own = [p for p in probes if p.host == config.id]
-        yield from own
-        if all(p.latency_ms is None for p in own):
-            old = _try_old(config)
-            if old is not None:
-                yield old
 
 
 def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
@@ -233,7 +224,6 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
 
 
 def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:
-    own = [p for p in probes if p.host == host and p.fault is None]
     routes = tuple(
         RouteOutcome(
             p.route,
@@ -241,7 +231,7 @@ def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:
             success=p.latency_ms is not None or _is_other_program(p),
             reason=str(p.failure.reason) if p.failure and not _is_other_program(p) else "",
         )
-        for p in own
+        for p in probes
     )
     success = any(route.success for route in routes)
     reason = "" if success else "; ".join(f"{r.route}: {r.reason}" for r in routes)

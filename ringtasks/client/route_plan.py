@@ -94,8 +94,8 @@ def store(
     }
     folder = state_folder() / _FOLDER
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(folder / os.path.basename(_path(inventory, name)), json.dumps(known))  # noqa: PTH119  # as above
+        file = folder / os.path.basename(_path(inventory, name))  # noqa: PTH119  # no Path
+        replace_file(file, json.dumps(known), makes_folder=True)
         keep_newest(folder, _MOST_FILES)
     except OSError:
         return
@@ -104,7 +104,7 @@ def store(
 def version_of(path: str) -> list[int] | None:
     """Return values that change when a file does; None if it does not exist."""
     try:
-        status = os.stat(path)  # noqa: PTH116  # as above
+        status = os.stat(path)  # noqa: PTH116  # no Path
     except OSError:
         return None
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
@@ -117,7 +117,7 @@ def _path(inventory: str, name: str) -> str:
     """Return the path of a plan; `inventory.state_files.state_folder` has the same rule."""
     base = os.environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
-        base = os.path.expanduser("~/.local/state")  # noqa: PTH111  # as above
+        base = os.path.expanduser("~/.local/state")  # noqa: PTH111  # no Path
     key = crc32(os.fsencode(f"{inventory}\0{name}"))
     return f"{base}/ringtasks/{_FOLDER}/{key:08x}.json"
 

@@ -67,7 +67,7 @@ class SSHClient:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         check_whole("max_output_bytes", max_output_bytes, 0)
-        self._pool = LinkPool(config, transport, on_open, self._recorder())
+        self._pool = LinkPool(config, transport, on_open)
         self._max_output_bytes = max_output_bytes
 
     @property
@@ -354,9 +354,9 @@ class SSHClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    def _recorder(self) -> HealthRecorder | None:
-        """Return the recorder of the host's health; None: the health file."""
-        return None
+    def _record_in(self, recorder: HealthRecorder) -> None:
+        """Let ``recorder`` receive the health of the host, in place of the health file."""
+        self._pool.recorder = recorder
 
     def _operation(self, ask: Ask) -> Operation:
         config = self.config

@@ -23,17 +23,21 @@ def replace_file(
     mode: int = 0o600,
     draft: AnyPath | None = None,
     is_synced: bool = False,
+    makes_folder: bool = False,
 ) -> None:
     """Give the file this content; a symbolic link in its place is replaced.
 
     :param draft: a path in the same folder that one writer at a time uses: a draft that a killed
         writer left is overwritten. None: a random name, which no other writer has.
     :param is_synced: write it to the disk first; else it may be damaged after a power failure.
+    :param makes_folder: make its folder, for its owner only, if it is missing.
     :raises OSError: it cannot be written; no draft is left.
     """
+    folder, name = os.path.split(path)
+    if makes_folder:
+        os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103  # no Path
     flags = _FLAGS | (os.O_EXCL if draft is None else os.O_TRUNC)
     if draft is None:
-        folder, name = os.path.split(path)
         draft = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.new")  # noqa: PTH118
     try:
         with os.fdopen(os.open(draft, flags, mode), "wb") as file:

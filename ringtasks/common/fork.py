@@ -55,17 +55,13 @@ _WAIT_LIMIT = 10.0
 _LOOK_INTERVAL = 0.002  # seconds; most imports take milliseconds
 _PACKAGE = __name__.partition(".")[0]
 
-_holders: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()
-_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_owners: weakref.WeakSet[DescriptorHolder | socket.socket] = weakref.WeakSet()
 _descriptors: set[int] = set()
 
 
 def not_for_children(owner: DescriptorHolder | socket.socket) -> None:
     """Replace the owner's descriptors in each child that is forked while it lives."""
-    if isinstance(owner, socket.socket):
-        _sockets.add(owner)
-    else:
-        _holders.add(owner)
+    _owners.add(owner)
 
 
 @contextlib.contextmanager
@@ -80,9 +76,11 @@ def held(descriptor: int) -> Iterator[None]:
 
 def _replace_all() -> None:
     open_now = set(_descriptors)
-    open_now.update(sock.fileno() for sock in list(_sockets))
-    for holder in list(_holders):
-        open_now.update(holder.descriptors())
+    for owner in list(_owners):
+        if isinstance(owner, socket.socket):
+            open_now.add(owner.fileno())
+        else:
+            open_now.update(owner.descriptors())
     open_now.discard(-1)
     if not open_now:
         return

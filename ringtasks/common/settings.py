@@ -15,6 +15,7 @@ an unknown field is an error that lists near names.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
@@ -147,16 +148,13 @@ def _checked(
     known = settings_of(owner)
     place_of = given.place_of if isinstance(given, Section) else lambda names: None
 
-    def check_of(declared: Field[Any]) -> Check:
-        def check(at: str, value: Any) -> Any:
-            # Only a number's text can mean another value than YAML reads from it.
-            is_read = type(value) is int and declared.name not in flags
-            origin = place_of((declared.name,)) if is_read else None
-            return check_value(declared, at, value, origin.written if origin else ())
+    def check(declared: Field[Any], at: str, value: Any) -> Any:
+        # Only a number's text can mean another value than YAML reads from it.
+        is_read = type(value) is int and declared.name not in flags
+        origin = place_of((declared.name,)) if is_read else None
+        return check_value(declared, at, value, origin.written if origin else ())
 
-        return check
-
-    checks = {name: check_of(declared) for name, declared in known.items()}
+    checks = {name: functools.partial(check, declared) for name, declared in known.items()}
     found = checked(place, {**given, **flags}, checks)
     for name, declared in known.items():
         is_required = declared.default is MISSING and declared.default_factory is MISSING

@@ -128,7 +128,14 @@ class HostRun:
         config = self._given
         if not self.starts_masters:
             config = _without_new_master(config, self._request.transport)
-        return _RecordingClient(config, self._request, self._opened, notes)
+        client = SSHClient(
+            config,
+            transport=self._request.transport,
+            max_output_bytes=self._request.max_output_bytes,
+            on_open=self._opened,
+        )
+        client._record_in(notes)  # the run writes the outcomes of all hosts at once
+        return client
 
     def _opened(self, outcome: HostOutcome) -> None:
         self._last_open = outcome
@@ -199,28 +206,6 @@ class HostRun:
         if result.error is None:
             return f"exit status {result.returncode}"
         return result.error.removeprefix(f"{self.host}: ")
-
-
-class _RecordingClient(SSHClient):
-    """A client whose outcomes the run records: one write for all hosts."""
-
-    def __init__(
-        self,
-        config: SSHConfig,
-        request: FleetRequest,
-        on_open: Callable[[HostOutcome], None],
-        notes: HealthBuffer,
-    ) -> None:
-        self._notes = notes
-        super().__init__(
-            config,
-            transport=request.transport,
-            max_output_bytes=request.max_output_bytes,
-            on_open=on_open,
-        )
-
-    def _recorder(self) -> HealthRecorder:
-        return self._notes
 
 
 def _fallback_note(opened: HostOutcome | None) -> str:

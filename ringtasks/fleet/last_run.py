@@ -61,8 +61,8 @@ class LastRun:
             "addresses": addresses,
         }
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(self.path, json.dumps(document, ensure_ascii=False, indent=1))
+            text = json.dumps(document, ensure_ascii=False, indent=1)
+            replace_file(self.path, text, makes_folder=True)
         except OSError as error:
             raise self._trouble("cannot be written", error) from error
 

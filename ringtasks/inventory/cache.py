@@ -83,8 +83,7 @@ def store(file: Path, text: bytes, content: Content) -> None:
         for source in content.sources:
             _kept(source.defaults)
         path = _path(file)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, json.dumps(head).encode() + b"\n" + rest)
+        replace_file(path, json.dumps(head).encode() + b"\n" + rest, makes_folder=True)
         keep_newest(path.parent, _MOST_FILES)
 
 
@@ -127,9 +126,7 @@ def _encoded(host: HostConfig) -> bytes:
     given = {name: getattr(host, name) for name in (*host.lines, "work_dir")}
     facts = host.facts
     texts = {k: text for k, text in host.texts.items() if text != (facts[k],)}
-    if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(host.facts):
-        raise _UnkeptError
-    return json.dumps([host.line, given, dict(host.lines), host.facts, texts]).encode()
+    return json.dumps([host.line, _kept(given), dict(host.lines), _kept(facts), texts]).encode()
 
 
 def _decoded(name: str, file: str, found: list[Any]) -> HostConfig:
@@ -173,9 +170,8 @@ def _key(file: Path, text: bytes) -> list[object]:
 def _modules() -> Iterator[os.DirEntry[str]]:
     own = str(Path(__file__).parent)
     for folder in (own, f"{own}/sources"):
-        with os.scandir(
-            folder
-        ) as entries:  # each run does this: Path.rglob takes twenty times as long
+        # Each run does this: Path.rglob takes twenty times as long.
+        with os.scandir(folder) as entries:
             yield from (entry for entry in entries if entry.name.endswith(".py"))
 
 

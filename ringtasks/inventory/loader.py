@@ -128,9 +128,7 @@ def _with_sources(
     from .sources.merge import Merged
 
     by_file = dict(zip(map(str, located.files), contents, strict=True))
-    defaults = {file: each.defaults for file, each in by_file.items()}
-    lines = {file: each.default_lines for file, each in by_file.items()}
-    merged = Merged(hosts, defaults, lines, located.paths if located.is_trusted else ())
+    merged = Merged(hosts, by_file, located.paths if located.is_trusted else ())
     for answer in answers:
         merged.add(answer)
     return merged

@@ -73,20 +73,17 @@ def select(
     items = list(_items(expression, inventory))
     asked: list[Condition] = []
 
-    def any_host(condition: Condition) -> set[str]:
-        asked.append(condition)
-        return set(inventory.hosts)
+    def with_answer(names: set[str]) -> Inventory:
+        def matching(condition: Condition) -> set[str]:
+            asked.append(condition)
+            return names
 
-    def no_host(condition: Condition) -> set[str]:
-        asked.append(condition)
-        return set()
+        return inventory._replace(matching=matching)
 
     if measure is None:
         chosen = _chosen(items, expression, inventory, inventory)
     else:
-        possible = inventory._replace(matching=any_host)
-        never = inventory._replace(matching=no_host)
-        chosen = _chosen(items, expression, possible, never)
+        chosen = _chosen(items, expression, with_answer({*inventory.hosts}), with_answer(set()))
         if asked and chosen:
             found = measure([inventory.hosts[name] for name in chosen])
             chosen = _chosen(items, expression, *_measured(inventory, found))

@@ -120,5 +120,4 @@ def _file(host_id: str) -> Path:
 
 def _save(file: Path, content: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(file, json.dumps(content))
+        replace_file(file, json.dumps(content), makes_folder=True)

@@ -188,10 +188,8 @@ def _cached() -> list[dict[str, Any]]:
 
 
 def _cache(entries: list[dict[str, Any]]) -> None:
-    file = _cache_file()
     with suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(file, json.dumps(entries))
+        replace_file(_cache_file(), json.dumps(entries), makes_folder=True)
 
 
 def _cache_file() -> Path:

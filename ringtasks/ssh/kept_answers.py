@@ -69,11 +69,7 @@ def keep(question: Question, answer: KeptAnswer) -> None:
     path = Path(_path(question))
     text = json.dumps({"question": question, **answer._asdict()})
     with contextlib.suppress(OSError):
-        try:
-            replace_file(path, text)
-        except FileNotFoundError:  # the first answer of all
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(path, text)
+        replace_file(path, text, makes_folder=True)
         if not os.urandom(1)[0]:  # one writer of 256 counts the files
             keep_newest(path.parent, _MOST)
 

@@ -98,15 +98,10 @@ class LinkPool:
 
     :param transport: use this route only.
     :param on_open: receives each opening: the routes that failed, and the one that works.
-    :param recorder: receives the health of the host; None: the health file.
     """
 
     def __init__(
-        self,
-        config: SSHConfig,
-        transport: str | None = None,
-        on_open: Note | None = None,
-        recorder: HealthRecorder | None = None,
+        self, config: SSHConfig, transport: str | None = None, on_open: Note | None = None
     ) -> None:
         self.config = config
         self._transport = transport
@@ -117,17 +112,20 @@ class LinkPool:
         self._lock = threading.RLock()
         _pools.add(self)
         self._made_with = substitute_for_links()
-        self._recorder = recorder
+        self.recorder: HealthRecorder | None = None
+        """Receives the health of the host; None: the health file."""
         self._health_file = health_file()
-        self._store = recorder
+        self._store: HealthRecorder | None = None
         self._under_way: weakref.WeakSet[RouteReport] = weakref.WeakSet()
 
     @property
     def store(self) -> HealthRecorder:
-        """The health file; while links are substituted, the file that is configured now."""
+        """The recorder, else the file: that configured now, while links are substituted."""
+        if self.recorder is not None:
+            return self.recorder
         from ringtasks.health.store import HealthStore
 
-        if substitute_for_links() and self._recorder is None:
+        if substitute_for_links():
             return HealthStore()
         if self._store is None:
             self._store = HealthStore(self._health_file)
@@ -223,7 +221,7 @@ class LinkPool:
         """
         if config.fault is not None:
             raise UsageError(config.fault)
-        transport, recorder = self._transport, self._recorder
+        transport, recorder = self._transport, self.recorder
 
         def note(outcome: HostOutcome) -> None:
             report.routes.extend(outcome.routes)

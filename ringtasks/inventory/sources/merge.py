@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ringtasks.common.durations import ago, lasting
-from ringtasks.inventory.model import ADDRESS_KEYS, PLACE_KEYS, SETTINGS, HostConfig
+from ringtasks.inventory.model import ADDRESS_KEYS, PLACE_KEYS, SETTINGS, Content, HostConfig
 
 from .checking import few
 from .kinds import KINDS
@@ -32,23 +32,21 @@ class Merged:
     :ivar groups: the members that sources give to groups.
     :ivar absent: the reasons for hosts of sources that cannot be reached now.
     :ivar warnings: for people.
-    :param defaults: the defaults of each hosts file.
-    :param lines: their lines, for each hosts file.
+    :param contents: the hosts files by name, for their defaults.
     :param files: the inventory, for asking its sources again; empty: they are not asked again.
     """
 
     def __init__(
         self,
         hosts: Mapping[str, HostConfig],
-        defaults: Mapping[str, Mapping[str, Any]],
-        lines: Mapping[str, Mapping[str, int]],
+        contents: Mapping[str, Content],
         files: tuple[str, ...],
     ) -> None:
         self.hosts = dict(hosts)
         self.groups: dict[str, list[str]] = {}
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._defaults, self._lines, self._files = defaults, lines, files
+        self._contents, self._files = contents, files
         self._of_files = frozenset(hosts)
         self._spellings = {name.lower(): name for name in hosts}
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
@@ -128,13 +126,14 @@ class Merged:
         """Return the host of a source that no file describes."""
         usual = KINDS[source.kind].user
         common = {} if usual is None else {"ssh_user": usual}
-        shared = {**self._defaults.get(source.file, {}), **source.defaults}
+        content = self._contents.get(source.file, Content({}))
+        shared = {**content.defaults, **source.defaults}
         own = {**common, **shared, **host.values}
         settings = {key: value for key, value in own.items() if key in SETTINGS}
         settings.setdefault("work_dir", settings.get("ringrift_path"))
         facts = {str(key): value for key, value in own.items() if key not in SETTINGS}
         origins = {
-            **_places(source.file, self._lines.get(source.file, {})),
+            **_places(source.file, content.default_lines),
             **_places(source.file, source.lines),
             **{key: f"source {source.label}" for key in common if key not in shared},
             **dict.fromkeys(host.values, origin),

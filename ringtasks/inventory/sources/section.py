@@ -68,62 +68,61 @@ def _source(file: str, line: int, entry: Any) -> Source:
     kind = entry.get("from")
     if kind not in KINDS:
         raise _error(file, line, f"from: expected one of {', '.join(KINDS)}, found {kind!r}")
-    return Source(
-        kind,
-        _command(file, line, kind, entry.get("command")),
-        _url(file, line, kind, entry.get("url")),
-        _refresh(file, line, entry.get("refresh")),
-        _defaults(file, line, entry.get("defaults")),
-        file,
-        line,
-        setting_lines(entry.get("defaults")),
-    )
+    try:
+        return Source(
+            kind,
+            _command(kind, entry.get("command")),
+            _url(kind, entry.get("url")),
+            _refresh(entry.get("refresh")),
+            _defaults(file, entry.get("defaults")),
+            file,
+            line,
+            setting_lines(entry.get("defaults")),
+        )
+    except InventoryError:
+        raise
+    except UsageError as error:
+        raise _error(file, line, str(error)) from None
 
 
-def _command(file: str, line: int, kind: str, given: Any) -> tuple[str, ...]:
+def _command(kind: str, given: Any) -> tuple[str, ...]:
     if kind != "command":
         if given is not None:
-            raise _error(file, line, f"command: {kind} has none; 'from: command' runs a program")
+            raise UsageError(f"command: {kind} has none; 'from: command' runs a program")
         return ()
     try:
         words = shlex.split(given) if isinstance(given, str) else given
     except ValueError as error:
-        raise _error(file, line, f"command: {str(error).lower()}") from None
+        raise UsageError(f"command: {str(error).lower()}") from None
     is_list = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
     if not is_list or not words[0] or any("\0" in word for word in words):
-        raise _error(file, line, "command: expected a program and its arguments: ./my-hosts --list")
+        raise UsageError("command: expected a program and its arguments: ./my-hosts --list")
     return tuple(words)
 
 
-def _url(file: str, line: int, kind: str, given: Any) -> str | None:
+def _url(kind: str, given: Any) -> str | None:
     if given is None:
         return None
     if kind not in _WITH_API or not isinstance(given, str):
-        raise _error(file, line, f"url: expected the address of an API ({', '.join(_WITH_API)})")
+        raise UsageError(f"url: expected the address of an API ({', '.join(_WITH_API)})")
     from .http import check_url
 
-    try:
-        check_url(given)
-    except UsageError as error:
-        raise _error(file, line, str(error)) from None
+    check_url(given)
     return given
 
 
-def _refresh(file: str, line: int, given: Any) -> float:
+def _refresh(given: Any) -> float:
     if given is None:
         return REFRESH
     is_text = isinstance(given, str | int | float) and not isinstance(given, bool)
-    try:
-        return duration("refresh", str(given) if is_text else "")
-    except UsageError as error:
-        raise _error(file, line, str(error)) from None
+    return duration("refresh", str(given) if is_text else "")
 
 
-def _defaults(file: str, line: int, given: Any) -> dict[str, Any]:
+def _defaults(file: str, given: Any) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, LinedMapping):
-        raise _error(file, line, f"defaults: expected a mapping, found {kind_of(given)}")
+        raise UsageError(f"defaults: expected a mapping, found {kind_of(given)}")
     for _, message, place in given.duplicates:
         raise _error(file, place, message)
     return checked_values(given, file, "sources: defaults")
