@@ -77,7 +77,7 @@ def parse_overview(printed: str, host_id: str) -> Overview:
 def measurements(overview: Overview) -> dict[str, float]:
     """Return the known values of `ringtasks.inventory.conditions.LIVE`, for a selector."""
     found = {
-        "free_gpus": sum(gpu.is_free for gpu in overview.gpus),
+        "free_gpus": overview.free_gpus,
         "gpus": len(overview.gpus),
         "disk_gb": None if overview.disk_available is None else overview.disk_available / _GB,
         "memory_gb": None if overview.memory_available is None else overview.memory_available / _GB,
@@ -98,9 +98,7 @@ def _idle(overview: Overview) -> float | None:
     """Return the seconds since the last sign of work; None: not known."""
     if any(not job.is_ended for job in overview.jobs):
         return 0.0
-    if any(not gpu.is_free for gpu in overview.gpus):
-        return 0.0
-    if overview.load is not None and overview.load >= _BUSY * (overview.cpus or 1):
+    if overview.free_gpus < len(overview.gpus) or (overview.load_per_cpu or 0.0) >= _BUSY:
         return 0.0
     if _are_gpus_unread(overview):  # there may be work on them
         return None

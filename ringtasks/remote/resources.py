@@ -36,6 +36,15 @@ class Resources:
     gpu_message: str = ""
     """The warning or error of the program that reads the GPUs; empty: there is none."""
 
+    @property
+    def free_gpus(self) -> int:
+        """The number of GPUs that are free (`Gpu.is_free`)."""
+        return sum(gpu.is_free for gpu in self.gpus)
+
+    @property
+    def load_per_cpu(self) -> float | None:
+        return None if self.load is None else self.load / (self.cpus or 1)
+
 
 def lines_by_name(text: str) -> dict[str, list[str]]:
     """Return the values of ``NAME VALUE`` lines."""

@@ -96,10 +96,9 @@ def _row(own: Overview) -> tuple[str, ...]:
 def _gpus(own: Overview) -> str:
     kinds = collections.Counter(gpu.name for gpu in own.gpus)
     named = ", ".join(f"{count} {name}" for name, count in kinds.items())
-    free = sum(gpu.is_free for gpu in own.gpus)
     if not own.gpus:
         return "not readable" if own.gpu_message else ""
-    return f"{named}: {free} free"
+    return f"{named}: {own.free_gpus} free"
 
 
 def _busy(own: Overview) -> str:

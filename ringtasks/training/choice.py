@@ -90,7 +90,7 @@ def choose(
 
 
 def _rank(candidate: Candidate) -> tuple[int, int, int]:
-    load = candidate.probe.load
+    load = candidate.probe.load_per_cpu
     return (
         _unreliability(candidate),
         round((1.0 if load is None else load) / _LOAD_STEP),
@@ -121,8 +121,8 @@ def _praise(candidate: Candidate) -> str:
     probe = candidate.probe
     parts: Iterable[str | None] = (
         _failures(candidate),
-        f"load {probe.load * probe.cpus:.1f} of {probe.cpus}" if probe.load is not None else None,
+        f"load {probe.load:.1f} of {probe.cpus or 1}" if probe.load is not None else None,
         f"{probe.free_gpus} of {len(probe.gpus)} GPUs free" if probe.gpus else None,
-        f"{size(probe.free_bytes)} free" if probe.free_bytes is not None else None,
+        f"{size(probe.disk_available)} free" if probe.disk_available is not None else None,
     )
     return ", ".join(part for part in parts if part)

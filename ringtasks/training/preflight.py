@@ -64,10 +64,10 @@ def checks(
 
 def _driver(probe: HostProbe, preflight: Preflight) -> Check:
     evidence = {
-        "ok": "; ".join(filter(None, (f"answers, {len(probe.gpus)} GPUs", probe.driver_said))),
+        "ok": "; ".join(filter(None, (f"answers, {len(probe.gpus)} GPUs", probe.gpu_message))),
         "none": "there is no nvidia-smi, amd-smi or rocm-smi",
         "hangs": f"gives no answer within {preflight.driver_timeout:g} s",
-    }.get(probe.driver, probe.driver_said or "gave no answer")
+    }.get(probe.driver, probe.gpu_message or "gave no answer")
     advice = {
         "none": "install the driver, or set gpus to 0",
         "hangs": "a GPU hangs: reboot the host",
@@ -105,13 +105,13 @@ def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bo
 
 
 def _disk(probe: HostProbe, preflight: Preflight) -> Check:
-    if probe.free_bytes is None:
+    if probe.disk_available is None:
         return Check("disk", not preflight.min_disk_gb, "df does not tell", "set min_disk_gb to 0")
     needed = preflight.min_disk_gb * _GB
     return Check(
         "disk",
-        probe.free_bytes >= needed,
-        f"{size(probe.free_bytes)} free, {size(needed)} needed",
+        probe.disk_available >= needed,
+        f"{size(probe.disk_available)} free, {size(needed)} needed",
         "make room, or lower min_disk_gb",
     )
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from ringtasks.client.ask import Ask
 from ringtasks.common.text import joined_lines, printable
-from ringtasks.remote.gpus import Gpu, parse_tool
+from ringtasks.remote.gpus import parse_tool
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.resources import lines_by_name, parse_resources
+from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
 from ringtasks.remote.script import quoted_path
 
 if TYPE_CHECKING:
@@ -29,31 +29,19 @@ _SCRIPT_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
-class HostProbe:
-    """A host's answers; None: not given."""
+class HostProbe(Resources):
+    """A host's answers; its disk is that of the run's folder. None: not given."""
 
     error: str | None = None
     """The reason if there is no answer at all."""
-    gpus: tuple[Gpu, ...] = ()
     driver: str = "none"
     """``ok``, ``none`` (there is no nvidia-smi, amd-smi or rocm-smi), ``hangs`` or ``failed``."""
-    driver_said: str = ""
-    """The message of the program that reads the GPUs, a warning if there are GPUs."""
-    free_bytes: int | None = None
     clock_skew: float | None = None
     """Seconds by which its clock is ahead of ours, to within the duration of the request."""
-    load: float | None = None
-    """Load average of the last minute, for each CPU."""
-    cpus: int = 1
     missing: tuple[str, ...] = ()
     """The errors of the modules that could not be imported."""
     python: str = ""
     """The command that runs Python: empty if there is none."""
-
-    @property
-    def free_gpus(self) -> int:
-        """The number of GPUs that are free (`Gpu.is_free`)."""
-        return sum(gpu.is_free for gpu in self.gpus)
 
 
 def probe_host(
@@ -72,7 +60,7 @@ def probe_host(
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
         return HostProbe(error=joined_lines(why.removeprefix(f"{client.config.id}: ")))
     found = parse(result.stdout)
-    return replace(found, clock_skew=_skew(found.clock_skew, asked_at, answered_at))
+    return replace(found, clock_skew=_skew(found.clock, asked_at, answered_at))
 
 
 def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> str:
@@ -95,15 +83,9 @@ def parse(text: str) -> HostProbe:
     found = parse_resources(lines)
     status = parse_tool("\n".join(lines.get("tool", ["tool failed"])), "").status
     driver = "ok" if found.gpus or status == "0" else status
-    cpus = max(1, found.cpus or 1)
     return HostProbe(
-        gpus=found.gpus,
+        **vars(found),
         driver=driver if driver in ("ok", "none", "hangs") else "failed",
-        driver_said=found.gpu_message,
-        free_bytes=found.disk_available,
-        clock_skew=found.clock,
-        load=None if found.load is None else found.load / cpus,
-        cpus=cpus,
         missing=tuple(printable(value) for value in lines.get("missing", ())),
         python=printable(lines.get("python", [""])[-1]),
     )

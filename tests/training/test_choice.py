@@ -28,7 +28,7 @@ from tests.support.fixtures import Require
 GOOD = HostProbe(
     driver="ok",
     gpus=(Gpu(0, "a", "H"), Gpu(1, "b", "H")),
-    free_bytes=10**12,
+    disk_available=10**12,
     clock_skew=0.0,
     load=0.1,
 )
@@ -154,9 +154,9 @@ def test_probe_lists_the_gpus_and_their_processes(
         Gpu(1, "GPU-b", "H100", 81559, 401, 90, (4711,)),
     )
     assert found.free_gpus == 1
-    assert found.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert found.disk_available == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert found.load is not None
-    assert found.clock_skew == pytest.approx(time.time(), abs=5)
+    assert found.clock == pytest.approx(time.time(), abs=5)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -175,7 +175,7 @@ def test_gpu_driver_error_is_quoted(ask: Callable[..., HostProbe]) -> None:
 
     assert found.driver == "failed"
     assert (
-        found.driver_said == "nvidia-smi ended with exit status 9: NVIDIA-SMI has failed\ufffd[2J"
+        found.gpu_message == "nvidia-smi ended with exit status 9: NVIDIA-SMI has failed\ufffd[2J"
     )
 
 
@@ -192,14 +192,14 @@ def test_missing_driver_is_reported_and_modules_are_tried_individually(
 def test_disk_space_of_a_missing_directory_is_measured_at_its_parent(
     ask: Callable[..., HostProbe], tmp_path: Path
 ) -> None:
-    assert ask(None, cwd=str(tmp_path / "not" / "yet")).free_bytes
-    assert ask(None, cwd="~/not yet").free_bytes
+    assert ask(None, cwd=str(tmp_path / "not" / "yet")).disk_available
+    assert ask(None, cwd="~/not yet").disk_available
 
 
 def test_malformed_probe_answer_is_not_an_error() -> None:
     found = parse_probe("clock soon\ndisk full\nload\ngpu\nholder x\n\n\x1b[2J what\n")
 
-    assert (found.free_bytes, found.load, found.clock_skew) == (None, None, None)
+    assert (found.disk_available, found.load, found.clock_skew) == (None, None, None)
     assert found.driver == "failed"
 
 
@@ -212,7 +212,7 @@ def test_probe_describes_a_real_host_and_reports_why_another_is_unreachable(
     assert found.error is None
     assert found.clock_skew == 0.0
     assert found.missing == ()
-    assert found.free_bytes
+    assert found.disk_available
     assert away.error is not None
     assert "refused" in away.error
 
@@ -225,8 +225,16 @@ def failed(found: HostProbe, preflight: Preflight | None = None, **need: Any) ->
     ("found", "need", "said"),
     [
         (HostProbe(error="refused"), {}, "answer: refused"),
-        (HostProbe(driver="none", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "no nvidia-smi"),
-        (HostProbe(driver="hangs", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "within 15 s"),
+        (
+            HostProbe(driver="none", disk_available=10**12, clock_skew=0),
+            {"gpus": 1},
+            "no nvidia-smi",
+        ),
+        (
+            HostProbe(driver="hangs", disk_available=10**12, clock_skew=0),
+            {"gpus": 1},
+            "within 15 s",
+        ),
         (GOOD, {"gpus": 3}, "GPU count: 2, expected 3"),
         (GOOD, {"facts": {"gpu_count": 8}}, "fallen off the bus"),
     ],
@@ -241,7 +249,7 @@ def test_gpus_used_by_processes_or_reserved_by_jobs_are_not_free() -> None:
     held = HostProbe(
         driver="ok",
         gpus=(Gpu(0, "a", "H", pids=(17,)), Gpu(1, "b", "H", job="j"), Gpu(2, "c", "H")),
-        free_bytes=10**12,
+        disk_available=10**12,
         clock_skew=0.0,
     )
 
@@ -253,7 +261,7 @@ def test_gpus_used_by_processes_or_reserved_by_jobs_are_not_free() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"free_bytes": 10**8}, "disk: 95 MiB free, 954 MiB needed"),
+        ({"disk_available": 10**8}, "disk: 95 MiB free, 954 MiB needed"),
         ({"clock_skew": -90.0}, "clock: 90 s behind"),
         ({"clock_skew": 31.0}, "clock: 31 s ahead"),
         ({"missing": ("torch: no",), "python": "p"}, "imports: torch: no"),
