@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ringtasks.common.text import bounded, printable
-from ringtasks.remote.answers import or_none, unix_time
+from ringtasks.remote.answers import lines_by_name, or_none, unix_time
 from ringtasks.remote.programs import call
 
 __all__ = ["LockState", "acquire", "parse_held"]
@@ -71,10 +71,9 @@ def acquire(holder: LockState, seconds: float, dead: str = "", name: str = "") -
 def parse_held(output: str) -> LockState | None:
     """Return the lock that a script printed; None: it printed none."""
     given: dict[str, str] = {}
-    for line in output.splitlines():
-        if line.startswith("held "):
-            name, _, value = line[len("held ") :].partition("=")
-            given[name] = bounded(value)
+    for field in lines_by_name(output)["held"]:
+        name, _, value = field.partition("=")
+        given[name] = bounded(value)
     if not given:
         return None
     times = (int(or_none(unix_time, given.get(name)) or 0) for name in ("since", "until", "now"))

@@ -5,13 +5,12 @@ The host is not trusted: names that are not those of ringtasks' releases are lef
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ringtasks.common.text import TextEnum, bounded
-from ringtasks.remote.answers import disk_space
+from ringtasks.remote.answers import disk_space, lines_by_name
 
 from .locking import LockState, parse_held
 from .release import is_release, started
@@ -133,7 +132,7 @@ class Precheck:
 
 def parse_state(text: str) -> HostState:
     """Parse the output of ``state`` in ``layout.sh``."""
-    said = _by_kind(text)
+    said = lines_by_name(text)
     history = tuple(filter(None, map(_event, said["history"])))
     return HostState(
         link=[None, *said["current"]][-1] or None,
@@ -144,15 +143,6 @@ def parse_state(text: str) -> HostState:
     )
 
 
-def _by_kind(text: str) -> defaultdict[str, list[str]]:
-    """Return the rests of the lines by their first words."""
-    said = defaultdict[str, list[str]](list)
-    for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        said[kind].append(rest)
-    return said
-
-
 def _by_age(releases: Iterable[str], history: Sequence[Event]) -> tuple[str, ...]:
     """Return the releases, the oldest first; the history orders those of the same second."""
     first = {event.release: -number for number, event in enumerate(reversed(history))}
@@ -161,7 +151,7 @@ def _by_age(releases: Iterable[str], history: Sequence[Event]) -> tuple[str, ...
 
 def parse_precheck(text: str) -> Precheck:
     """Parse the output of `layout.probe`."""
-    said = _by_kind(text)
+    said = lines_by_name(text)
     _, free_bytes = disk_space(bounded(["", *said["disk"]][-1]))
     problems, lacking = (tuple(map(bounded, said[kind])) for kind in ("problem", "lacks"))
     return Precheck(parse_state(text), problems, lacking, free_bytes)

@@ -19,6 +19,7 @@ from ringtasks.common.capture import Capture
 from ringtasks.common.text import bounded, joined_lines, printable
 from ringtasks.errors import RingtasksError, UsageError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE, USAGE
+from ringtasks.remote.answers import lines_by_name
 from ringtasks.remote.paths import joined
 from ringtasks.ssh.link import STDOUT
 
@@ -179,10 +180,10 @@ class Target:
             step = step._replace(timeout=_LAST_QUESTION_TIMEOUT)
         outcome = self._run(step)
         if outcome:
-            lines = outcome.said.splitlines()
-            left = [line[5:] for line in lines if line.startswith("left ")]
-            self.report.removed = tuple(name for name in removed if f"removed {name}" in lines)
-            self.report.left = tuple(joined(self.place.root, bounded(path)) for path in left)
+            told = lines_by_name(outcome.said)
+            self.report.removed = tuple(name for name in removed if name in told["removed"])
+            left = (joined(self.place.root, bounded(path)) for path in told["left"])
+            self.report.left = tuple(left)
         return outcome
 
     def unlock(self, reason: str) -> tuple[StepOutcome, LockState | None]:

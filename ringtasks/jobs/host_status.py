@@ -7,9 +7,10 @@ from typing import Any
 
 from ringtasks.client.dialogue import Dialogue
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.remote.answers import lines_by_name
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
-from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
+from ringtasks.remote.resources import Resources, parse_resources
 
 from .job_cache import last_seen, remember
 from .listing import asked

@@ -13,7 +13,7 @@ import json
 from typing import NamedTuple
 
 from ringtasks.common.text import names_and_more
-from ringtasks.remote.answers import or_none, process_id, whole
+from ringtasks.remote.answers import lines_by_name, or_none, process_id, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 from ringtasks.remote.stop_run import STILL_RUNNING, TERMINATED, unconfirmed
@@ -97,13 +97,7 @@ def parse_stopped(printed: str) -> Stopped:
 
     :raises AnswerError: a process of the job has no process id.
     """
-    rows: dict[str, list[str]] = {
-        kind: [] for kind in ("before", "after", "orphan", "looked", "reserved", "holds")
-    }
-    for line in printed.split("\n"):
-        kind, _, rest = line.partition(" ")
-        if kind in rows:
-            rows[kind].append(rest)
+    rows = lines_by_name(printed)
     before, after, orphans = (
         tuple(map(_process, rows[kind])) for kind in ("before", "after", "orphan")
     )

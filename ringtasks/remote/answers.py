@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ __all__ = [
     "disk_space",
     "exit_status",
     "json_fields",
+    "lines_by_name",
     "or_none",
     "process_id",
     "unix_time",
@@ -102,6 +104,15 @@ def exit_status(text: str, name: str = "exit status") -> int:
 def unix_time(text: str, name: str = "time") -> float:
     """Return Unix seconds up to the year 9999.  :raises AnswerError: it is none."""
     return decimal(text, name, at_most=_MAX_TIME)
+
+
+def lines_by_name(text: str) -> defaultdict[str, list[str]]:
+    """Return the values of ``NAME VALUE`` lines; the name is the text before the first space."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for line in text.split("\n"):
+        name, _, value = line.partition(" ")
+        found[name].append(value)
+    return found
 
 
 def or_none(read: Callable[..., Value], text: str | None, **bounds: Any) -> Value | None:

@@ -14,7 +14,7 @@ from ringtasks.common.text import printable
 from .answers import decimal, disk_space, or_none, unix_time, whole
 from .gpus import Gpu, parse_gpus, parse_tool
 
-__all__ = ["Resources", "lines_by_name", "parse_resources"]
+__all__ = ["Resources", "parse_resources"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +46,11 @@ class Resources:
         return None if self.load is None else self.load / (self.cpus or 1)
 
 
-def lines_by_name(text: str) -> dict[str, list[str]]:
-    """Return the values of ``NAME VALUE`` lines."""
-    found: dict[str, list[str]] = {}
-    for line in text.split("\n"):
-        name, _, value = line.partition(" ")
-        found.setdefault(name, []).append(value.strip())
-    return found
-
-
 def parse_resources(lines: Mapping[str, Sequence[str]]) -> Resources:
-    """Return the resources of the script's output; malformed lines are left out."""
+    """Return the resources of the script's output, `lines_by_name`; malformed ones are left out."""
 
     def last(name: str) -> str:
-        return lines[name][-1] if lines.get(name) else ""
+        return ["", *lines.get(name, ())][-1].strip()
 
     gpus, apps, unread, tools, said, memory = (
         "\n".join(lines.get(name, ())) for name in ("gpu", "app", "apps", "tool", "said", "memory")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ringtasks.client.ask import Ask
 from ringtasks.common.text import joined_lines, printable
+from ringtasks.remote.answers import lines_by_name
 from ringtasks.remote.gpus import parse_tool
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
+from ringtasks.remote.resources import Resources, parse_resources
 from ringtasks.remote.script import quoted_path
 
 if TYPE_CHECKING:

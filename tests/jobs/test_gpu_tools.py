@@ -12,8 +12,9 @@ import pytest
 from ringtasks import SSHClient, SSHConfig, jobs, remote
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Gpu
+from ringtasks.remote.answers import lines_by_name
 from ringtasks.remote.programs import Program
-from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
+from ringtasks.remote.resources import Resources, parse_resources
 from ringtasks.training.preflight import checks
 from ringtasks.training.probe import probe_host
 from ringtasks.training.settings import Preflight
