@@ -111,8 +111,7 @@ class Target:
 
     def renew(self, cancellation: Cancellation) -> LockState | None:
         """Renew the lock, as `lease.Renew` describes; callable from any thread."""
-        step = steps.renew(self.plan, self.place)
-        result = self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
+        result = self._asked(steps.renew(self.plan, self.place), cancellation)
         return None if result.success else self._other_holder(result.stdout)
 
     def stage(self) -> StepOutcome:
@@ -151,7 +150,7 @@ class Target:
         report.is_current_known = False
         self.stop = Cancellation()
         step = steps.precheck(self.plan, self.place)
-        result = self.client.ask(Ask(step.script, _LAST_QUESTION_TIMEOUT))
+        result = self._asked(step._replace(timeout=_LAST_QUESTION_TIMEOUT))
         if result.success:
             self._learn_current(parse_state(result.stdout))
 
@@ -302,8 +301,9 @@ class Target:
                 return result
             self.stop.wait(delay)
 
-    def _asked(self, step: HostStep) -> SSHResult:
-        return self.client.ask(Ask(step.script, step.timeout, cancellation=self.stop))
+    def _asked(self, step: HostStep, cancellation: Cancellation | None = None) -> SSHResult:
+        stop = cancellation or self.stop
+        return self.client.ask(Ask(step.script, step.timeout, cancellation=stop))
 
     def _users(self, step: HostStep) -> tuple[SSHResult, str]:
         """Run a script with users' commands once; return the result and the end of its stderr."""

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import functools
 import getpass
+import math
 import os
 import queue
 import socket
@@ -257,22 +258,19 @@ class Job:
         )
 
     def _wait(self, timeout: float | None, patience: float) -> Dialogue[JobStatus]:
-        deadline = None if timeout is None else time.monotonic() + timeout
         heard = time.monotonic()
+        deadline = heard + (math.inf if timeout is None else timeout)
         while True:
             began = time.monotonic()
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            seconds = _seconds_to_follow(patience)
-            seconds = seconds if left is None else min(seconds, left)
+            seconds = min(_seconds_to_follow(patience), max(0.0, deadline - began))
             limit = seconds + _answer_timeout(patience)
             answer = yield from answer_to(Ask(wait_script(self.id, seconds), timeout=limit))
             status = yield from self._status_in(answer)
             now = time.monotonic()
             if status.state is not JobState.UNKNOWN or status.runs_on is not None:
                 heard = now
-            is_late = deadline is not None and now >= deadline
             is_over = status.is_ended or answer.is_other_program
-            if is_over or is_late or now - heard >= patience:
+            if is_over or now >= deadline or now - heard >= patience:
                 return status
             if status.state is JobState.UNKNOWN:
                 yield Pause(_RETRY_DELAY)

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@task(
-    help={
-        "fresh": "log in again even if a connection is open",
-    }
-)
+@task(help={"fresh": "log in again even if a connection is open"})
 def check(
     c: Context,
     host: str = "@all",

@@ -294,10 +294,9 @@ def _refuse_flag(word: _CommandWord, program: ParserContext) -> None:
     name, equals, _ = word.text.partition("=")
     if equals and name in word.context.flags and not word.context.flags[name].takes_value:
         raise ParseError(f"{name} takes no value: {visible(word.text)}")
-    is_alike = word.text not in ("-", "--")
     has_value = word.text[:2] in word.context.flags  # -n5
-    if is_alike and not has_value and not _is_flag(word.text, word.context, program):
-        raise ParseError(unknown_flag(word.text.partition("=")[0], word.context))
+    if not has_value and not _is_flag(word.text, word.context, program):
+        raise ParseError(unknown_flag(name, word.context))
 
 
 def _is_flag(word: str, *contexts: ParserContext) -> bool:

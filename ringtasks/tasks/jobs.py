@@ -326,11 +326,7 @@ def stop(
     return ended(c, one_or_all(found), combined_status([*statuses, *_told_of(missing)]))
 
 
-@task(
-    help={
-        "older-than": "minimum time since the end: 90s, 10m, 2h, 7d (default: 7d)",
-    }
-)
+@task(help={"older-than": "minimum time since the end: 90s, 10m, 2h, 7d (default: 7d)"})
 def prune(
     c: Context, host: str | None = None, older_than: str = "7d", inventory: str | None = None
 ) -> list[Pruned]:

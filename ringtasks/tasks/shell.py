@@ -20,11 +20,7 @@ from .options import config_of, one_host, task
 __all__ = ["shell"]
 
 
-@task(
-    help={
-        "host": "one host of the inventory",
-    }
-)
+@task(help={"host": "one host of the inventory"})
 def shell(
     c: Context,
     host: str | None = None,

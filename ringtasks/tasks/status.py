@@ -23,11 +23,7 @@ __all__ = ["status"]
 WATCH_INTERVAL = 5.0
 
 
-@task(
-    help={
-        "watch": "refresh every 5 s until Ctrl-C",
-    }
-)
+@task(help={"watch": "refresh every 5 s until Ctrl-C"})
 def status(
     c: Context,
     host: str = "@all",

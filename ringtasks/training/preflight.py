@@ -78,14 +78,8 @@ def _driver(probe: HostProbe, preflight: Preflight) -> Check:
 def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bool) -> list[Check]:
     seen = len(probe.gpus)
     wanted = max(needed, expected or 0)
-    found = [
-        Check(
-            "GPU count",
-            seen >= wanted,
-            f"{seen}, expected {wanted}",
-            "one may have fallen off the bus: reboot the host" if expected else "ask for fewer",
-        )
-    ]
+    advice = "one may have fallen off the bus: reboot the host" if expected else "ask for fewer"
+    found = [Check("GPU count", seen >= wanted, f"{seen}, expected {wanted}", advice)]
     if needed:
         in_use = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in probe.gpus if gpu.in_use]
         held = f" ({'; '.join(in_use)})" if in_use else ""
@@ -93,14 +87,7 @@ def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bo
         if any(gpu.in_use and not gpu.holder for gpu in probe.gpus):
             advice += f"; --gpus {needed}:any-memory takes GPUs whose memory is in use"
         free = sum(not (gpu.holder if any_memory else gpu.in_use) for gpu in probe.gpus)
-        found.append(
-            Check(
-                "GPUs free",
-                free >= needed,
-                f"{free} of {seen}{held}",
-                advice,
-            )
-        )
+        found.append(Check("GPUs free", free >= needed, f"{free} of {seen}{held}", advice))
     return found
 
 

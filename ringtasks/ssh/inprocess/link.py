@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -261,11 +262,13 @@ class _InProcessSession:
     def _await_bell(self, timeout: float | None) -> bool:
         """Wait for the bell; False: ``timeout`` passed.  An exit status alone does not ring it."""
         channel = self._channel
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._bell.wait(_sooner(deadline, _STATUS_INTERVAL)):
+        left = math.inf if timeout is None else timeout
+        deadline = time.monotonic() + left
+        while not self._bell.wait(min(max(0.0, left), _STATUS_INTERVAL)):
             if channel.eof_received and channel.status_event.is_set():
                 return True
-            if deadline is not None and time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 return False
         return True
 
@@ -292,11 +295,6 @@ class _InProcessSession:
         """Return Paramiko's record of the host's last answer to a request."""
         answered: Any = self._channel
         return bool(answered.event_ready)
-
-
-def _sooner(deadline: float | None, interval: float) -> float:
-    """Return the seconds until ``deadline``, ``interval`` at most."""
-    return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
 
 
 class _Translated:

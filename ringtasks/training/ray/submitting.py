@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks import transfer
-from ringtasks.client.ask import Ask
+from ringtasks.client.dialogue import Ask, ask_until_known, hold
 from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.common import interruption
 from ringtasks.common.program_name import as_typed
@@ -34,7 +34,6 @@ from .upload import Upload
 
 __all__ = ["follow", "new_id", "stop", "submit", "submit_command"]
 
-_ATTEMPTS = 3
 _API = Program(__file__, "job_api.py")
 #: Seconds between attempts to reach the head; each may log in again.
 _RETRY_DELAY = 2.0
@@ -138,17 +137,12 @@ def _send(head: Member, folder: Path, there: str, upload: Upload | None) -> None
 
 def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> None:
     asked = _question(head, "submit", job_id, command=command, working_dir=there)
-    is_unknown = False
-    for _ in range(_ATTEMPTS):
-        result = head.client.ask(Ask(asked, _SUBMIT_TIMEOUT, in_venv=True))
-        if result.success:
-            return
-        # What no later attempt refutes: one that did not arrive says nothing of those before.
-        is_unknown = is_unknown or result.is_unknown or result.timed_out
-        if not result.is_unknown:
-            break
+    submission = Ask(asked, _SUBMIT_TIMEOUT, in_venv=True)
+    result = hold(head.client, ask_until_known(submission))
+    if result.success:
+        return
     why = result.error or last_words(result)
-    if is_unknown:
+    if result.is_unknown or result.timed_out:
         why += f"; '{as_typed(f'ray.submit --attach {job_id}')}' finds out whether Ray has it"
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 
@@ -175,8 +169,7 @@ def _judged(result: SSHResult, job_id: str) -> SSHResult:
         return replace(result, returncode=FAILED)
     if result.returncode == NO_SUCH_JOB:
         raise UsageError(f"{result.host}: Ray knows no job {job_id}")
-    why = last_words(result) if result.stderr else f"exit status {result.returncode}"
-    text = f"{result.host}: the outcome of job {job_id} is unknown: {why}"
+    text = f"{result.host}: the outcome of job {job_id} is unknown: {last_words(result)}"
     if result.returncode == NO_ANSWER:
         text += f": Ray's job API gives no answer; see '{as_typed('ray.status')}'"
     return replace(result, returncode=UNREACHABLE, success=False, error=text)
