@@ -8,7 +8,6 @@ the lock is no longer renewed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import threading
@@ -16,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ringtasks.common import fork
 from ringtasks.common.cancellation import Cancellation
-from ringtasks.common.file_lock import try_lock
+from ringtasks.common.file_lock import locked, try_lock
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import UsageError
 from ringtasks.inventory.state_files import state_folder
@@ -92,9 +90,7 @@ def life_sign(token: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _clear(path.parent)
-            file = held.enter_context(path.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            held.enter_context(fork.held(file.fileno()))  # a child would keep it after a kill -9
+            held.enter_context(locked(path, timeout=0))
         yield
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
 
 
 def _command(settings: TrainSettings) -> str:
-    if settings.nodes == 1 and settings.nproc_per_node == 1:
+    if not settings.uses_torchrun:
         return settings.command
     nodes = tuple(Node("", _HEAD, "") for _ in range(settings.nodes))
     rendezvous_point = Rendezvous(_HEAD, _PORT, nodes)

@@ -41,15 +41,7 @@ def fabric_config(config: Any, file: str | None) -> fabric.Config:
     """
     if config is not None:
         return config if isinstance(config, fabric.Config) else config.clone(into=fabric.Config)
-    if file == NO_FILE:
-        made = fabric.Config(overrides={"load_ssh_configs": False})
-    else:
-        try:
-            made = fabric.Config(runtime_ssh_path=file)
-        except _UNREADABLE as error:
-            made = fabric.Config(ssh_config=_unread(file, error))
-    mark_as_root(made)
-    return made
+    return _made(file, lazy=False)
 
 
 @one_look.kept
@@ -81,15 +73,25 @@ def ssh_file_of(settings: fabric.Config, file: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=8)
 def _settings(file: str | None, _versions: tuple[object, ...]) -> fabric.Config:
-    settings = fabric.Config(lazy=True)
-    if file != NO_FILE:
-        settings.set_runtime_ssh_path(file)
-        try:
-            settings.load_ssh_config()
-        except _UNREADABLE as error:
-            settings = fabric.Config(lazy=True, ssh_config=_unread(file, error))
-    mark_as_root(settings)
-    return settings
+    return _made(file, lazy=True)
+
+
+def _made(file: str | None, *, lazy: bool) -> fabric.Config:
+    """Return new settings with those of ssh's files.
+
+    :param lazy: leave out Fabric's own files.
+    """
+    try:
+        if file == NO_FILE:
+            made = fabric.Config(lazy=lazy, overrides={"load_ssh_configs": False})
+        else:
+            made = fabric.Config(lazy=lazy, runtime_ssh_path=file)
+        if lazy:
+            made.load_ssh_config()
+    except _UNREADABLE as error:
+        made = fabric.Config(lazy=lazy, ssh_config=_unread(file, error))
+    mark_as_root(made)
+    return made
 
 
 def _unread(file: str | None, error: Exception) -> paramiko.SSHConfig:

@@ -25,6 +25,8 @@ from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.ssh.host_keys import HostKey, Pins
 
+from .folder import NAME_BYTES
+
 __all__ = [
     "Master",
     "current",
@@ -41,7 +43,6 @@ __all__ = [
 
 _NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\Z"
 _RECORD = r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z"
-_NAME_LENGTH = 20 + 1 + 6
 _RECORD_BYTES = 64 * 1024  # longer than any record
 
 
@@ -92,21 +93,12 @@ def read(record: str | os.PathLike[str]) -> Master | None:
     try:
         fields = json.loads(_contents(record))
         fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
-        fields["pins"] = _pins(*fields["pins"])
+        *lists, needs_certificate, is_strict = fields["pins"]
+        keys, revoked, authorities = (tuple(HostKey(*key) for key in each) for each in lists)
+        fields["pins"] = Pins(keys, revoked, authorities, needs_certificate, is_strict)
         return Master(**fields)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def _pins(
-    keys: list[list[str]],
-    revoked: list[list[str]],
-    authorities: list[list[str]],
-    needs_certificate: bool,
-    is_strict: bool,
-) -> Pins:
-    lists = [tuple(HostKey(*key) for key in each) for each in (keys, revoked, authorities)]
-    return Pins(lists[0], lists[1], lists[2], needs_certificate, is_strict)
 
 
 def _contents(record: str | os.PathLike[str]) -> bytes:
@@ -137,7 +129,7 @@ def _recorded(folder: Path, pattern: str) -> Iterator[Master]:
 def orphans(folder: Path) -> list[Path]:
     """Return sockets without a record, or their leftovers: a start runs, or was cut short."""
     entries = {path.name for path in folder.iterdir()}
-    sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}
+    sockets = {entry[:NAME_BYTES] for entry in entries if re.match(_NAME, entry[:NAME_BYTES])}
     return [
         folder / socket
         for socket in sorted(sockets)

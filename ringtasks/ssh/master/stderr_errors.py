@@ -52,15 +52,8 @@ def error_of(
     reason, evidence, advice = _finding(said, carrier_said, route)
     if reason is Reason.HOST_KEY and re.search(_HOST_KEY, said):
         evidence = _of_host_key(said, pins)
-    return _CLASSES.get(reason, RouteError)(
-        host,
-        route.name,
-        reason,
-        printable(evidence),
-        route.address,
-        elapsed,
-        advice,
-    )
+    kind, shown = _CLASSES.get(reason, RouteError), printable(evidence)
+    return kind(host, route.name, reason, shown, route.address, elapsed, advice)
 
 
 def telling(said: str) -> str:
