@@ -290,6 +290,9 @@ LAYOUTS = [
                  [(1.5, {"epoch": 1, "total_epochs": 300, "step": 100})], id="NanoDet"),
     pytest.param("{'loss': 1.5, 'epoch': 0.1}{'loss': 1.4, 'epoch': 0.2}\n", "loss",
                  [(1.5, {"epoch": 0.1})], id="two dicts without a line's end"),
+    pytest.param("| Training Loss | Epoch | Step | Validation Loss |\n|:---:|:---:|:---:|:---:|\n"
+                 "| No log        | 1.0   | 12   | 0.5             |\n", "Validation_Loss",
+                 [(0.5, {"epoch": 1, "step": 12})], id="transformers, a model's card"),
     pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
                  [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
     pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",

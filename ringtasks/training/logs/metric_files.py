@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 
 from .event_files import event_records
-from .numbers import as_float
+from .numbers import NUMBER, as_float
 from .records import Position, Record
-from .words import is_split, is_unrecorded, position_field, split_name, total_of
+from .words import is_metric, is_split, is_unrecorded, position_field, split_name, total_of
 
 __all__ = ["MAX_BYTES", "is_metric_file", "json_lines", "records_of"]
 
@@ -25,6 +25,7 @@ __all__ = ["MAX_BYTES", "is_metric_file", "json_lines", "records_of"]
 MAX_BYTES = 256 << 20
 _MAX_COLUMNS = 500
 _MAX_NAME = 200
+_NUMBER = re.compile(NUMBER, re.ASCII)
 _EVENTS = re.compile(r"(?:.*\.)?tfevents\.", re.ASCII)
 
 
@@ -53,15 +54,25 @@ def records_of(path: PurePath, data: bytes) -> Iterator[Record]:
 
 
 def json_lines(data: bytes) -> bytes | None:
-    """Return the items of a JSON list, or of ``log_history``, as lines; None if there are none."""
+    """Return the items of a JSON list, or of ``log_history``, as lines; None if there are none.
+
+    Keras' ``history`` has a list for each metric.
+    """
     try:
         whole = json.loads(data.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return None
     items = whole.get("log_history") if isinstance(whole, Mapping) else whole
+    if isinstance(whole, Mapping) and any(map(is_metric, whole)) and _are_lists(whole):
+        items = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
     if not isinstance(items, list):
         return None
     return b"".join(json.dumps(item).encode() + b"\n" for item in items if isinstance(item, dict))
+
+
+def _are_lists(whole: Mapping[str, object]) -> bool:
+    lengths = {len(own) if isinstance(own, list) else -1 for own in whole.values()}
+    return len(lengths) == 1 and -1 not in lengths
 
 
 def _named_after(part: str, name: str) -> str:
@@ -75,15 +86,17 @@ def _of_csv(data: bytes) -> Iterator[Record]:
         names = [name.strip() for name in next(rows, [])]
         if len(names) > _MAX_COLUMNS or any(len(name) > _MAX_NAME for name in names):
             return
+        has_place = any(map(position_field, names))
         for row in rows:
             if len(row) == len(names):
                 numbers = (_finite(cell) for cell in row)
-                yield from _record(zip(names, numbers, strict=True))
+                yield from _record(zip(names, numbers, strict=True), has_place=has_place)
     except csv.Error:
         return
 
 
-def _record(cells: Iterable[tuple[str, float | None]]) -> Iterator[Record]:
+def _record(cells: Iterable[tuple[str, float | None]], *, has_place: bool) -> Iterator[Record]:
+    """Yield the record of a row, if it has metrics, and a position unless no row has one."""
     positions: dict[str, tuple[int, Position]] = {}
     metrics: dict[str, float] = {}
     for name, value in cells:
@@ -96,7 +109,7 @@ def _record(cells: Iterable[tuple[str, float | None]]) -> Iterator[Record]:
                 positions[unit] = priority, Position(value)
         elif not is_unrecorded(name) and total_of(name) is None:
             metrics.setdefault(name, value)
-    if positions and metrics:
+    if metrics and (positions or (not has_place and any(map(is_metric, metrics)))):
         yield Record(
             {unit: position for unit, (_, position) in positions.items()}, [*metrics.items()]
         )
@@ -104,5 +117,6 @@ def _record(cells: Iterable[tuple[str, float | None]]) -> Iterator[Record]:
 
 def _finite(cell: str) -> float | None:
     """Return the number in a cell; None for "nan", too, which stands for a missing value."""
-    number = as_float(cell.strip())
+    # "0,5" is no number for certain.
+    number = as_float(cell) if _NUMBER.fullmatch(cell := cell.strip()) else None
     return number if number is not None and math.isfinite(number) else None

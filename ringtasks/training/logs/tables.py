@@ -22,7 +22,7 @@ from .words import is_metric, is_unrecorded, position_field
 __all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "Table", "may_be_row"]
 
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
-_OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
+_OF = re.compile(rf"(?P<done>{WHOLE}(?:\.\d+)?)(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
 _HEADING_CELL = re.compile(r"[A-Za-z_#][\w/()@.%# -]{0,40}\Z", re.ASCII)
 _MAX_WORDS = 4
 #: The name of a column whose values are left out.
@@ -181,7 +181,7 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
     for column, span in zip(columns, cells, strict=True):
         if column.unit:
             found = _OF.match(text, *span)
-            if found is None:
+            if found is None or (column.unit != "epoch" and "." in found["done"]):
                 return Parsed()
             total = found.span("total") if found["total"] else None
             positions.setdefault(
@@ -201,7 +201,7 @@ def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
     if columns[0].is_comma:
         cells = list(_between_commas(text))
     else:
-        plain = VERTICAL.sub("   ", text.replace("|", " "))
+        plain = VERTICAL.sub("   ", text.replace("|", " ").replace("No log", "No_log"))
         cells = [found.span() for found in re.finditer(r"\S+", plain)]
     if len(cells) == len(columns):
         return cells
