@@ -42,6 +42,8 @@ class Stopped(NamedTuple):
     orphans: tuple[Process, ...] = ()
     """Processes that may be the job's: they began after it, and had left their session, environment
     and parent before the stop.  They were left alone."""
+    is_recorded: bool = True
+    """False if nothing can be written to the job's folder: it will be listed as lost."""
 
     @property
     def is_gone(self) -> bool:
@@ -59,6 +61,8 @@ class Stopped(NamedTuple):
             text = f"{STILL_RUNNING}: {_listed(self.after)}"
         if self.before and self.orphans:
             text += f"; processes of unknown origin are not covered: {_listed(self.orphans)}"
+        if self.before and not self.is_recorded:
+            text += "; its folder on the host cannot be written to, so it will be listed as lost"
         if self.gpu_holders:
             text += f"; GPU memory is held by {_listed(self.gpu_holders)}"
         return text
@@ -102,7 +106,8 @@ def parse_stopped(printed: str) -> Stopped:
         tuple(map(_process, rows[kind])) for kind in ("before", "after", "orphan")
     )
     holders = tuple(_holders(rows["holds"], rows["reserved"], before + orphans))
-    return Stopped(before, after, holders, None if rows["looked"] else _UNSEEN, orphans)
+    error = None if rows["looked"] else _UNSEEN
+    return Stopped(before, after, holders, error, orphans, not rows["unrecorded"])
 
 
 def _process(row: str) -> Process:

@@ -1,6 +1,7 @@
 # shellcheck disable=SC2034,SC2154  # the parameters are assigned before the first line
 # Ends a job: prints "before PID NAME" for each of its processes, "after PID NAME" for those that
-# are still there, "orphan PID NAME" for those that may be the job's, "looked" if the look for them was complete, "reserved UUID" for its GPUs and
+# are still there, "orphan PID NAME" for those that may be the job's, "unrecorded" if nothing can be
+# written to its folder, "looked" if the look for them was complete, "reserved UUID" for its GPUs and
 # "holds UUID, PID, MEMORY" for what is on GPUs.
 #
 # Of a job of another machine that shares the home it prints "elsewhere" alone.
@@ -69,6 +70,7 @@ read_alive monitor
 # or will be, and must not be replaced.
 if [ ! -s exit_status ] && { [ "$group" ] || { [ ! -s process ] && [ "$alive" ]; }; }; then
   printf '%s\n' "$rt_by" >stopped
+  [ -e stopped ] || echo unrecorded
 fi
 
 end_processes "$grace_cs"

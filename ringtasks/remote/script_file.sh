@@ -8,4 +8,7 @@ ringtasks_script=$(mktemp "${TMPDIR:-/tmp}/ringtasks.XXXXXX") || exit 1
 # would end sh before that.
 trap 'rm -f "$ringtasks_script"' EXIT
 trap 'exit 143' TERM HUP
-printf %s "$ringtasks_content" >"$ringtasks_script" || exit 1
+printf %s "$ringtasks_content" >"$ringtasks_script" || {
+  echo "ringtasks: the script was not started: it cannot be written to ${ringtasks_script%/*}" >&2
+  exit 1
+}

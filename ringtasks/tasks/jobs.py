@@ -217,6 +217,8 @@ def logs(
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
     found, missing, unreached = selected_jobs(c, job, host, inventory, is_shown=host is None)
+    if follow:
+        _tell_elsewhere(found)
     asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
 
     async def show_one(status: JobStatus, own: Job) -> str | None:
@@ -271,6 +273,7 @@ def wait(
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
     found, missing, _ = selected_jobs(c, job, host, inventory)
+    _tell_elsewhere(found)
     began = time.monotonic()
     last: list[JobStatus] = []
     for _, own in found:
@@ -379,6 +382,16 @@ def _told_of(missing: str) -> list[int]:
 
 def _label(job: JobStatus) -> str:
     return f"job {job.id[:8]}" + (f" ({job.name})" if job.name else "")
+
+
+def _tell_elsewhere(found: Iterable[tuple[JobStatus, Job]]) -> None:
+    """Name the jobs whose end only another machine can record, which may take for ever."""
+    for status, own in found:
+        if status.runs_on is not None and not status.is_ended:
+            display.say(
+                f"{_label(status)} on {own.host}: {status.describe()}, which shares this home and "
+                f"alone records its end; if {own.host} had that name before a restart, it is lost"
+            )
 
 
 def _exit_status(status: JobStatus) -> int:

@@ -273,6 +273,19 @@ def test_script_without_a_shebang_runs_in_sh_and_reads_stdin(tmp_path: Path) -> 
     assert done.stdout == b"got it\n0\n"
 
 
+def test_script_that_the_host_has_no_space_for_is_not_started(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("echo it ran\n")
+    full = f"mount -t tmpfs -o size=4k none {tmp_path}; head -c 9999 /dev/zero >{tmp_path}/f"
+    run = f"{full}; TMPDIR={tmp_path}; {command_of_file(tmp_path / 'script')}"
+
+    done = subprocess.run(
+        ["unshare", "--mount", "/bin/sh", "-c", run], capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"the script was not started: it cannot be written to" in done.stderr
+
+
 def test_script_leaves_no_file_on_the_host(tmp_path: Path) -> None:
     script = tmp_path / "s"
     script.write_text("echo $0; exit 1")

@@ -305,6 +305,21 @@ def test_job_can_be_stopped_on_a_full_disk(small_disk: Path, host: JobHost) -> N
     assert job.status().is_ended
 
 
+def test_stop_tells_that_it_could_not_be_recorded(small_disk: Path, host: JobHost) -> None:
+    job = host.start("sleep 60")
+    subprocess.run(["mount", "--bind", "-o", "ro", small_disk, small_disk], check=True)
+
+    try:
+        stopped = job.stop(1)
+        state = job.status().state
+    finally:
+        subprocess.run(["umount", small_disk], check=True)
+
+    assert stopped.is_gone
+    assert "cannot be written to, so it will be listed as lost" in str(stopped)
+    assert state is JobState.LOST
+
+
 def test_start_reports_a_full_disk(small_disk: Path, host: JobHost) -> None:
     fill(small_disk)
 

@@ -20,8 +20,9 @@ from ringtasks.jobs import Gpu
 from ringtasks.jobs.host_status import parse_overview
 from ringtasks.output.candidates import candidates
 from ringtasks.remote.gpus import parse_gpus
+from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.fixtures import Inv, Start, WriteHosts, gpu_server
-from tests.support.jobs import end_jobs, is_waited_for
+from tests.support.jobs import end_jobs, is_waited_for, reboot
 from tests.support.nvidia import Gpus
 from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
@@ -240,6 +241,19 @@ def test_wait_for_a_lost_job_fails(inv: Inv, box: Sshd) -> None:
 
     assert done.returncode == 1
     assert "lost gone without a trace" in said(done)
+
+
+def test_wait_tells_that_only_another_machine_records_the_end(inv: Inv, box: Sshd) -> None:
+    job_id = inv("start", "--host", "box", "--cmd", "sleep 60").stdout.decode().strip()
+    end_jobs(box.home)
+    monitor = box.home / JOBS_FOLDER / job_id / "monitor"
+    monitor.write_text(" ".join([*monitor.read_text().split()[:6], "old-name"]) + "\n")
+    reboot(box.home)
+
+    done = inv("wait", job_id, "--timeout", "0")
+
+    assert done.returncode == 124
+    assert "runs on old-name, which shares this home and alone records its end" in said(done)
 
 
 def test_stop_means_the_job_that_has_not_ended(inv: Inv, box: Sshd) -> None:
