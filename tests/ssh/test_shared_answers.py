@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,17 +39,17 @@ _HOSTS = ("Host {0}", "Host {0}", "host {0}", "HOST\t{0}", "  Host  {0}", "Host=
 
 
 @pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that gets a line from each ``ssh``, in whose place a program runs it."""
-    log, wrapper = tmp_path / "calls", tmp_path / "bin" / "ssh"
-    wrapper.parent.mkdir()
-    wrapper.write_text(
-        f'#!/bin/sh\necho "${{*##*-- }}" >> {log}\nexec {shutil.which("ssh")} "$@"\n'
-    )
-    wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-    log.write_text("")
-    return log
+def wrap_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a shell script in the place of ``ssh``, which it can run as ``$ssh``."""
+
+    def wrap(script: str) -> None:
+        wrapper = tmp_path / "bin" / "ssh"
+        wrapper.parent.mkdir()
+        wrapper.write_text(f"#!/bin/sh\nssh={shutil.which('ssh')}\n{script}\n")
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+
+    return wrap
 
 
 def _lines(chance: random.Random, folder: Path) -> Iterator[str]:
@@ -86,7 +86,11 @@ def _answer(file: Path, name: str) -> HostSettings | str | None:
         return str(error)
 
 
-def test_ssh_is_asked_once_for_the_hosts_of_a_run_that_the_same_lines_name(calls: Path) -> None:
+def test_ssh_is_asked_once_for_the_hosts_of_a_run_that_the_same_lines_name(
+    tmp_path: Path, wrap_ssh: Callable[[str], None]
+) -> None:
+    calls = tmp_path / "calls"
+    wrap_ssh(f'echo "${{*##*-- }}" >> {calls}\nexec $ssh "$@"')
     file = Path.home() / ".ssh" / "config"
     file.parent.mkdir(mode=0o700)
     file.write_text("Host web* !web3\n  HostName gate\nHost *\n  Port 99\n  ControlPath /%C\n")
@@ -117,7 +121,7 @@ def _both(file: Path, names: Sequence[str]) -> tuple[dict[str, object], dict[str
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("Host web*\nPort 5\n", ("x", "WEB1", "web1")),
+        ("Host web*\nPort 5\n", ("web1", "WEB1", "x")),
         ("Host web* !web1\nPort 5\n", ("web2", "web1")),
         ("Host web1 *\nPort 5\n", ("web1", "x")),
         ('Host "web1"\nPort 5\n', ("x", "web1")),
@@ -142,6 +146,18 @@ def test_host_that_ssh_answers_in_another_way_is_asked_about(
     file.write_bytes(text.format(folder=tmp_path).encode())
 
     in_run, alone = _both(file, names)
+
+    assert in_run == alone
+
+
+def test_address_that_no_line_sets_is_not_shared(
+    tmp_path: Path, wrap_ssh: Callable[[str], None]
+) -> None:
+    wrap_ssh('$ssh "$@" | sed "s/^hostname .*/&.lab/"')
+    file = tmp_path / "config"
+    file.write_text("Port 5\n")
+
+    in_run, alone = _both(file, ("x", "web1"))
 
     assert in_run == alone
 
