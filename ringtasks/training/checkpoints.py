@@ -31,7 +31,7 @@ from ringtasks.transfer.patterns import literal
 from .cut_files import cut_files
 from .files import MIRROR, FileCopyError, TimeLimit, check_answer, checked
 
-__all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
+__all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect", "remove_spare"]
 
 #: Attempts to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
@@ -132,6 +132,21 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
 _PULLING: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
+def remove_spare(keep: Path) -> None:
+    """Remove what the next pull would start from, once there is none; not during a pull.
+
+    :param keep: the local folder of the checkpoint.
+    """
+    pulling = _PULLING[keep]
+    if pulling.acquire(blocking=False):
+        shutil.rmtree(_spare_of(keep), ignore_errors=True)
+        pulling.release()
+
+
+def _spare_of(keep: Path) -> Path:
+    return keep.with_name(f".{keep.name}.spare")
+
+
 class CheckpointPuller:
     """Pulls a checkpoint folder at an interval, from `start` to `stop`.
 
@@ -156,7 +171,7 @@ class CheckpointPuller:
         was_cut_off: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client, self._remote, self._keep = client, remote, keep
-        self._spare, self._old = (keep.with_name(f".{keep.name}.{end}") for end in ("spare", "old"))
+        self._spare, self._old = _spare_of(keep), keep.with_name(f".{keep.name}.old")
         self._tell, self._done, self._was_cut_off = tell, done, was_cut_off
         self._ended, self._swapping = threading.Event(), threading.Lock()
         self._kept: str | None = None

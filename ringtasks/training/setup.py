@@ -56,7 +56,8 @@ def set_up(
         return True
     if result.error is None and result.returncode == _DONE_BEFORE:
         return False
-    why = result.error or f"exit status {result.returncode}: {last_words(result)}"
+    status, words = f"exit status {result.returncode}", last_words(result)
+    why = result.error or (words if words == status else f"{status}: {words}")
     raise RunNotStartedError(
         client.config.id, f"its setup failed: {why}", is_unreachable=result.error is not None
     )

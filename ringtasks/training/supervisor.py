@@ -26,7 +26,7 @@ from ringtasks.inventory.model import HostConfig
 from ringtasks.jobs import Job, JobState, JobStatus
 
 from . import attempts, torchrun
-from .checkpoints import CheckpointPuller, claim
+from .checkpoints import CheckpointPuller, claim, remove_spare
 from .curves import Curves
 from .files import FileCopyError, TimeLimit, make_folder, mirror, run_folder, send
 from .outputs import fetch_written, note_files
@@ -392,6 +392,7 @@ class Supervisor:
                 text += ", so no other host takes over (--allow-split would let one)"
             text += f"; reattach with {self._hint('train --attach', self._record.argument)}"
             return RunOutcome(exit_status, text)
+        remove_spare(self._record.checkpoint)
         if self._settings.fetch:
             self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)
         if self._settings.metrics:

@@ -253,6 +253,7 @@ def test_another_host_resumes_a_killed_run_from_its_checkpoint(
     folder, record = run_of(tmp_path)
     assert [each["state"] for each in record["attempts"]] == ["killed", "succeeded"]
     assert (folder / "checkpoint" / "epoch").read_text() == "6"
+    assert not (folder / ".checkpoint.spare").exists()
     assert plotted.returncode == 0
 
 
