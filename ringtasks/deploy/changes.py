@@ -68,16 +68,14 @@ class _ChangedPath(NamedTuple):
     new: str | None = None
 
 
-def changes_between(old: str | None, new: str) -> Changes:
-    """Return the changes from one revision to another of the current folder's repository.
+def changes_between(old: str | None, new: str, repository: Repository | None = None) -> Changes:
+    """Return the changes from one revision of a repository to another.
 
     :param old: None: nothing is deployed, so that all files are added.
-    :raises UsageError: the old revision is not in this repository, or git fails.
+    :param repository: None: that of the current folder.
+    :raises UsageError: the old revision is not in the repository, or git fails.
     """
-    return _changes(current_repository(), old, new)
-
-
-def _changes(repository: Repository, old: str | None, new: str) -> Changes:
+    repository = repository or current_repository()
     if old is not None and not repository.has(f"{old}^{{commit}}"):
         advice = way_to_fetch(old[:12], repository)
         raise UsageError(f"its revision {printable(old)} is not in this repository{advice}")
@@ -116,7 +114,7 @@ def _within(repository: Repository, change: _ChangedPath, revision: str) -> Subm
         try:
             if found is None:
                 raise UsageError("it is not on this machine: run 'git submodule update --init'")
-            changes = _changes(found, change.old, change.new)
+            changes = changes_between(change.old, change.new, found)
         except UsageError as problem:
             error = str(problem)
     return SubmoduleChanges(printable(change.path), change.old, change.new, changes, error)

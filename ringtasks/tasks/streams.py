@@ -66,10 +66,8 @@ def written() -> Iterator[None]:
     except OSError as error:
         if not _is_of_stdout(error):
             raise
-        _discard()
-        if error.errno == errno.EPIPE:
-            raise Exit(code=BROKEN_PIPE_STATUS) from None
-        raise Exit(f"ringtasks: stdout: {error.strerror}", code=1) from None
+        told = _discard(error)
+        raise Exit(told, code=1 if told else BROKEN_PIPE_STATUS) from None
 
 
 def _is_of_stdout(error: OSError) -> bool:
@@ -99,9 +97,8 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
             print(f"ringtasks: {visible(found)}", file=sys.stderr)
             sys.exit(USAGE)  # an exit of the hook is the program's
         return
-    _discard()
-    if error.errno != errno.EPIPE:
-        print(f"ringtasks: stdout: {error.strerror}", file=sys.stderr)
+    if told := _discard(error):
+        print(told, file=sys.stderr)
 
 
 def _flush() -> None:
@@ -113,13 +110,13 @@ def _flush() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        _discard()
-        if error.errno == errno.EPIPE:
-            os._exit(BROKEN_PIPE_STATUS)
-        print(f"ringtasks: stdout: {error.strerror}", file=sys.stderr, flush=True)
-        os._exit(1)
+        told = _discard(error)
+        if told:
+            print(told, file=sys.stderr, flush=True)
+        os._exit(1 if told else BROKEN_PIPE_STATUS)
 
 
-def _discard() -> None:
-    """Discard the rest of the output."""
+def _discard(error: OSError) -> str | None:
+    """Discard the rest of the output; return the message, None if its reader has exited."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return None if error.errno == errno.EPIPE else f"ringtasks: stdout: {error.strerror}"

@@ -30,7 +30,7 @@ from .algorithms import apply as apply_algorithms
 from .connection_values import with_keys
 from .fabric_private import PublicConnection
 from .gateways import opener
-from .log_in_values import with_log_in
+from .log_in import with_log_in
 from .transport import Transport
 
 __all__ = ["DialledConnection"]

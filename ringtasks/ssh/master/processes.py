@@ -106,25 +106,24 @@ def _own_processes() -> list[int]:
 
 def _ssh_command(pid: int) -> str:
     """Return the command line of an ``ssh``; empty for any other process."""
-    if not _HAS_PROC:
-        command = _ps("-ww", "-o", "command=", "-p", str(pid)).strip()
-    else:
-        try:
-            command = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
-        except OSError:
-            return ""
+    command = _told_of(pid, "cmdline", "command").replace("\0", " ")
     is_ssh = os.path.basename(command.partition(" ")[0]) == "ssh"  # noqa: PTH119  # of many
     return command if is_ssh else ""
 
 
 def _state(pid: int) -> str:
+    # proc(5): the name before it may hold any character.
+    return _told_of(pid, "stat", "stat").rpartition(")")[2].strip()[:1]
+
+
+def _told_of(pid: int, file: str, keyword: str) -> str:
+    """Return a file of ``/proc/PID``, or the value of ps(1) in its place; empty: it has ended."""
     if not _HAS_PROC:
-        return _ps("-o", "stat=", "-p", str(pid)).strip()[:1]
+        return _ps("-ww", "-o", f"{keyword}=", "-p", str(pid)).strip()
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return os.fsdecode(Path(f"/proc/{pid}/{file}").read_bytes())
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[0]  # proc(5): the name before it may hold any character
 
 
 def _ps(*options: str) -> str:

@@ -56,7 +56,8 @@ def plan_upload(folder: Path) -> Upload:
     }
     walk = _Walk(folder.resolve(), ignored)
     sizes = dict(walk.files(walk.top, ""))
-    total = sum(sizes.values()) + sum(_overhead(name) for name in sizes)
+    total = sum(sizes.values())
+    total += sum(_ENTRY_BYTES + 2 * len(os.fsencode(name)) for name in sizes)
     if total >= LIMIT_BYTES:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         named = ", ".join(f"{name} ({size(sizes[name])})" for name in largest)
@@ -66,10 +67,6 @@ def plan_upload(folder: Path) -> Upload:
             f"the job does not need, or bring it to the hosts by '{as_typed('put')}'"
         )
     return Upload(tuple(sorted(walk.left_out)), total)
-
-
-def _overhead(name: str) -> int:
-    return _ENTRY_BYTES + 2 * len(os.fsencode(name))
 
 
 class _Walk:
