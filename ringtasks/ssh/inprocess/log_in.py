@@ -29,10 +29,10 @@ from .agent_forwarding import agent_socket
 from .algorithms import is_accepted
 from .identities import Identities
 
-__all__ = ["METHODS", "InProcessLogIn", "Refusal", "RefusedError", "with_log_in"]
+__all__ = ["InProcessLogIn", "Refusal", "RefusedError", "with_log_in"]
 
 #: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
-METHODS = ("publickey", "keyboard-interactive", "password")
+_METHODS = ("publickey", "keyboard-interactive", "password")
 _OPENSSH = "SSH-2.0-OpenSSH_"
 #: The arguments that Paramiko would use itself, without an ``auth_strategy``.
 _OF_LOG_IN = (
@@ -101,8 +101,8 @@ def _identities(
 
 
 def _methods(ssh_config: Mapping[str, Any]) -> list[str]:
-    preferred = ssh_config.get("preferredauthentications", ",".join(METHODS)).split(",")
-    known = [name for name in preferred if name in METHODS]
+    preferred = ssh_config.get("preferredauthentications", ",".join(_METHODS)).split(",")
+    known = [name for name in preferred if name in _METHODS]
     return [name for name in known if ssh_config.get(_SWITCHES[name]) not in _OFF]
 
 
@@ -150,7 +150,7 @@ class InProcessLogIn:
         identities: Identities,
         patience: Patience,
         password: str | None = None,
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] = _METHODS,
     ) -> None:
         self._user, self._identities, self._patience = user, identities, patience
         self._password = password
