@@ -11,7 +11,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
@@ -20,10 +20,10 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, life_sign
-from .report import DeployReport, EndState, HostReport
+from .report import DeployReport, EndState
 from .rollout import Action, Rollout, RolloutObserver, RolloutStep
 from .steps import DeployPlan
-from .target import HELD_STATUS, StepOutcome, Target
+from .target import HELD_STATUS, Target
 
 __all__ = ["Deployment", "exit_status"]
 
@@ -109,7 +109,7 @@ class Deployment:
         if self._rollout.is_stopped:
             self._begin_anew()
         self._watcher.action_began(step.action, step.hosts)
-        do = self._work(step, begun)
+        do = functools.partial(self._act, step, begun)
         # The first Ctrl-C does not end a revert or a finish: they repair the hosts.
         is_repair = step.action in (Action.REVERT, Action.FINISH)
         on_interrupt = (lambda: None) if is_repair else self._end
@@ -120,28 +120,22 @@ class Deployment:
                 break
         self._watcher.action_ended(step.action)
 
-    def _work(self, step: RolloutStep, begun: set[str]) -> Callable[[str], None]:
-        def do(host: str) -> None:
-            begun.add(host)
-            target = self._targets[host]
-            outcome = {
-                Action.LOOK: target.look,
-                Action.LOCK: target.lock,
-                Action.STAGE: target.stage,
-                Action.ACTIVATE: target.activate,
-                Action.REVERT: target.revert,
-                Action.FINISH: target.finish,
-            }[step.action]()
-            if step.action is Action.LOCK and outcome:
-                self._lease.add(target.renew, functools.partial(self._lost, target))
-            self._ended(step, target.report, outcome)
-
-        return do
-
-    def _ended(self, step: RolloutStep, report: HostReport, outcome: StepOutcome) -> None:
+    def _act(self, step: RolloutStep, begun: set[str], host: str) -> None:
+        begun.add(host)
+        target = self._targets[host]
+        outcome = {
+            Action.LOOK: target.look,
+            Action.LOCK: target.lock,
+            Action.STAGE: target.stage,
+            Action.ACTIVATE: target.activate,
+            Action.REVERT: target.revert,
+            Action.FINISH: target.finish,
+        }[step.action]()
+        if step.action is Action.LOCK and outcome:
+            self._lease.add(target.renew, functools.partial(self._lost, target))
         with self._lock:
-            self._rollout.ended(step, report.host, is_well=bool(outcome), is_known=outcome.is_known)
-            report.end_state = self._rollout.end_state[report.host]
+            self._rollout.ended(step, host, is_well=bool(outcome), is_known=outcome.is_known)
+            target.report.end_state = self._rollout.end_state[host]
 
     def _lost(self, target: Target, why: str) -> None:
         target.loss = why

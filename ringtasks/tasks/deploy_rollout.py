@@ -63,7 +63,7 @@ class Flags:
 def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> Answer:
     """Deploy a new release, on all hosts or on none."""
     with source_of(settings.source, settings.ref) as source:
-        view = _view(flags)
+        view = RolloutView(is_verbose=flags.verbose, environ=os.environ)
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
             if flags.dry_run:
@@ -92,7 +92,7 @@ def rollback(
 
     :param wanted: None: the last good one.
     """
-    view = _view(flags)
+    view = RolloutView(is_verbose=flags.verbose, environ=os.environ)
     plan = _plan(settings, None, flags)
     with targets_of(hosts, plan, view) as targets:
         failed = [(target, outcome) for target, outcome in looked_at(targets) if not outcome]
@@ -119,10 +119,6 @@ def _plan(settings: DeploySettings, source: ReleaseSource | None, flags: Flags) 
         wait=flags.wait,
         secrets=secrets_of(settings, os.environ),
     )
-
-
-def _view(flags: Flags) -> RolloutView:
-    return RolloutView(is_verbose=flags.verbose, environ=os.environ)
 
 
 def _roll_out(

@@ -11,7 +11,7 @@ from invoke import Context
 
 from ringtasks.common import interruption
 from ringtasks.common.program_name import as_typed, repeat_in_hints
-from ringtasks.common.text import counted
+from ringtasks.common.text import counted, names_and_more
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.output import display
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["down", "status", "stop", "submit", "up"]
 
 _USUAL_NAME = "ray"
+#: The names that a message lists.
+_MOST_LISTED = 8
 NAME_HELP = f"the cluster's name (default: {_USUAL_NAME})"
 VENV_HELP = "virtual environment on the hosts (default: each host's venv_activate)"
 
@@ -169,7 +171,7 @@ def submit(
         return None
     upload = ray.plan_upload(folder) if folder is not None else None
     if upload is not None and upload.left_out:
-        left_out = display.shown(upload.describe_left_out())
+        left_out = display.shown(names_and_more(upload.left_out, _MOST_LISTED))
         display.say(f"left out of {working_dir}: {left_out}")
     head = ray.look(clients, name).working_head()
     with interruption.said_as(

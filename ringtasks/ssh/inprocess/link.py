@@ -283,18 +283,15 @@ class _InProcessSession:
         return bool(is_over) and not channel.recv_ready() and not channel.recv_stderr_ready()
 
     def _end(self) -> Exited:
-        if self._channel.exit_status >= 0:
-            return Exited(self._channel.exit_status)
-        transport = self._channel.get_transport()
-        if transport.is_active() and not self._was_accepted():
+        channel: Any = self._channel
+        if channel.exit_status >= 0:
+            return Exited(channel.exit_status)
+        transport = channel.get_transport()
+        # `event_ready` is Paramiko's record of the host's last answer to a request.
+        if transport.is_active() and not channel.event_ready:
             raise NotStartedError(f"{self._request} request failed", self._request)
         error = transport.get_exception()
         raise LinkLostError(str(error or "") or "the connection was closed")
-
-    def _was_accepted(self) -> bool:
-        """Return Paramiko's record of the host's last answer to a request."""
-        answered: Any = self._channel
-        return bool(answered.event_ready)
 
 
 class _Translated:

@@ -244,7 +244,9 @@ def _on_channel_request(channel: Any, message: paramiko.Message) -> None:
     start = message.packet.tell()
     if message.get_text() == "exit-signal":
         message.get_boolean()
-        channel.exit_status = _status_of_signal(message.get_text())
+        # As in a shell; an unknown name counts as KILL.
+        number = getattr(signal, f"SIG{message.get_text()}", signal.SIGKILL)
+        channel.exit_status = 128 + int(number)
         channel.status_event.set()
         return
     message.packet.seek(start)
@@ -276,9 +278,3 @@ def _wants_reply(message: paramiko.Message) -> bool:
         return False
     name_size = int.from_bytes(sent[1:5], "big")
     return sent[5 + name_size : 6 + name_size] == b"\x01"
-
-
-def _status_of_signal(name: str) -> int:
-    """Return 128 plus the signal's number, like a shell; an unknown name counts as KILL."""
-    number = getattr(signal, f"SIG{name}", signal.SIGKILL)
-    return 128 + int(number)

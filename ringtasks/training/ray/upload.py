@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.program_name import as_typed
-from ringtasks.common.text import names_and_more, size
+from ringtasks.common.text import size
 from ringtasks.errors import UsageError
 from ringtasks.transfer.git import matched_paths
 
@@ -29,7 +29,6 @@ _ENTRY_BYTES = 128
 
 #: RAY_RUNTIME_ENV_DEFAULT_EXCLUDES; and the file that Ray would apply in its own way.
 _LEFT_OUT = frozenset((".git", ".venv", "venv", "__pycache__", ".rayignore"))
-_MAX_LISTED = 8  # names in a message
 
 
 class Upload(NamedTuple):
@@ -37,10 +36,6 @@ class Upload(NamedTuple):
 
     left_out: tuple[str, ...]
     size_bytes: int
-
-    def describe_left_out(self) -> str:
-        """Return the names as text for the user."""
-        return names_and_more(self.left_out, _MAX_LISTED)
 
 
 def plan_upload(folder: Path) -> Upload:
