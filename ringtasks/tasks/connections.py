@@ -40,23 +40,16 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     if json:
         display.json_lines(found)
         return found
-    rows = [
-        (
-            *(master.host, master.route, master.address),
-            *(lasting(now - master.started_at), lasting(now - last_used)),
-            *(sessions, master.pid),
-        )
-        for master, sessions, last_used in kept
-    ]
+    rows = []
+    for master, sessions, last_used in kept:
+        ages = (lasting(now - master.started_at), lasting(now - last_used))
+        rows.append((master.host, master.route, master.address, *ages, sessions, master.pid))
     columns = ["host", "route", "address", "age", "last used", "sessions", "pid"]
     table(columns, rows, optional=["pid", "sessions", "age"])
     return found
 
 
-@task(
-    connects=False,
-    help={"host": f"{HOST_HELP} (default: every connection)"},
-)
+@task(connects=False, help={"host": f"{HOST_HELP} (default: every connection)"})
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close connections that are kept open; this ends all sessions over them."""
     from ringtasks.common.fanout import each

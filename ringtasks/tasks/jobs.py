@@ -282,7 +282,7 @@ def wait(
             status = own.wait(left, patience=_seconds(patience))
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
-    statuses = [*map(_exit_status, last), *_told_of(missing)]
+    statuses = [*map(_exit_status, last), *_status_of_missing(missing)]
     are_commands = all(status.exit_status is not None for status in last)
     return ended(c, one_or_all(last), combined_status(statuses), is_commands=are_commands)
 
@@ -326,7 +326,7 @@ def stop(
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE if stopped.error else 1
         statuses.append(0 if stopped.is_gone else failed)
-    return ended(c, one_or_all(found), combined_status([*statuses, *_told_of(missing)]))
+    return ended(c, one_or_all(found), combined_status([*statuses, *_status_of_missing(missing)]))
 
 
 @task(help={"older-than": "minimum time since the end: 90s, 10m, 2h, 7d (default: 7d)"})
@@ -373,7 +373,7 @@ def _left(command: str) -> str:
     return f"interrupted; the job keeps running; reattach with: {as_typed(command)}"
 
 
-def _told_of(missing: str) -> list[int]:
+def _status_of_missing(missing: str) -> list[int]:
     """Print why further jobs may be missing, and return the exit status for them, if so."""
     if missing:
         display.say(missing)

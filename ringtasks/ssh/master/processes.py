@@ -106,17 +106,17 @@ def _own_processes() -> list[int]:
 
 def _ssh_command(pid: int) -> str:
     """Return the command line of an ``ssh``; empty for any other process."""
-    command = _told_of(pid, "cmdline", "command").replace("\0", " ")
+    command = _about(pid, "cmdline", "command").replace("\0", " ")
     is_ssh = os.path.basename(command.partition(" ")[0]) == "ssh"  # noqa: PTH119  # of many
     return command if is_ssh else ""
 
 
 def _state(pid: int) -> str:
     # proc(5): the name before it may hold any character.
-    return _told_of(pid, "stat", "stat").rpartition(")")[2].strip()[:1]
+    return _about(pid, "stat", "stat").rpartition(")")[2].strip()[:1]
 
 
-def _told_of(pid: int, file: str, keyword: str) -> str:
+def _about(pid: int, file: str, keyword: str) -> str:
     """Return a file of ``/proc/PID``, or the value of ps(1) in its place; empty: it has ended."""
     if not _HAS_PROC:
         return _ps("-ww", "-o", f"{keyword}=", "-p", str(pid)).strip()
