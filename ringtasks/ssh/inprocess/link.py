@@ -287,7 +287,7 @@ class _InProcessSession:
         if channel.exit_status >= 0:
             return Exited(channel.exit_status)
         transport = channel.get_transport()
-        # `event_ready` is Paramiko's record of the host's last answer to a request.
+        # This is Paramiko's record of the host's last answer to a request.
         if transport.is_active() and not channel.event_ready:
             raise NotStartedError(f"{self._request} request failed", self._request)
         error = transport.get_exception()

@@ -109,11 +109,9 @@ class MuxLink:
             with self._translated():
                 control = self._dialogue()
             yield use, control
-        except SessionRefusedError:
-            self._refusals += 1
-            use.end()
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SessionRefusedError):
+                self._refusals += 1
             use.end()
             raise
         self._refusals = 0
@@ -160,9 +158,8 @@ class MuxLink:
     def close(self) -> None:
         """Release the master, which continues for its other users."""
         with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._turn.release()
+            self._is_closed = True
+            self._turn.release()
             control, self._at_hand = self._at_hand, None
             if control is not None:
                 control.close()
