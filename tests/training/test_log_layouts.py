@@ -128,6 +128,18 @@ WRAPPED = (
     )
     + "{'loss': 0.5}\n"
 )
+NESTED = "".join(
+    f"\rEpochs:  10%|#  | {n}/2 [00:00<00:01, 9it/s]\n"
+    f"\rtrain:   0%|   | 0/1 [00:00<?, ?it/s]\x1b[A\n"
+    f"\rtrain: 100%|###| 1/1 [00:01<00:00, 9it/s, loss={n}.5]\x1b[A\n"
+    for n in (0, 1)
+)
+BARS_AND_LINES = "".join(
+    f"\rEpoch {n}/2:   0%|   | 0/3 [00:00<?, ?it/s]"
+    f"\rEpoch {n}/2: 100%|###| 3/3 [00:01<00:00, 9it/s]\n"
+    f"train_loss={n}.5\n"
+    for n in (1, 2)
+)
 
 Places = dict[str, int]
 
@@ -293,6 +305,10 @@ LAYOUTS = [
     pytest.param("| Training Loss | Epoch | Step | Validation Loss |\n|:---:|:---:|:---:|:---:|\n"
                  "| No log        | 1.0   | 12   | 0.5             |\n", "Validation_Loss",
                  [(0.5, {"epoch": 1, "step": 12})], id="transformers, a model's card"),
+    pytest.param(NESTED, "loss", [(n + 0.5, {"epoch": n, "total_epochs": 2, "step": 1})
+                                  for n in (0, 1)], id="bars in a bar of epochs"),
+    pytest.param(BARS_AND_LINES, "train_loss", [(n + 0.5, {"epoch": n, "total_epochs": 2})
+                                                for n in (1, 2)], id="lines behind bars"),
     pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
                  [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
     pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",

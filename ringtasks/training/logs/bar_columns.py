@@ -12,7 +12,7 @@ import numpy as np
 
 from .bar_lines import BarFormat, held_out, name_in
 from .bar_rows import BarLines, BarRows, Texts, is_short
-from .bar_steps import MAX_HELD, Flags, Head, Told
+from .bar_steps import MAX_HELD, Flags, Head, Told, same_as_before
 from .bars import MAX_HELD_BARS, BarReader
 from .columns import RecordSink, Schema
 from .number_columns import Floats, Ints, NumberColumns
@@ -130,7 +130,7 @@ class BarColumns:
             head.end()
         for each in self._with_steps(values):
             self._take(each)
-        self._count(rows)
+        self._add_places(rows, of_head)
 
     def _validated(self, heads: Sequence[Head], is_validation: Flags) -> Flags:
         """Return, for each row, whether a validation came before it; note whether one came last."""
@@ -191,21 +191,31 @@ class BarColumns:
             columns += [column[rows] for column in values.names.values()]
             self._sink.buffer.add_columns(Schema(kind, fields), values.lines[rows], columns)
 
-    def _count(self, rows: BarRows) -> None:
-        """Note the counts of bars that may count the run."""
-        bare = np.array([not f.template.kind and f.is_bare for f in rows.formats])[rows.forms]
-        if not bare.any():
+    def _add_places(self, rows: BarRows, of_head: Ints) -> None:
+        """Note the counts of bars that may count the run, and the epochs of what follows them."""
+        kinds = [(not f.template.kind, f.is_bare, f.template.unit == "epoch") for f in rows.formats]
+        is_own, is_bare, is_of_epochs = np.array(kinds)[rows.forms].T
+        places, nothing = rows.positions, np.nan
+        done = np.where(is_own & is_bare, places["done"], nothing)
+        self._add_place("count", "", rows.lines, done, places["total"])
+        if not (is_own & ~is_bare).any():
             return
-        lines, done = rows.lines + BEHIND - 1, rows.positions["done"]
-        total = rows.positions["total"]
-        told = bare & (total > 0)
-        schema = Schema("count", (("done", ""), ("total", "")))
-        buffer = self._sink.buffer
-        buffer.add_columns(schema, lines[told], [done[told], total[told]])
-        others = bare & ~told
-        self._sink.buffer.add_columns(
-            Schema("count", (("done", ""),)), lines[others], [done[others]]
-        )
+        epoch = np.where(is_of_epochs, places["done"], places["epoch"])
+        epochs = np.where(is_of_epochs, places["total"], places["epochs"])
+        # A bar that only counts on, with no other line before it, is still in its epoch.
+        is_told = np.ones(len(epoch), dtype=bool)
+        is_told[1:] = (np.diff(of_head) != 0) | (np.diff(rows.rows) != 1)
+        is_told[1:] |= ~(same_as_before(epoch) & same_as_before(epochs))
+        epoch = np.where(is_told & is_own & ~is_bare, epoch, nothing)
+        self._add_place("bar", "epoch", rows.lines, epoch, epochs)
+
+    def _add_place(self, kind: str, unit: str, lines: Ints, done: Floats, total: Floats) -> None:
+        for told, has_total in ((total > 0, True), (~(total > 0), False)):
+            at = np.flatnonzero(told & ~np.isnan(done))
+            if len(at):
+                fields = (("done", unit), ("total", unit))[: 1 + has_total]
+                columns = [done[at], total[at]][: 1 + has_total]
+                self._sink.buffer.add_columns(Schema(kind, fields), lines[at] + BEHIND - 1, columns)
 
 
 class _Values(NamedTuple):

@@ -19,7 +19,7 @@ from .bars import BarState
 from .number_columns import Floats, Ints
 from .records import Position
 
-__all__ = ["MAX_HELD", "Flags", "Head", "Told"]
+__all__ = ["MAX_HELD", "Flags", "Head", "Told", "same_as_before"]
 
 Flags: TypeAlias = "npt.NDArray[np.bool_]"
 #: The values that were held back come at most so far behind the line that tells them, others after.
@@ -77,7 +77,7 @@ class Head:
         self.begins = np.zeros(size, dtype=bool)
         self.begins[1:] = self.done[1:] < self.done[:-1]
         for name in ("total", "epoch", "epochs"):
-            self.begins[1:] |= ~_same(self.positions[name])
+            self.begins[1:] |= ~same_as_before(self.positions[name])
         self.begins &= is_own
         self.counts = self.begins.copy()
         self.counts[1:] |= self.done[1:] != self.done[:-1]
@@ -323,7 +323,7 @@ def _places_of(state: BarState) -> dict[str, float]:
     }
 
 
-def _same(positions: Floats) -> Flags:
+def same_as_before(positions: Floats) -> Flags:
     """Return which positions, but the first, are those of the row before."""
     after, before = positions[1:], positions[:-1]
     same: Flags = (after == before) | (np.isnan(after) & np.isnan(before))

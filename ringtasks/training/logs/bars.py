@@ -91,7 +91,7 @@ class BarReader:
             and not state.pending
         ):
             state.done, self.has_validated = done, False  # it shows nothing new
-            return [self._count(done, state.total)] if form.is_bare else []
+            return self._places(form, done, state.total, state.epoch)
         bar = form.bar(row)
         if bar is None:
             return []
@@ -99,9 +99,7 @@ class BarReader:
         state = self.states[template.head]
         is_of_counts = bar.step is None and template.unit != "uncertain"
         state.row, state.key = row, form.key if is_of_counts else None
-        if form.is_bare:
-            records.append(self._count(bar.done, bar.total))
-        return records
+        return records + self._places(form, bar.done, bar.total, bar.epoch)
 
     def note_lightning(self) -> None:
         """Note that Lightning has printed the lines from now on."""
@@ -114,8 +112,14 @@ class BarReader:
             self.read_before()
 
     @staticmethod
-    def _count(done: float, total: float | None) -> Record:
-        return Record({"": Position(done, total)}, kind="count")
+    def _places(
+        form: BarFormat, done: float, total: float | None, epoch: Position | None
+    ) -> list[Record]:
+        """Return what a bar without metrics tells, too: its count, or the epoch of what follows."""
+        if form.is_bare:
+            return [Record({"": Position(done, total)}, kind="count")]
+        epoch = Position(done, total) if form.template.unit == "epoch" else epoch
+        return [Record({"epoch": epoch}, kind="bar")] if epoch else []
 
     def _read(self, bar: Bar) -> list[Record]:
         template = bar.template
