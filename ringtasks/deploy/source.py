@@ -203,10 +203,9 @@ class _Built(ReleaseSource):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+        self.revision = path.resolve().name
         with contextlib.suppress(UsageError):  # no repository
             self.revision = current_repository().git("rev-parse", "--verify", "HEAD^{commit}")
-        if not hasattr(self, "revision"):
-            self.revision = path.resolve().name
         self.content = "files-" + _fingerprint(path)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from invoke import Context
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 
-def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]:
-    """Return the function that asks hosts; one that does not answer is left out, with a message."""
+def measure(c: Context, hosts: Sequence[HostConfig]) -> Mapping[str, Mapping[str, float]]:
+    """Ask hosts; one that does not answer is left out, with a message."""
+    if is_dry(c):
+        raise UsageError("--dry asks no host, but a live condition would: name the hosts")
+    from ringtasks import jobs
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.host_settings import config_or_fault
+    from ringtasks.jobs.host_status import measurements
 
-    def ask(hosts: Sequence[HostConfig]) -> Mapping[str, Mapping[str, float]]:
-        if is_dry(c):
-            raise UsageError("--dry asks no host, but a live condition would: name the hosts")
-        from ringtasks import jobs
-        from ringtasks.client.ssh_client import SSHClient
-        from ringtasks.inventory.host_settings import config_or_fault
-        from ringtasks.jobs.host_status import measurements
-
-        found = {}
-        for each in jobs.overview([SSHClient(config_or_fault(host)) for host in hosts]):
-            if each.error is None:
-                found[each.host_id] = measurements(each)
-            else:
-                display.say(f"left out, not asked: {bounded(joined_lines(each.error))}")
-        return found
-
-    return ask
+    found = {}
+    for each in jobs.overview([SSHClient(config_or_fault(host)) for host in hosts]):
+        if each.error is None:
+            found[each.host_id] = measurements(each)
+        else:
+            display.say(f"left out, not asked: {bounded(joined_lines(each.error))}")
+    return found

@@ -277,7 +277,7 @@ def selected(
     if may_ask and re.search("[<>=]", selector):
         from .live_conditions import measure
 
-        ask = measure(c)
+        ask = functools.partial(measure, c)
     from ringtasks.inventory.selection import ordered_as_named, select
 
     if only_looks and selector == "@all" and all(h.embedded for h in inventory.hosts.values()):
