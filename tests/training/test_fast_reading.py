@@ -345,6 +345,41 @@ def test_lines_that_differ_in_the_widths_of_numbers_are_parsed_in_bulk() -> None
     assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "alone"),
+    [
+        pytest.param("{w}: step {n} loss: 0.{n} {i} acc: 0.{m} ({w}.txt)", 200, id="words"),
+        pytest.param("step={n} loss={n}e-{m} hash={h} lr=-0.{m}", 500, id="hashes"),
+        pytest.param("{n} | loss_{c} 0.{n} | {i}", 200, id="words that are names"),
+        pytest.param("epoch {n} f{d}: 0.{m} {w}_{m:06}.jpg", 200, id="digits that are names"),
+        pytest.param("{{'loss': 0.{n}, 'epoch': {m}.{n}, 'id': '{i}'}}", 200, id="dicts"),
+    ],
+)
+def test_lines_with_words_of_their_own_are_parsed_in_bulk(line: str, alone: int) -> None:
+    chance = random.Random(1)
+
+    def own(n: int) -> dict[str, object]:
+        word = "".join(chance.choices("jkqvxzw", k=chance.randrange(4, 12)))
+        number, bits = chance.randrange(1, 10 ** chance.randrange(1, 6)), chance.getrandbits(64)
+        ident = f"{bits >> 32:08x}-{bits & 0xFFFF:04x}-q{word}"
+        return {
+            "n": n,
+            "m": number,
+            "w": word,
+            "i": ident,
+            "h": f"{bits:016x}",
+            "d": n % 2 + 1,
+            "c": "ab"[n % 2],
+        }
+
+    log = "".join(line.format(**own(n)) + "\n" for n in range(1, 1000)).encode()
+    reader = LogReader(History())
+    reader.feed(log)
+
+    assert reader.read_alone < alone
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+
+
 @given(
     st.from_regex(r"[-+]?(\d{1,20}(\.\d{0,20})?|\.\d{1,18})([eE][-+]?\d{1,2})?", fullmatch=True)
     | st.floats(0, 1e9).map(repr)

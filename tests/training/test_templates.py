@@ -23,6 +23,7 @@ from ringtasks.training.logs.template_cache import TemplateCache
         pytest.param([f'{{"step": 3, "top {n}": 0.5}}' for n in (1, 1, 1, 5, 1)], id="key of dict"),
         pytest.param([f"top {n} loss at step 3: 0.5" for n in (1, 1, 1, 5, 1)], id="sentence"),
         pytest.param([f"step {n} loss: 0.{n}" for n in range(10)], id="plain"),
+        pytest.param([f"updates={n} loss: 1" for n in (7.5, 7.6, 7.7, 7.0)], id="count in full"),
     ],
 )
 def test_cached_template_gives_the_same_result_as_parsing(lines: list[str]) -> None:

@@ -17,8 +17,9 @@ Layers, each pure and importing only those before it:
 - ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at
   their positions
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
-- ``patterns``, ``known_patterns``, ``plain_lines``, ``template_ids``, ``number_columns``,
-  ``columns``, ``pattern_rows``, ``bulk_reader``: the same for many lines of known templates, with
+- ``known_words``, ``forms``: lines that differ in words that no reader knows, too
+- ``patterns``, ``plain_lines``, ``template_ids``, ``number_columns``, ``columns``,
+  ``pattern_rows``, ``bulk_reader``: the same for many lines of known templates or forms, with
   NumPy; for bars: ``bar_rows``, ``bar_steps``, ``bar_columns``; for Keras: ``keras_columns``;
   ``segments``, ``bulk_history``: the points of such lines
 - ``reader``: a stream of output to a history

@@ -17,11 +17,12 @@ import numpy as np
 
 from .bulk_history import add_columns
 from .columns import ColumnBuffer
+from .forms import LineSlots
 from .history import History
-from .known_patterns import KnownPatterns
 from .line_reader import LineReader, Mode
 from .number_columns import TextBlock
 from .pattern_rows import STRIDE, PatternRows
+from .patterns import find_pattern, slots_that_count
 from .plain_lines import MAYBE_ROWS, PLAIN_KINDS
 from .records import Record
 from .template_cache import MAX_TEMPLATES
@@ -72,7 +73,6 @@ class BulkReader:
         self._buffer = ColumnBuffer()
         self._rows = PatternRows(reader, self._buffer, self._add_in_trial)
         reader.bars.read_before = reader.keras.read_before = self._collect
-        self._patterns = KnownPatterns()
         self._forget()
         self._times: Sequence[float | None] | None = None
         #: The number of lines that were read one by one.
@@ -118,7 +118,7 @@ class BulkReader:
             root = self._follow(self._root(before))
             start = len(self._nodes)
             self._tell_rows_apart(root.mode, start)
-            if start == len(self._templates) or self._takes(root, start):
+            if start == len(self._templates):
                 return root.mode
         end, after = self._read_alone(start)
         if root is not None and after is not None:
@@ -184,32 +184,26 @@ class BulkReader:
         if root.mode is None or not _MIN_TIMES <= node.times <= _MAX_TIMES:
             return
         lines = [self._block.line(n) for n in range(start, end)]
-        pattern = self._patterns.find(root.mode, lines)
+        slots = [self._ids.slots(start + n, template) for n, template in enumerate(templates)]
+        pattern = find_pattern(root.mode, lines, slots)
+        number = None
         if pattern is not None and pattern.after == after:
-            number = self._rows.add(pattern, lines)
-            if number is not None:
-                node.clear()
-                node.number, node.after = number, self._root(after)
+            number = self._rows.add(pattern, lines, slots)
+        if number is not None:
+            node.clear()
+            node.number, node.after = number, self._root(after)
+        elif any(slots):
+            self._divide(root.mode, lines, slots, start)
 
-    def _takes(self, root: _TemplateNode, start: int) -> bool:
-        """Return whether a line of a new template has the pattern of its shape, and note it."""
-        template = self._templates[start]
-        if (
-            template == IRREGULAR
-            or template in _PLAIN
-            or dict.__contains__(root, template)
-            or root.mode is None
-        ):
-            return False
-        line = self._block.line(start)
-        pattern = self._patterns.certain(root.mode, line)
-        number = self._rows.add(pattern, [line]) if pattern else None
-        if pattern is None or number is None:
-            return False
-        self._size += 1
-        node = root[template] = _TemplateNode()
-        node.number, node.after = number, self._root(pattern.after)
-        return True
+    def _divide(
+        self, mode: Mode, lines: Sequence[bytes], slots: Sequence[LineSlots | None], start: int
+    ) -> None:
+        """Tell the lines of forms apart that have no pattern together."""
+        for n, own in enumerate(slots):
+            number = self._templates[start + n]
+            if own is not None and self._ids.is_whole(number):
+                self._ids.divide(number, slots_that_count(mode, lines, n, own))
+                self._ids.again(self._templates, start, number)
 
     def _root(self, mode: Mode) -> _TemplateNode:
         root = self._roots.get(mode)
@@ -238,7 +232,7 @@ class BulkReader:
             self._collected = end
             count = end - start
             numbers = np.fromiter(map(_number_of, self._nodes[start:end]), np.int64, count)
-            self._rows.collect(self._block, numbers, start)
+            self._rows.collect(self._block, numbers, start, self._ids.edges)
 
     def _flush(self) -> None:
         columns = self._buffer.take()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .bar_columns import BEHIND, BarColumns
 from .bar_lines import BarFormat
 from .bar_rows import BarLines, fits
 from .columns import ColumnBuffer, RecordSink, Schema
+from .forms import LineSlots
 from .keras import KerasLine
 from .keras_columns import KerasColumns, KerasLines
 from .line_reader import LineReader
@@ -19,6 +21,7 @@ from .parsed import Span
 from .patterns import Field, Pattern
 from .records import Record
 from .template_cache import masked
+from .template_ids import SlotEdges
 
 __all__ = ["STRIDE", "PatternRows"]
 
@@ -32,8 +35,19 @@ class _Rows(NamedTuple):
     pattern: Pattern
     size: int
     templates: tuple[bytes, ...]
+    slots: tuple[LineSlots | None, ...]
     schemas: tuple[Schema, ...]
     bar: BarFormat | None
+
+
+class _OfWidths(NamedTuple):
+    """Numbers of several widths. ``places``: the rows of those of one width, and their places."""
+
+    size: int
+    places: Sequence[tuple[Ints, NumberPlace]]
+
+
+_Numbers: TypeAlias = "NumberPlace | Floats | _OfWidths"
 
 
 class _UnconvertedRecords(NamedTuple):
@@ -41,7 +55,7 @@ class _UnconvertedRecords(NamedTuple):
 
     schema: Schema
     lines: Ints
-    columns: Sequence[NumberPlace | Floats]
+    columns: Sequence[_Numbers]
 
 
 class PatternRows:
@@ -66,7 +80,9 @@ class PatternRows:
         """Forget all patterns."""
         self._known = []
 
-    def add(self, pattern: Pattern, lines: Sequence[bytes]) -> int | None:
+    def add(
+        self, pattern: Pattern, lines: Sequence[bytes], slots: Sequence[LineSlots | None]
+    ) -> int | None:
         """Return the number of a pattern; None if it can only be read alone."""
         bar = self._reader.bars.format(pattern.bar) if pattern.bar else None
         if bar and not fits(bar, masked(lines[0])):
@@ -76,14 +92,17 @@ class PatternRows:
             for record in pattern.records
         )
         templates = tuple(map(masked, lines))
-        self._known.append(_Rows(pattern, len(lines), templates, schemas, bar))
+        self._known.append(_Rows(pattern, len(lines), templates, tuple(slots), schemas, bar))
         return len(self._known) - 1
 
-    def collect(self, block: TextBlock, numbers: Ints, start: int) -> None:
+    def collect(
+        self, block: TextBlock, numbers: Ints, start: int, edges: Callable[[Ints], SlotEdges]
+    ) -> None:
         """Add the records of lines.
 
         :param numbers: the number of the pattern that ends with a line; -1: none.
         :param start: the index of the first line in the block.
+        :param edges: returns the slots of lines of a form.
         """
         order = np.argsort(numbers, kind="stable")
         found, firsts = np.unique(numbers[order], return_index=True)
@@ -96,7 +115,7 @@ class PatternRows:
             if number < 0:
                 continue
             rows, last = self._known[number], order[first:end] + start
-            records += _records(rows, last, columns)
+            records += _records(rows, last, columns, edges)
             if rows.bar:
                 lines = (last + 1) * STRIDE
                 bars.append(BarLines.of(rows.bar, rows.templates[0], last, lines, columns))
@@ -107,31 +126,82 @@ class PatternRows:
         if bars:
             self._bars.read(bars, columns)
         for schema, serials, given in records:
-            converted = [
-                columns.values(each) if isinstance(each, NumberPlace) else each for each in given
-            ]
-            self._buffer.add_columns(schema, serials, converted)
+            self._buffer.add_columns(schema, serials, [_values(each, columns) for each in given])
 
 
-def _records(rows: _Rows, last: Ints, columns: NumberColumns) -> Sequence[_UnconvertedRecords]:
+def _values(given: _Numbers, columns: NumberColumns) -> Floats:
+    if isinstance(given, NumberPlace):
+        return columns.values(given)
+    if not isinstance(given, _OfWidths):
+        return given
+    found = np.empty(given.size)
+    for rows, place in given.places:
+        found[rows] = columns.values(place)
+    return found
+
+
+def _records(
+    rows: _Rows, last: Ints, columns: NumberColumns, edges: Callable[[Ints], SlotEdges]
+) -> Sequence[_UnconvertedRecords]:
     """Return the records of lines; ``last``: the last line of each."""
     behind = BEHIND if rows.bar else 0
     first = last - (rows.size - 1)
+    own = [edges(first + n) if slots else None for n, slots in enumerate(rows.slots)]
     return [
         _UnconvertedRecords(
             schema,
             (first + record.line + 1) * STRIDE + behind + n,
-            [_column(field, rows, first, columns) for field in record.fields],
+            [_column(field, rows, first, columns, own[field.line]) for field in record.fields],
         )
         for n, (record, schema) in enumerate(zip(rows.pattern.records, rows.schemas, strict=True))
     ]
 
 
-def _column(field: Field, rows: _Rows, first: Ints, columns: NumberColumns) -> NumberPlace | Floats:
+def _column(
+    field: Field, rows: _Rows, first: Ints, columns: NumberColumns, edges: SlotEdges | None
+) -> _Numbers:
     if field.constant is not None:
         return np.full(len(first), field.constant)
-    shape = rows.templates[field.line][field.start : field.end]
-    return columns.add(shape, columns.block.starts[first + field.line] + field.start)
+    starts, text = columns.block.starts[first + field.line], rows.templates[field.line]
+    slots = rows.slots[field.line]
+    if slots is None or edges is None:
+        return columns.add(text[field.start : field.end], starts + field.start)
+    shape = slots.shape
+    before = bisect.bisect_right(shape.starts, field.start) - 1
+    if before < 0:
+        starts = starts + field.start
+    elif field.start == shape.starts[before]:
+        starts = starts + edges.start(before)
+    else:
+        starts = starts + edges.end(before) + (field.start - shape.ends[before])
+    inside = [n for n, at in enumerate(shape.starts) if field.start <= at < field.end]
+    widths = np.array([edges.end(n) - edges.start(n) for n in inside], dtype=np.int64).T
+    return _of_widths(
+        text, field, [(shape.starts[n], shape.ends[n]) for n in inside], starts, widths, columns
+    )
+
+
+def _of_widths(
+    text: bytes,
+    field: Field,
+    runs: Sequence[Span],
+    starts: Ints,
+    widths: Ints,
+    columns: NumberColumns,
+) -> _OfWidths:
+    """Add numbers whose runs of digits have several widths."""
+    kinds, kind_of = np.unique(widths, axis=0, return_inverse=True)
+    order = np.argsort(kind_of, kind="stable")
+    places, at = [], 0
+    for kind, count in zip(kinds.tolist(), np.bincount(kind_of).tolist(), strict=True):
+        shape, end = b"", field.start
+        for (run_start, run_end), width in zip(runs, kind, strict=True):
+            shape += text[end:run_start] + b"0" * width
+            end = run_end
+        rows = order[at : at + count]
+        at += count
+        places.append((rows, columns.add(shape + text[end : field.end], starts[rows])))
+    return _OfWidths(len(starts), places)
 
 
 def _of_keras(line: KerasLine, rows: _Rows, last: Ints, columns: NumberColumns) -> KerasLines:

@@ -15,16 +15,20 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .bar_lines import BarTemplate
+from .forms import FREE, LineSlots
 from .keras import KerasLine, find_line
 from .line_reader import LineReader, Mode
 from .numbers import NUMBER, as_float
-from .parsed import Span
+from .parsed import Move, Span
 from .records import Record
 from .template_cache import IN_NAME, MAX_CHARS, leading_digits, masked
 
-__all__ = ["Field", "FoundRecord", "Pattern", "find_pattern"]
+__all__ = ["Field", "FoundRecord", "Pattern", "find_pattern", "slots_that_count"]
 
 _TRIALS = 3
+#: The widths of numbers and words of a form in the trials; those between are not tried, since what
+#: readers count is at most, or at least, so long.
+_WIDTHS = (0, 1, 99)
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
 _CANDIDATES = tuple(
     re.compile(pattern, re.ASCII) for pattern in (NUMBER, NUMBER.removeprefix("[-+]?"), r"\d+")
@@ -132,13 +136,19 @@ class _Trial(NamedTuple):
         return self._replace(records=records, numbers=())
 
 
-def find_pattern(before: Mode, lines: Sequence[bytes]) -> Pattern | None:
-    """Return the pattern of lines; None if lines of their templates are read one by one."""
+def find_pattern(
+    before: Mode, lines: Sequence[bytes], slots: Sequence[LineSlots | None] = ()
+) -> Pattern | None:
+    """Return the pattern of lines; None if lines of their templates are read one by one.
+
+    :param slots: of lines that stand for all lines of a form; None: for those of a template.
+    """
     texts = [line.decode("latin-1") for line in lines]
     if any(len(text) > MAX_CHARS for text in texts):
         return None
-    others = [[*_with_digits(texts, trial)] for trial in range(_TRIALS)]
-    tried = [_tried(before, each) for each in (*others, texts)]
+    others = [_TrialLines.of(texts, slots, trial) for trial in range(_TRIALS)]
+    others.append(_TrialLines(texts, [_same] * len(texts)))
+    tried = [_tried(before, other.texts) for other in others]
     zeros = _tried(before, [*_with_digits(texts, None)]).without_totals()
     if not all(each.is_like(tried[0]) for each in tried):
         return None
@@ -147,12 +157,59 @@ def find_pattern(before: Mode, lines: Sequence[bytes]) -> Pattern | None:
     after, bar, keras, outlines, _ = tried[0]
     if after is None or (len(lines) > 1 and (bar or keras)):
         return None
+    if any(slots) and (bar or keras or _has_edges(before)):
+        return None
     found = [
         FoundRecord(kind, line, fields)
         for n, (kind, line, _) in enumerate(outlines)
-        if (fields := _fields([*others, texts], [each.numbers[n] for each in tried]))
+        if (fields := _fields(others, [each.numbers[n] for each in tried]))
     ]
     return Pattern(after, tuple(found), bar, keras) if len(found) == len(outlines) else None
+
+
+def slots_that_count(
+    before: Mode, lines: Sequence[bytes], n: int, slots: LineSlots
+) -> frozenset[int]:
+    """Return the slots of one of some lines on whose text more depends than numbers."""
+    texts = [line.decode("latin-1") for line in lines]
+    plain = _tried(before, texts)
+    found = set()
+    for slot in slots.free():
+        if slots.kinds[slot] != FREE:
+            other = slots.other(texts[n], slot, len(slots.text(texts[n], slot)), 0)
+            changed = slots.with_texts(texts[n], {slot: other})[0]
+            if not _tried(before, [*texts[:n], changed, *texts[n + 1 :]]).is_like(plain):
+                found.add(slot)
+    return frozenset(found)
+
+
+def _has_edges(mode: Mode) -> bool:
+    """Return whether the offset of a word tells its column."""
+    return any(column.end for column in mode.table.columns)
+
+
+class _TrialLines(NamedTuple):
+    """Lines with other digits; ``moves``: from the first trial's lines to these."""
+
+    texts: list[str]
+    moves: Sequence[Move]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], slots: Sequence[LineSlots | None], trial: int) -> _TrialLines:
+        varied: list[str] = []
+        moves: list[Move] = []
+        for text, own in itertools.zip_longest(texts, slots):
+            move: Move = _same
+            if own is not None and trial > 0:
+                text, shape = own.varied(text, _WIDTHS[trial], trial)
+                move = own.shape.to(shape)
+            varied.append(text)
+            moves.append(move)
+        return cls([*_with_digits(varied, trial)], moves)
+
+
+def _same(span: Span) -> Span:
+    return span
 
 
 def _tried(before: Mode, texts: Sequence[str]) -> _Trial:
@@ -187,12 +244,12 @@ def _numbers(record: Record) -> _Numbers:
     return found
 
 
-def _fields(texts: Sequence[Sequence[str]], numbers: Sequence[_Numbers]) -> tuple[Field, ...]:
+def _fields(lines: Sequence[_TrialLines], numbers: Sequence[_Numbers]) -> tuple[Field, ...]:
     """Return the places of a record's numbers; none if one of them is not found."""
     found = []
     for kind, name in numbers[0]:
         values = [own.get((kind, name)) for own in numbers]
-        field = _place_of(texts, values)
+        field = _place_of(lines, values)
         if field is None:
             return ()
         found.append(Field(kind, name, *field))
@@ -200,17 +257,19 @@ def _fields(texts: Sequence[Sequence[str]], numbers: Sequence[_Numbers]) -> tupl
 
 
 def _place_of(
-    texts: Sequence[Sequence[str]], values: Sequence[float | None]
+    lines: Sequence[_TrialLines], values: Sequence[float | None]
 ) -> tuple[int, int, int, float | None] | None:
     first = values[0]
-    for line, text in enumerate(texts[0]):
-        for start, end in _candidates(text):
+    for line, text in enumerate(lines[0].texts):
+        for span in _candidates(text):
+            places = [own.moves[line](span) for own in lines]
             is_it = (
-                value is None or as_float(own[line][start:end]) == value
-                for own, value in zip(texts, values, strict=True)
+                place is not None
+                and (value is None or as_float(own.texts[line][slice(*place)]) == value)
+                for own, place, value in zip(lines, places, values, strict=True)
             )
             if all(is_it):
-                return line, start, end, None
+                return line, *span, None
     is_constant = all(value == first or value != value for value in values)
     return (0, 0, 0, first) if is_constant and first is not None else None
 

@@ -3,7 +3,8 @@
 A run prints the same few lines over and over.  The template of a line is its text with the digits
 masked: ``step 12 loss 0.5`` and ``step 13 loss 0.4`` share ``step 00 loss 0.0``.  The spans and
 names that a pure parser finds in a text seldom depend on its digits, so a result is remembered for
-the template, but only if the parser finds the same after every digit was changed.
+the template, but only if the parser finds the same after every digit was changed, and with zeros:
+100.0 may be a count, 100.5 is none.
 
 Templates that differ in the widths of numbers alone have one shape (``shapes``).  If the results
 for several of them were the same, the next one is not parsed.
@@ -35,8 +36,7 @@ _MIN_ALIKE = 4
 MAX_TEMPLATES = 8192
 MAX_CHARS = 4000
 _TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_TO_NEXT = str.maketrans("0123456789", "1234567890")
-_TO_NEXT_OF_NINE = str.maketrans("123456789", "234567891")
+_DIGITS, _NEXT = "0123456789", "1234567890"
 #: Digits of a name belong to the template: ``f1``, ``mAP50-95``, ``Acc@0.5``, ``f_22260_00001``.
 IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?(?:_\d+)*", re.ASCII)
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
@@ -109,7 +109,8 @@ class TemplateCache(Generic[_Found]):
             return self._learn_new(key, text)
         found = self._parse(text)
         if known is _Unknown.ONCE and _has_leading_digits(text, key[0]):
-            same = self._parse(_with_other_digits(text, key[0])) == found
+            others = _with_other_digits(text, key[0]), _with_other_digits(text, key[0], to="0" * 10)
+            same = all(self._parse(other) == found for other in others)
             self._known[key] = found if same else _Unknown.VARIES
             if self._moved is not None and not leading_digits(key[0]):
                 shape = shape_of(key[0])
@@ -161,14 +162,16 @@ def _has_leading_digits(text: str, template: bytes) -> bool:
     return all(text[at] != "0" for at in leading_digits(template))
 
 
-def _with_other_digits(text: str, template: bytes) -> str:
+def _with_other_digits(text: str, template: bytes, *, to: str = _NEXT) -> str:
+    table = str.maketrans(_DIGITS, to)
+    leading_table = str.maketrans("123456789", "234567891")
     leading = set(leading_digits(template))
 
     def changed(found: re.Match[str]) -> str:
         digits = found["free"]
         if not digits:
             return found[0]
-        first = _TO_NEXT_OF_NINE if found.start() in leading else _TO_NEXT
-        return digits[0].translate(first) + digits[1:].translate(_TO_NEXT)
+        first = leading_table if found.start() in leading else table
+        return digits[0].translate(first) + digits[1:].translate(table)
 
     return _ALL_DIGITS.sub(changed, text)

@@ -1,0 +1,82 @@
+"""Words that a reader may know, in tables for many words at a time.
+
+These are all words in the texts and the patterns that the code of the readers holds: too many
+rather than too few.  A letter is a number of five bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["word_table", "word_tables"]
+
+Flags: TypeAlias = "npt.NDArray[np.bool_]"
+
+#: Escapes and sets of characters in patterns.
+_NO_WORDS = re.compile(r"\\x[\da-f]{2}|\\.|\[\^?[A-Za-z]{2,4}\]")
+
+
+@functools.cache
+def word_table(words: str) -> Flags:
+    """Return a table of words of one or two letters."""
+    table = np.zeros(1 << 10, bool)
+    table[[_number_of(word) for word in words.split()]] = True
+    return table
+
+
+@functools.cache
+def word_tables() -> tuple[Flags, Flags]:
+    """Return the known words of up to three letters, and beginnings of the longer ones."""
+    threes, fours = np.zeros(1 << 15, bool), np.zeros(1 << 20, bool)
+    for word in {word.lower() for text in _texts() for word in re.findall("[A-Za-z]{2,}", text)}:
+        if len(word) < 4:
+            threes[_number_of(word.ljust(3, "\0"))] = True
+        else:
+            fours[_number_of(word[:4])] = True
+    return threes, fours
+
+
+def _number_of(word: str) -> int:
+    return functools.reduce(lambda number, letter: number << 5 | ord(letter) & 31, word, 0)
+
+
+def _texts() -> Iterator[str]:
+    """Yield all texts that the code of the readers holds, without the escapes of patterns."""
+    package = __name__.rpartition(".")[0]
+    for name, module in [*sys.modules.items()]:
+        if name.startswith(f"{package}."):
+            for text in _texts_in(_own(module), name):
+                yield _NO_WORDS.sub(" ", text)
+
+
+def _own(holder: object) -> list[object]:
+    return [value for name, value in vars(holder).items() if not name.startswith("__")]
+
+
+def _texts_in(value: object, module: str) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("latin-1")
+    elif isinstance(value, re.Pattern):
+        yield from _texts_in(value.pattern, module)
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from _texts_in(pair, module)
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        for each in value:
+            yield from _texts_in(each, module)
+    elif isinstance(value, CodeType):
+        yield from _texts_in(value.co_consts, module)
+    elif isinstance(value := getattr(value, "__wrapped__", value), FunctionType):
+        yield from _texts_in([c for c in value.__code__.co_consts if c != value.__doc__], module)
+    elif isinstance(value, type) and value.__module__ == module:
+        yield from _texts_in(_own(value), module)
