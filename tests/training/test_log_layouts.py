@@ -309,6 +309,9 @@ LAYOUTS = [
                                   for n in (0, 1)], id="bars in a bar of epochs"),
     pytest.param(BARS_AND_LINES, "train_loss", [(n + 0.5, {"epoch": n, "total_epochs": 2})
                                                 for n in (1, 2)], id="lines behind bars"),
+    pytest.param("2026-01-02T10:00:00.123456789Z epoch  loss\n2026-01-02T10:00:01.123456789Z \n"
+                 "2026-01-02T10:00:01.123456789Z 1      0.5\n", "loss", [(0.5, {"epoch": 1})],
+                 id="table behind the stamps of docker"),
     pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
                  [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
     pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",

@@ -96,6 +96,8 @@ def test_settings_stages_and_sizes_are_no_metrics(log: str) -> None:
          {"validation_bleu_bleu-1": [71.5], "validation_bleu_bleu-2": [65.5]}),
         ("RMSE 30.5, MAPE 0.25", {"RMSE": [30.5], "MAPE": [0.25]}),
         ("Accuracy on Test-Set: 10.5% (1050 / 10000)", {"test_accuracy": [10.5]}),
+        ("Nov 26 10:00:00 box python3[1234]: [1]    train-rmse:0.5", {"train-rmse": [0.5]}),
+        ("(train, pid=1234) epoch 1/2 loss 0.5", {"loss": [0.5]}),
         ("[32mepoch 1/9 [1mloss=0.5[0m", {"loss": [0.5]}),
         ("^[[32mepoch 1/9 #033[1mloss=0.5^[[0m", {"loss": [0.5]}),
         ("current step: 1th step\nbatch loss:0.5", {"batch_loss": [0.5]}),

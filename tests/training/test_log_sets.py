@@ -131,6 +131,7 @@ def test_metrics_below_a_heading_belong_to_its_part_of_the_data(
         "2023-01-01 10:00:00,123 INFO [train.py:904] ({}/4) Epoch 1, batch 50, loss={}",
         "10.0.0.{}: {{'epoch': 1, 'loss': {}}}",
         "node{}: step 1 loss {}",
+        "[1,mpirank:{},algo-1]<stdout>:epoch 1 loss {}",
         "[pod/train-{}/main] step 1 loss {}",
     ],
 )

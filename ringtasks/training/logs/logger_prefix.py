@@ -25,7 +25,8 @@ _PREFIX = re.compile(
     | [\w.]+:[\w<>.]+:\d+(?=\s-)
     | [a-z_]\w*(?:\.[a-z_]\w*)+:\d+(?=\s-\s)
     | \([a-z_]\w*:\d+\)
-    | \((?:[\w.]+\s)?pid=\d+(?:,\sip=[\d.]+)?\)
+    | \((?:[\w.-]+,?\s)?(?:rank=\d+,\s)?pid=\d+(?:,\sip=[\d.]+)?\)
+    | [A-Z][a-z]{2}\s{1,2}\d{1,2}\s\d\d:\d\d:\d\d\s\S+\s[\w./-]+(?:\[\d+\])?:(?=\s)
     | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
     | (?:root|__main__|[a-z_]\w*(?:\.\w+)+)(?=\s*[-:|]\s)
     | [-:|>]+(?=\s|$)
@@ -48,6 +49,7 @@ _RANK = re.compile(
     r"|\.py:\d+\]\s\((\d+)/\d+\)\s"  # icefall
     # pdsh in front of all lines, kubectl logs --prefix.
     r"|^(?:(?:\d+\.){3}|[\w.-]*(?:node|worker|host|box|gpu|server|rank|dgx)[\w.-]*?)(\d+):\s(?=.*\b(?:epoch|step|iter)|\s*\Z)"
+    r"|^\[\d+,mpirank:(\d+)[^\]]{0,40}\]<std"  # SageMaker
     r"|^\[pod/[^\]/]*?-(\d+)/[^\]]*\]\s"
     # srun --label, docker compose, a device.
     r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter)|\s*\Z)|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .history import History
@@ -18,6 +19,10 @@ __all__ = ["LogReader"]
 _CHUNK_BYTES = 1 << 21
 #: Fewer lines are read one by one: the bulk reader imports NumPy.
 _MIN_LINES = 128
+#: In front of all lines: "docker logs -t", "kubectl logs --timestamps", CRI, GitHub's runners.
+_STAMP = re.compile(
+    rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,9}Z (?:std(?:out|err) F )?(?=[^\n])", re.MULTILINE
+)
 
 
 class LogReader:
@@ -37,6 +42,7 @@ class LogReader:
         self._wrapped = WrappedLines()
         self._reader = LineReader()
         self._bulk: BulkReader | None = None
+        self._is_stamped: bool | None = None
 
     @property
     def read_alone(self) -> int:
@@ -50,7 +56,7 @@ class LogReader:
             if self._one_by_one or text.count(b"\n") < _MIN_LINES:
                 self._read_each(text)
             else:
-                self._in_bulk.read(text, self._times_of(text))
+                self._in_bulk.read(self._without_stamps(text), self._times_of(text))
 
     def _read_each(self, text: bytes) -> None:
         for line in text.split(b"\n") if text else ():
@@ -59,7 +65,13 @@ class LogReader:
     def _read(self, line: bytes) -> None:
         if self._clock is not None:
             self._history.set_time(self._clock.read(line.decode("latin-1")))
-        self._history.merge(self._reader.read(line))
+        self._history.merge(self._reader.read(self._without_stamps(line)))
+
+    def _without_stamps(self, text: bytes) -> bytes:
+        """Return lines without the stamp that something else put in front, if the first has one."""
+        if self._is_stamped is None:
+            self._is_stamped = _STAMP.match(text) is not None
+        return _STAMP.sub(b"", text) if self._is_stamped else text
 
     def _times_of(self, text: bytes) -> list[float | None] | None:
         if self._clock is None:

@@ -74,7 +74,7 @@ _ARGUMENTS = frozenset(
     betas eps nesterov amsgrad dampening imgsz img_size image_size input_size crop_pct optimizer
     start_epoch start_iter world_size n_gpu n_gpus ngpus gpus num_gpus nodes num_nodes port version
     v_num pid worker process proc cuda
-    rank local_rank global_rank node node_rank device gpu line lineno attempt num_samples
+    rank local_rank global_rank mpirank node node_rank device gpu line lineno attempt num_samples
     num_examples num_train fold trial num_params params parameters trainable flops
     """.split()
 )
