@@ -275,6 +275,8 @@ def _is_own(
     is_special = np.where(parts == 2, np.where(begins_with_digit, is_unit, is_short), other)
     is_number = letters == 0
     is_special = np.where(parts == 1, is_number | (letters < 3), (parts < 4) & is_special)
+    # 5e10dB: the only unit that may follow a value without a space.
+    is_special |= begins_with_digit & (letters == 3) & (before_last == 4) & (last == 2)
     return ~known_in & ~is_special, known_in, parts > 1
 
 
