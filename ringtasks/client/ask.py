@@ -17,7 +17,7 @@ from ringtasks.ssh.link import Terminal
 if TYPE_CHECKING:
     from ringtasks.common.cancellation import Cancellation
 
-__all__ = ["Ask", "OnOutput", "as_text", "check_at_least", "check_whole", "ends", "limit_of"]
+__all__ = ["Ask", "OnOutput", "as_text", "check_at_least", "check_whole", "copy_paths", "limit_of"]
 
 #: Called with 1 (stdout) or 2 (stderr) and the bytes as they arrive.
 OnOutput = Callable[[int, bytes], None]
@@ -73,7 +73,7 @@ def as_text(env: Mapping[str, str] | None) -> Mapping[str, str]:
     return {**env, **numbers} if numbers else env
 
 
-def ends(
+def copy_paths(
     local: str | Path | None,
     remote: str | None,
     local_path: str | Path | None,

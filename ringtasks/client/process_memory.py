@@ -52,11 +52,8 @@ def memory_of(pid: int, ps_output: str) -> tuple[float, str] | None:
     if pid not in processes or processes[pid].state.startswith("Z"):
         return None
     family = {pid}
-    grown = True
-    while grown:
-        below = {p.pid for p in processes.values() if p.parent in family} - family
+    while below := {p.pid for p in processes.values() if p.parent in family} - family:
         family |= below
-        grown = bool(below)
     total = sum(processes[member].resident_kilobytes for member in family)
     return total / 1024, _name(processes[pid].command)
 

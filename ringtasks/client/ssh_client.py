@@ -20,7 +20,7 @@ from ringtasks.ssh.execution import Execution, ExecutionOptions
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
-from .ask import Ask, OnOutput, as_text, check_at_least, check_whole, ends, limit_of
+from .ask import Ask, OnOutput, as_text, check_at_least, check_whole, copy_paths, limit_of
 from .operation import Operation, Work
 from .retries import RETRY_DELAY, Attempts
 
@@ -245,7 +245,7 @@ class SSHClient:
         ``timeout`` None or 0: no limit.  ``local_path`` and ``remote_path`` are other names of
         ``local`` and ``remote``.
         """
-        paths = ends(local, remote, local_path, remote_path)
+        paths = copy_paths(local, remote, local_path, remote_path)
         return self._copy("put", *paths, timeout).perform(self._pool)
 
     def scp_from(
@@ -258,7 +258,7 @@ class SSHClient:
         local_path: str | Path | None = None,
     ) -> SSHResult:
         """Copy a file or folder from the host; if ``local`` is a folder, copy into it."""
-        paths = ends(local, remote, local_path, remote_path)
+        paths = copy_paths(local, remote, local_path, remote_path)
         return self._copy("get", *paths, timeout).perform(self._pool)
 
     async def scp_to_async(
@@ -271,7 +271,7 @@ class SSHClient:
         remote_path: str | None = None,
     ) -> SSHResult:
         """Call `scp_to` from asyncio."""
-        paths = ends(local, remote, local_path, remote_path)
+        paths = copy_paths(local, remote, local_path, remote_path)
         return await self._performed(self._copy("put", *paths, timeout))
 
     async def scp_from_async(
@@ -284,7 +284,7 @@ class SSHClient:
         local_path: str | Path | None = None,
     ) -> SSHResult:
         """Call `scp_from` from asyncio."""
-        paths = ends(local, remote, local_path, remote_path)
+        paths = copy_paths(local, remote, local_path, remote_path)
         return await self._performed(self._copy("get", *paths, timeout))
 
     put_async = scp_to_async

@@ -11,7 +11,7 @@ from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import InventoryError
 
-__all__ = ["Located", "find_files", "locate", "located_at", "trust"]
+__all__ = ["Located", "locate", "located_at", "trust"]
 
 #: Ends of names of files that are no programs, although some file systems show all as executable.
 _NO_PROGRAM = r"(?i)(\.(ya?ml|json|md|txt|rst|ini|cfg|toml|pem|key|pub|bak|orig|rej|pyc|log)|~)\Z"
@@ -46,21 +46,14 @@ def located_at(paths: Iterable[str]) -> Located:
     return Located(tuple(path for path in known if path not in programs), programs, True)
 
 
-def find_files(given: str | os.PathLike[str] | None) -> list[Path]:
-    """Return the hosts files: ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or ~/.config.
-
-    :raises InventoryError: there is none.
-    """
-    return list(locate(given).files)
-
-
 def locate(
     given: str | os.PathLike[str] | None, beside: Path | None = None, *, is_named: bool = True
 ) -> Located:
-    """Return the files of an inventory, as `find_files`, and whether programs may run for it.
+    """Return the files of an inventory, and whether programs may run for it.
 
-    They may if it was named, lies in ``~/.config/ringtasks``, or beside a ``tasks.py`` that was
-    loaded (`trust`): then no folder that a user happens to be in can run a program.
+    The inventory is ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or that in ~/.config.
+    Programs may run if it was named, lies in ``~/.config/ringtasks``, or beside a ``tasks.py`` that
+    was loaded (`trust`): then no folder that a user happens to be in can run a program.
 
     :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :param is_named: False if ``given`` comes from a file of the project.

@@ -28,7 +28,7 @@ import re
 from ringtasks.common.light_typing import NamedTuple
 
 from .programs import Program, Word
-from .script import quoted_path
+from .script import check_text, quoted_path
 
 __all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "JobOptions", "launch_script"]
 
@@ -88,7 +88,10 @@ def launch_script(
     :raises TypeError: ``log_file`` is not text.
     :raises ValueError: ``log_file`` is empty or has a NUL.
     """
-    _check_log_file(log_file)
+    if log_file is not None:
+        check_text("log_file", log_file)
+        if not log_file:
+            raise ValueError("log_file: is empty")
     one_program = _ONE_PROGRAM.match(command.rstrip("\n"))
     return _STARTER.render(
         rt_folder=JOBS_FOLDER,
@@ -104,12 +107,3 @@ def launch_script(
         rt_leader=_LEADER.text,
         rt_monitor=_MONITOR.text,
     )
-
-
-def _check_log_file(log_file: object) -> None:
-    if log_file is None:
-        return
-    if not isinstance(log_file, str):
-        raise TypeError(f"log_file: expected text, got {type(log_file).__name__}")
-    if not log_file or "\0" in log_file:
-        raise ValueError(f"log_file: {'has a NUL character' if log_file else 'is empty'}")

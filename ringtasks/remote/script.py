@@ -31,9 +31,9 @@ __all__ = [
     "RUN_ID_VARIABLE",
     "Script",
     "activation",
+    "check_text",
     "exec_line",
     "is_variable_name",
-    "marked_line",
     "one_line",
     "quote",
 ]
@@ -101,10 +101,10 @@ class Script:
         self._check()
 
     def _check(self) -> None:
-        _check_text("command", self.command)
+        check_text("command", self.command)
         for name, value in (("cwd", self.cwd), ("venv", self.venv)):
             if value is not None:
-                _check_text(name, value)
+                check_text(name, value)
         if not self.command.strip():
             raise ValueError("command: is empty")
         if not self.run_id or not is_variable_name(f"_{self.run_id.replace('-', '_')}"):
@@ -116,7 +116,7 @@ class Script:
                 raise TypeError(f"env: expected a name, got {type(name).__name__}")
             if not is_variable_name(name):
                 raise ValueError(f"env: {name!r} is not a variable name (letters, digits, _)")
-            _check_text(f"env: {name}", value)
+            check_text(f"env: {name}", value)
 
     def text(self) -> str:
         """Return the script, to be evaluated by the bootstrap's shell."""
@@ -130,7 +130,8 @@ class Script:
         if _is_plain(plain):
             line = f"exec {shell} -c '{plain}'"
         else:
-            line = marked_line("\n".join(self._statements(quote, "\n")), shell, self.mark)
+            text = [self.mark.hello, *self._statements(quote, "\n")]
+            line = one_line("\n".join(text), shell)
         return line if len(line) <= _MAX_LINE_BYTES else None
 
     def _statements(self, quoted: Callable[[str], str], separator: str) -> Iterator[str]:
@@ -168,11 +169,6 @@ def one_line(text: str, shell: str = "/bin/sh") -> str:
     return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
 
 
-def marked_line(text: str, shell: str, mark: Mark) -> str:
-    """Return `one_line` of a text that prints ``mark`` first."""
-    return one_line(f"{mark.hello}\n{text}", shell)
-
-
 def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
     """Return the exec request that starts a shell to wait for a payload on stdin; no secret.
 
@@ -191,7 +187,7 @@ def quote(text: str) -> str:
 
     :raises ValueError: ``text`` holds a NUL, which no argument can hold.
     """
-    _check_text("text", text)
+    check_text("text", text)
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
@@ -247,7 +243,12 @@ def _octal(byte: re.Match[bytes]) -> bytes:
     return b"\\0%03o" % ord(byte.group())
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Refuse a value that no argument of a program can hold.
+
+    :raises TypeError: it is not text.
+    :raises ValueError: it has a NUL.
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected text, got {type(value).__name__}")
     if "\0" in value:

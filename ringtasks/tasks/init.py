@@ -13,7 +13,7 @@ from invoke import Context
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.checks import HOST_NAME_EXPECTED, is_host_name
-from ringtasks.inventory.files import find_files
+from ringtasks.inventory.files import locate
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.sources.checking import checked
 from ringtasks.inventory.sources.fetching import fetch
@@ -104,7 +104,7 @@ def _demo_note() -> str:
 
 def _has_hosts() -> bool:
     try:
-        find_files(None)
+        locate(None)
     except InventoryError:
         return False
     return True

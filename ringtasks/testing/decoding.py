@@ -151,10 +151,9 @@ def _decode(text: str, separator: str, mark: Mark | None = None) -> Script | Non
     while found := scanner.take(f"export ([A-Za-z_][A-Za-z0-9_]*)=({_WORD})"):
         env[found.group(1)] = _value(found.group(2))
     command = scanner.take(f"eval ({_WORD})")
-    in_login_shell = False
-    if not command:
+    in_login_shell = command is None
+    if command is None:
         command = scanner.take(f'exec "\\${{SHELL:-/bin/sh}}" -c ({_WORD})')
-        in_login_shell = command is not None
     if not run or not command or not scanner.is_at_end:
         return None
     return Script(

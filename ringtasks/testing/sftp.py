@@ -6,6 +6,7 @@ FileNotFoundError, PermissionError, and an OSError "Failure" for all others.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import shutil
 import stat
@@ -51,9 +52,15 @@ class FakeSFTP:
             raise OSError("Socket is closed")
         self._check_link(is_start=is_start)
 
-    def stat(self, path: str) -> Attributes:
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Check the link, and lock the files within the block."""
         self.check()
         with self._files.lock:
+            yield
+
+    def stat(self, path: str) -> Attributes:
+        with self._locked():
             return _attributes(posixpath.basename(path), self._files.node(path))
 
     lstat = stat  # there are no links
@@ -63,8 +70,7 @@ class FakeSFTP:
         return absolute(path)
 
     def listdir_attr(self, path: str = ".") -> list[Attributes]:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             folder = self._files.node(path)
             if not folder.is_folder:
                 raise missing()  # ENOTDIR
@@ -82,33 +88,28 @@ class FakeSFTP:
         return [entry.filename for entry in self.listdir_attr(path)]
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             if self._files.find(path) is not None:
                 raise failure()
             self._files.place(path, FileNode(mode & ~_UMASK))
 
     def rmdir(self, path: str) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             if not self._files.node(path).is_folder or self._files.names_in(path):
                 raise failure()
             self._files.place(path, None)
 
     def chmod(self, path: str, mode: int) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             self._files.node(path).permissions = stat.S_IMODE(mode)
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             node = self._files.node(path)
             node.modified_at = times[1] if times else node.modified_at
 
     def remove(self, path: str) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             if self._files.node(path).is_folder:
                 raise failure()
             self._files.place(path, None)
@@ -116,15 +117,13 @@ class FakeSFTP:
     unlink = remove
 
     def rename(self, oldpath: str, newpath: str) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             if self._files.find(newpath) is not None:
                 raise failure()
             self._files.move(oldpath, newpath)
 
     def posix_rename(self, oldpath: str, newpath: str) -> None:
-        self.check()
-        with self._files.lock:
+        with self._locked():
             node, known = self._files.node(oldpath), self._files.find(newpath)
             if known is not None and node.is_folder != known.is_folder:
                 raise missing() if node.is_folder else failure()  # ENOTDIR, EISDIR

@@ -43,7 +43,7 @@ def test_an_unknown_route_is_refused(fleet: FakeFleet) -> None:
 
 def test_fake_host_that_goes_down_ends_its_commands(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
-    gpu1.hang("train", stdout="up")
+    fleet.hang("train", stdout="up")
     seen = threading.Event()
     threading.Thread(target=lambda: seen.wait(10) and gpu1.down(), daemon=True).start()
 

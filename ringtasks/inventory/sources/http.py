@@ -41,8 +41,6 @@ def get(kind: str, url: str, deadline: Deadline) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             raise SourceError(_refusal(kind, error)) from None
-    except TimeoutError:
-        raise deadline.passed() from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):

@@ -8,7 +8,7 @@ from typing import Any
 from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
-from .values import json_of, mappings, money, part, text, told
+from .values import json_of, known_values, mappings, money, part, text
 
 __all__ = ["API", "by_api"]
 
@@ -32,7 +32,7 @@ def _host(instance: Mapping[str, Any]) -> PrintedHost:
     kind, region = part(instance, "instance_type"), part(instance, "region")
     cents, status = money(kind.get("price_cents_per_hour")), text(instance.get("status"))
     address = None if status in _DOWN else instance.get("ip")
-    values = told(
+    values = known_values(
         ssh_host=address,
         gpu=text(kind.get("gpu_description")) or text(kind.get("description")),
         gpu_count=part(kind, "specs").get("gpus"),

@@ -16,7 +16,7 @@ from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
 from .programs import output_of
-from .values import ListedItems, json_of, mappings, money, part, port, text, told
+from .values import ListedItems, json_of, known_values, mappings, money, part, port, text
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -67,7 +67,7 @@ def _listing(pods: ListedItems) -> Listing:
 def _host(pod: Mapping[str, Any]) -> PrintedHost:
     address = _address(pod) if _runs(pod) else {}
     status = text(pod.get("desiredStatus"))
-    values = told(
+    values = known_values(
         **address,
         gpu=_gpu(pod),
         gpu_count=_gpu_count(pod),

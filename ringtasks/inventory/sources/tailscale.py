@@ -11,7 +11,7 @@ from typing import Any
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import plain_name
 from .programs import output_of
-from .values import json_of, mappings, text, told
+from .values import json_of, known_values, mappings, text
 
 __all__ = ["by_program"]
 
@@ -42,7 +42,7 @@ def _machine(peer: Mapping[str, Any]) -> PrintedHost:
     addresses = [ip for ip in given if isinstance(ip, str)] if isinstance(given, list) else []
     address = next((ip for ip in addresses if ":" not in ip), next(iter(addresses), None))
     is_online = peer.get("Online", True)
-    values = told(
+    values = known_values(
         tailscale_ip=address,
         status="online" if is_online else "offline",
         os=text(peer.get("OS")),

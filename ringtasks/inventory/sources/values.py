@@ -11,7 +11,7 @@ from ringtasks.inventory.yaml_lines import kind_of
 
 from .model import SourceError
 
-__all__ = ["ListedItems", "json_of", "mappings", "money", "part", "port", "text", "told"]
+__all__ = ["ListedItems", "json_of", "known_values", "mappings", "money", "part", "port", "text"]
 
 
 class ListedItems(NamedTuple):
@@ -75,7 +75,7 @@ def money(value: Any) -> float | None:
     return round(found, 4) if 0 <= found < 1e6 else None
 
 
-def told(**values: Any) -> dict[str, Any]:
+def known_values(**values: Any) -> dict[str, Any]:
     """Return the values that are known."""
     return {name: value for name, value in values.items() if value is not None and value != ""}
 

@@ -15,7 +15,7 @@ from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
 from .naming import named
 from .programs import output_of
-from .values import ListedItems, json_of, mappings, money, part, port, text, told
+from .values import ListedItems, json_of, known_values, mappings, money, part, port, text
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -73,7 +73,7 @@ def _instances(printed: Any) -> Any:
 def _host(instance: Mapping[str, Any]) -> PrintedHost:
     status = text(instance.get("actual_status"))
     address = {} if status in _DOWN else _address(instance)
-    values = told(
+    values = known_values(
         **address,
         gpu=text(instance.get("gpu_name")),
         gpu_count=instance.get("num_gpus"),
