@@ -103,6 +103,11 @@ def _ticks(files: Mapping[str, str]) -> int:
 
 
 def _start(stat: str) -> str:
-    """Return the start time in proc_pid_stat(5); "" for a zombie, which only waits to be reaped."""
+    """Return the start time in proc_pid_stat(5); "" for a zombie, which only waits to be reaped.
+
+    If a process's first thread has ended, it looks like a zombie while the others run.
+    """
     fields = stat.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""
+    if len(fields) <= 19 or (fields[0] in "ZX" and fields[17] in ("0", "1")):
+        return ""
+    return fields[19]

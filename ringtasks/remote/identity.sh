@@ -21,7 +21,9 @@ rt_start() {
     }
     # shellcheck disable=SC2086  # the fields
     set -- ${rt_start##*) }
-    case $1 in [ZX]*) rt_start= ;; *) rt_start=${20} ;; esac
+    rt_start=${20}
+    # A zombie that has more than one thread runs: its first thread has ended.
+    case $1${18} in [ZX][01]) rt_start= ;; esac
   else
     rt_start=$(rt_listed "$1")
     [ "$rt_start" ] || [ "$(rt_listed $$)" ] || rt_start=unknown

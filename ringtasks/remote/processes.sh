@@ -49,7 +49,9 @@ processes() {
         pid = whole + 0; rest = whole
         sub(/^.*\) /, "", rest) # the name may have parentheses
         name = substr(whole, length(pid) + 3, length(whole) - length(rest) - length(pid) - 4)
-        if (split(rest, field, " ") < 20 || field[1] ~ /^[ZX]/) return
+        if (split(rest, field, " ") < 20) return
+        # If the first thread has ended, the process looks like a zombie while the others run.
+        if (field[1] ~ /^[ZX]/ && field[18] < 2) return
         print pid, field[2], field[3], field[4], field[20], name
         started[pid] = field[20]
       }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -121,6 +122,27 @@ def test_process_detached_before_the_stop_is_reported_as_not_covered(
     assert was_alive
     assert (pid, "sleep") in [(process.pid, process.command) for process in stopped.orphans]
     assert f"{pid} (sleep)" in str(stopped).partition("not covered: ")[2]
+
+
+def test_process_whose_first_thread_has_ended_is_ended(host: JobHost, tmp_path: Path) -> None:
+    (tmp_path / "threads.py").write_text(
+        "import ctypes, fcntl, signal, threading, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "held = open('held', 'w')\n"
+        "fcntl.flock(held, fcntl.LOCK_EX)\n"
+        "threading.Thread(target=time.sleep, args=[976]).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    job = host.start("exec python3 threads.py", cwd=str(tmp_path))
+    stat = Path(f"/proc/{host.pid(job)}/stat")
+    eventually(lambda: ") Z " in stat.read_text())
+
+    before = job.status().state
+    stopped = job.stop(0.1)
+
+    assert (before, stopped.is_gone, len(stopped.before)) == (JobState.RUNNING, True, 1)
+    with (tmp_path / "held").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_names_of_processes_are_not_taken_for_process_ids(host: JobHost, tmp_path: Path) -> None:
