@@ -140,6 +140,7 @@ BARS_AND_LINES = "".join(
     f"train_loss={n}.5\n"
     for n in (1, 2)
 )
+RANK_BAR = "[rank {0}]: Epoch 1:  50%|#  | {1}/2 [00:01<00:01,  1.0it/s, loss={1}.{0}]\n"
 
 Places = dict[str, int]
 
@@ -312,6 +313,8 @@ LAYOUTS = [
     pytest.param("2026-01-02T10:00:00.123456789Z epoch  loss\n2026-01-02T10:00:01.123456789Z \n"
                  "2026-01-02T10:00:01.123456789Z 1      0.5\n", "loss", [(0.5, {"epoch": 1})],
                  id="table behind the stamps of docker"),
+    pytest.param("".join(RANK_BAR.format(rank, n) for n in (1, 2) for rank in (0, 1)), "loss",
+                 [(n, {"epoch": 1, "step": n}) for n in (1, 2)], id="bars of two ranks"),
     pytest.param("i=7 loss=0.5\ni=8 loss=0.4\n", "loss",
                  [(0.5, {"batch": 7}), (0.4, {"batch": 8})], id="index without a total"),
     pytest.param("it 7 loss 0.5\niter_num: 8, loss: 0.4\n", "loss",

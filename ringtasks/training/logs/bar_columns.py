@@ -51,6 +51,10 @@ class BarColumns:
 
     def _read_rows(self, rows: BarRows, texts: Texts) -> None:
         """Read pieces of which all bars are known together, and the bars between them alone."""
+        rank = rows.positions["rank"]
+        ranks = np.concatenate([[self._bars.rank], np.where(np.isnan(rank), np.inf, rank)])
+        lowest = np.minimum.accumulate(ranks)
+        rows = rows.of(np.flatnonzero(np.isnan(rank) | (rank <= lowest[1:])))
         start, size = 0, len(rows.lines)
         for _ in range(_MAX_PIECES):
             if size - start < _MIN_ROWS:
@@ -61,6 +65,7 @@ class BarColumns:
             self._read_alone(rows, start, min(start + 1, size))
             start += 1
         self._read_alone(rows, start, size)
+        self._bars.rank = float(lowest[-1])
 
     def _read_alone(self, rows: BarRows, start: int, end: int) -> None:
         for n in range(start, end):

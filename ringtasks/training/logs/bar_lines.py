@@ -67,6 +67,8 @@ _EPOCH_IN_HEAD = re.compile(
 )
 # "[fold_0] 001/200:   25%|##        | 1/4"
 _COUNT_IN_HEAD = re.compile(r"(?:\A|[\]):|-])\s*(?P<epoch>\d+)/(?P<epochs>\d+)\s?:\s*\Z", re.ASCII)
+#: torchrun, with the label of ringtasks or its own.
+_RANK_IN_HEAD = re.compile(r"\s*\[(?:rank|default)\s?(?P<rank>\d{1,5})\]:", re.ASCII)
 #: Bars of work before and beside the training.
 _OTHER_WORK = re.compile(
     r"sanity|download|loading|map\b|tokeniz|generat|filter|extract|preprocess|fetch|shard|upload"
@@ -244,6 +246,8 @@ def _read_head(head: str) -> _BarHead:
         spans = {"epoch": found.span("epoch"), "step": found.span("step")}
         return _BarHead("tune", spans, _shown(head, *found.span("metrics")))
     spans = {}
+    if found := _RANK_IN_HEAD.match(head):
+        spans["rank"] = found.span("rank")
     if found := _EPOCH_IN_HEAD.search(head) or _COUNT_IN_HEAD.search(head):
         spans["epoch"] = found.span("epoch")
         if found["epochs"]:

@@ -22,7 +22,7 @@ from .template_cache import masked
 __all__ = ["POSITION_FIELDS", "BarLines", "BarRows", "Metric", "Texts", "fits", "is_short"]
 
 #: The positions that a bar may show.
-POSITION_FIELDS = ("done", "total", "epoch", "epochs", "step")
+POSITION_FIELDS = ("done", "total", "epoch", "epochs", "step", "rank")
 #: More columns than this are not made: a log may invent names of metrics.
 _MAX_CELLS = 1 << 22
 _MAX_NAMES = 40

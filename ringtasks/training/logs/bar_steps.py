@@ -316,7 +316,7 @@ class _SetCounts:
 
 def _places_of(state: BarState) -> dict[str, float]:
     epoch = state.epoch or Position(np.nan)
-    given = (state.done, state.total, epoch.done, epoch.total, None)
+    given = (state.done, state.total, epoch.done, epoch.total, None, None)
     return {
         name: np.nan if position is None else position
         for name, position in zip(POSITION_FIELDS, given, strict=True)

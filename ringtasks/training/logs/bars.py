@@ -59,6 +59,8 @@ class BarReader:
         self.epoch_length: float | None = None
         self.odd_epoch = math.inf
         self.is_lightning = False
+        #: The lowest rank that draws bars; those of others are not read.
+        self.rank = math.inf
 
     def format(self, template: BarTemplate) -> BarFormat:
         """Return the format of bars, which is one object for equal templates."""
@@ -75,10 +77,15 @@ class BarReader:
         if template.kind == "other":
             return []
         self._catch_up()
+        row = form.cut(line)
+        if "rank" in form.index:
+            rank = int(row[form.index["rank"]])
+            self.rank = min(self.rank, rank)
+            if rank > self.rank:
+                return []
         if template.kind:
             self.has_validated = True
             return []
-        row = form.cut(line)
         state = self.states.get(template.head)
         at = form.done
         if (
