@@ -117,10 +117,12 @@ def answer_of_ssh(question: Question, timeout: float) -> KeptAnswer:
 def _answer_in_run(asking: _Asking) -> _AnswerOfSSH:
     host = asking.question.host
     answer = _answer_for_kind(asking)
-    if answer.host != host and not answer.is_shared:
+    if answer.host == host:
+        if answer.error is not None:
+            raise answer.error
+        return answer
+    if not answer.is_shared:
         return _answer(asking.question, asking.timeout)
-    if answer.error is not None:
-        raise answer.error
     own = {"host": (host,)}
     if not asking.kind.has_name:
         own["hostname"] = (host.lower(),)

@@ -141,7 +141,7 @@ def test_host_that_ssh_answers_in_another_way_is_asked_about(
     tmp_path: Path, text: str, names: tuple[str, ...]
 ) -> None:
     (tmp_path / "name").write_text("HostName gate\n")
-    (tmp_path / "port").write_text("Host web1\nPort 6\n")
+    (tmp_path / "port").write_text("Host x\nHostName gate\nHost web1\nPort 6\n")
     file = tmp_path / "config"
     file.write_bytes(text.format(folder=tmp_path).encode())
 
