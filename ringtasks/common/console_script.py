@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 __all__ = ["main"]
@@ -18,5 +19,10 @@ _PROGRAMS = {"connect": "ringtasks.client.quick_connect"}
 def main() -> None:
     """Run the program; does not return."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
-    # By name, since each of them is in a folder above this one.
-    importlib.import_module(_PROGRAMS.get(first, _TASKS)).main()
+    try:
+        # By name, since each of them is in a folder above this one.
+        program = importlib.import_module(_PROGRAMS.get(first, _TASKS))
+    except KeyboardInterrupt:  # before the program handles it
+        os.write(2, b"ringtasks: interrupted\n")
+        os._exit(130)
+    program.main()

@@ -422,10 +422,10 @@ def is_program() -> bool:
 
 
 def _is_executing(frame: FrameType | None) -> bool:
-    """Return whether Invoke runs tasks; some of them may belong to another package."""
+    """Return whether Invoke runs a task, which may belong to another package."""
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "execute" and code.co_filename.endswith("invoke/executor.py"):
+        if code.co_name == "__call__" and code.co_filename.endswith("invoke/tasks.py"):
             return True
         frame = frame.f_back
     return False

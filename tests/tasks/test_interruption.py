@@ -17,7 +17,7 @@ import pytest
 from ringtasks.common import interruption
 from ringtasks.tasks import namespace
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
-from tests.support.inv_program import Forked, InvProgram
+from tests.support.inv_program import PROGRAMS, Forked, InvProgram
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -321,3 +321,45 @@ def test_signal_ignored_at_start_stays_ignored(host: Sshd, tmp_path: Path) -> No
     out, err = nohup.communicate(timeout=30)
 
     assert (nohup.returncode, out, err) == (0, b"done\n", b"")
+
+
+_BEFORE_A_TASK = """
+import os, sys
+from invoke import Executor
+
+def expand_calls(self, calls, *others):
+    os.kill(os.getpid(), %d)
+    return calls
+
+Executor.expand_calls = expand_calls
+sys.argv[0] = "ringtasks"
+from ringtasks.common.console_script import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_between_the_command_line_and_the_task_prints_one_line(
+    tmp_path: Path, number: int
+) -> None:
+    argv = [sys.executable, "-c", _BEFORE_A_TASK % number, "connections"]
+
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True)
+
+    assert done.stderr == b"ringtasks: interrupted\n"
+    assert done.returncode == 128 + number
+
+
+def test_ctrl_c_while_the_console_script_loads_prints_one_line(tmp_path: Path) -> None:
+    argv = [*PROGRAMS["ringtasks"], "connections"]
+    environ = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        while b"console_script" not in (line := process.stderr.readline()):
+            assert line, "it ended before"
+        process.stderr.readline()  # the first module that the program loads
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().splitlines()
+
+    assert [line for line in said if b"import time:" not in line] == [b"ringtasks: interrupted"]
+    assert process.returncode == 130
