@@ -55,8 +55,10 @@ def try_lock(descriptor: int) -> bool:
 
 def _acquired(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    # A previous holder removed a file that has no name: other processes lock the new one.
-    if try_lock(descriptor) and os.fstat(descriptor).st_nlink:
-        return descriptor
-    os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        # A previous holder removed a file that has no name: other processes lock the new one.
+        if try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+            stack.pop_all()
+            return descriptor
     return None

@@ -138,11 +138,14 @@ class SFTPClient(PublicSFTPClient):
     ) -> Iterator[paramiko.SFTPAttributes]:
         """Yield the content of a folder, one answer after the other; none is read ahead."""
         handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self.adjust_path(path)).get_binary()
-        with contextlib.suppress(EOFError):
-            while True:
-                answer = self._answer(CMD_NAME, CMD_READDIR, handle)
-                yield from (item for item in _names(answer) if item.filename not in (".", ".."))
-        self.request(CMD_CLOSE, handle)
+        try:
+            with contextlib.suppress(EOFError):
+                while True:
+                    answer = self._answer(CMD_NAME, CMD_READDIR, handle)
+                    yield from (item for item in _names(answer) if item.filename not in (".", ".."))
+        finally:  # the caller may stop; the answer tells nothing, and a host may not send it
+            with contextlib.suppress(OSError, EOFError):
+                self.ask_ahead(type(None), CMD_CLOSE, handle)
 
     def readlink(self, path: Any) -> str:
         return self._one_name(CMD_READLINK, path)

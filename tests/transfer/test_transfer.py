@@ -628,6 +628,27 @@ def test_read_only_folders_of_the_target_are_updated(
         assert {stat.S_IMODE(path.stat().st_mode) for path in (target, target / "shut")} == {0o555}
 
 
+def test_pull_keeps_the_set_group_id_bit_of_folders_that_the_host_does_not_send(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    (far / "x").write_text("x")
+    (near / "shut").mkdir()
+    for name in ("gone", "kept.log"):
+        (near / "shut" / name).touch()
+    (near / "shut").chmod(0o2555)
+    near.chmod(0o2775)
+
+    some = only(get("*", near, [client]))
+    top = near.stat().st_mode
+    rules = Options(delete=True, exclude=("*.log",))
+    every = only(sync(".", near, [client], rules, pull=True))
+
+    assert (some.error, every.error) == (None, None)
+    assert contents(near).keys() == {"x", "shut", "shut/kept.log"}
+    assert stat.S_IMODE(top) == 0o2775
+    assert stat.S_IMODE((near / "shut").stat().st_mode) == 0o2555
+
+
 def test_folder_that_takes_no_file_is_named(client: SSHClient, near: Path) -> None:
     (near / "x").write_text("x")
 
