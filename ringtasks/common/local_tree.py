@@ -247,14 +247,20 @@ class LocalTree:
             else:
                 os.unlink(last, dir_fd=folder)
 
-    def finish_folder(self, name: str, mode: int, modified_ns: int | None = None) -> None:
+    def finish_folder(
+        self, name: str, mode: int, modified_ns: int | None = None, *, is_own: bool = False
+    ) -> None:
         """Give the folder ``name`` its permissions and its time, when its content is complete.
 
         ``top`` keeps its own if it is another user's.
+
+        :param is_own: they are those that it had before, and not from a host.
         """
         descriptor = self._folder(name)
         with contextlib.nullcontext() if name else contextlib.suppress(PermissionError):
             finish(descriptor, mode, modified_ns)
+            if is_own:
+                os.fchmod(descriptor, stat.S_IMODE(mode))
         self._forget()
 
     def finish_file(self, name: str, mode: int, modified_ns: int | None = None) -> None:

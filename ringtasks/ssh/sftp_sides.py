@@ -131,6 +131,9 @@ class Receiver(Protocol):
     def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
         """Set a folder's mode and time."""
 
+    def shut_folder(self, name: str, entry: TreeEntry) -> None:
+        """Give a folder back its own mode, which `make_folder` has changed."""
+
 
 class LocalSender:
     """Reads this machine's files."""
@@ -244,6 +247,10 @@ class LocalReceiver:
         with told_here(self._tree, name):
             self._tree.finish_folder(name, entry.mode, modified_ns)
 
+    def shut_folder(self, name: str, entry: TreeEntry) -> None:
+        with told_here(self._tree, name):
+            self._tree.finish_folder(name, entry.mode, is_own=True)
+
 
 class RemoteReceiver:
     """Writes over SFTP, which has no open folders: a name is checked, and then used."""
@@ -304,6 +311,9 @@ class RemoteReceiver:
         except CopyError as error:  # the target itself may be another user's
             if name or not isinstance(error.__cause__, PermissionError):
                 raise
+
+    def shut_folder(self, name: str, entry: TreeEntry) -> None:
+        self.finish_folder(name, entry, keeps_time=False)
 
     def _set(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> None:
         path = self._path(name)

@@ -246,7 +246,7 @@ class _SelectingWalk(TreeWalk):
             self._removed(name, is_folder=is_folder)
         left = opened.difference(name for name, _ in gone)  # they hold excluded names
         for name in left & shut.keys() if is_real else ():
-            self.receiver.finish_folder(name, shut[name], keeps_time=False)
+            self.receiver.shut_folder(name, shut[name])
         return {name for name, _ in gone}
 
     def _removed(self, name: str, *, is_folder: bool) -> None:

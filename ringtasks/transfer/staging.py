@@ -52,6 +52,7 @@ class Staging:
         self.target = Path(os.path.abspath(target.top))  # noqa: PTH100  # resolve() follows links
         #: The target's mode and time in the end; None: they are not set.
         self._top = target.look("")
+        self._keeps_top = True
         self.is_target_empty = all(name.startswith(INCOMING) for name in target.names(""))
         self._open_top()
         self._name, self._lock = self._found() or self._made()
@@ -61,7 +62,7 @@ class Staging:
         """The links that were made."""
         self.errors: list[str] = []
         if self._top is not None:  # it has a new time, but no new content
-            self._set("", self._top)
+            self._set("", self._top, is_own=True)
         self.deleted: list[Change] = []
         """The files that made way for folders, and the folders, with their content, for files."""
         self.skipped: list[Change] = []
@@ -96,7 +97,7 @@ class Staging:
             with contextlib.suppress(OSError):
                 self._target.remove(self._name)
             if self._top is not None:
-                self._set("", self._top)
+                self._set("", self._top, is_own=self._keeps_top)
         finally:
             os.close(self._lock)
 
@@ -118,6 +119,7 @@ class Staging:
         self._open_top()
         with LocalTree(self.folder, make=False) as staged:
             if has_top or not is_whole:
+                self._keeps_top = False
                 self._top = staged.look("") if is_whole and self._only is None else None
             if staged.look("") is not None:
                 staged.make_folder("")  # so that what is in it can be moved out
@@ -147,7 +149,7 @@ class Staging:
             before = self._target.look(folder)
             deleted += self._delete(folder, gone)
             if gone and before is not None:  # it has its time from the host
-                self._set(folder, before)
+                self._set(folder, before, is_own=True)
             todo += [name for name in content.values() if f"{name}/" in present]
         return deleted
 
@@ -177,7 +179,7 @@ class Staging:
             with self._noted(name):
                 old = self._target.look(name)  # None: it held no excluded names
                 if old is not None and old.st_mode != shut[name]:
-                    self._target.finish_folder(name, shut[name])
+                    self._target.finish_folder(name, shut[name], is_own=True)
 
     def _move_content(self, staged: LocalTree, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         """Move the content of a folder; yield folders whose content must be moved by itself."""
@@ -285,15 +287,19 @@ class Staging:
         if is_whole:
             self._set(name, status)
 
-    def _set(self, folder: str, status: os.stat_result) -> None:
-        """Set the mode and time of a folder of the target, if they differ."""
+    def _set(self, folder: str, status: os.stat_result, *, is_own: bool = False) -> None:
+        """Set the mode and time of a folder of the target, if they differ.
+
+        :param is_own: as in `LocalTree.finish_folder`.
+        """
         old = self._target.look(folder)
         if old is None:
             return
         before = (stat.S_IMODE(old.st_mode), old.st_mtime_ns)
         if before != (stat.S_IMODE(status.st_mode), status.st_mtime_ns):
             with self._noted(folder):
-                self._target.finish_folder(folder, status.st_mode, status.st_mtime_ns)
+                mode, modified_ns = status.st_mode, status.st_mtime_ns
+                self._target.finish_folder(folder, mode, modified_ns, is_own=is_own)
 
     @contextlib.contextmanager
     def _noted(self, name: str) -> Iterator[None]:
