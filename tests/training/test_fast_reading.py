@@ -127,6 +127,11 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
         pytest.param(["a.py:1: UserWarning: x", "[2026-01-{n}] a", "loss: 0.{n}"], id="brackets"),
         pytest.param(["Validation:", "note {n}", "loss: 0.{n}", "it, was {n}"], id="notes"),
         pytest.param(["step 1 loss {n}e{n}b{n} 5", "step 1 loss {n}e9db 5"], id="decibels"),
+        pytest.param(
+            ["Validating", "epoch  loss  val_loss", "{n}  0.{n}1  0.{n}2", "loss: {n} val_loss: 1"],
+            id="parts below a heading",
+        ),
+        pytest.param(["q{n:x}z: step {n} loss: inf acc: nan"], id="numbers without digits"),
         pytest.param(["[1][ {n}/9]", "Epoch: [1][ {n}/9]", "loss: 0.{n}", "step 1"], id="batches"),
     ],
 )

@@ -234,7 +234,9 @@ class LineReader:
         if not section.split or not (row.values or section.left == 0):
             return row
         self.section = section._replace(left=0) if row.values else NO_SECTION
-        return row._replace(values=[(labelled(n, section.split), v) for n, v in row.values])
+        names = labelled([name for name, _ in row.values], section.split)
+        values = [(name, value) for name, (_, value) in zip(names, row.values, strict=True)]
+        return row._replace(values=values)
 
     def end(self) -> list[Record]:
         """Return the records that were held back."""

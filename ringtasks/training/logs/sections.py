@@ -9,6 +9,7 @@ Without it, the loss of the test would be a point of the training loss.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .logger_prefix import skip_prefixes
@@ -113,12 +114,21 @@ def in_section(parsed: Parsed, split: str) -> Parsed:
     """Return what a line gives, with the part of the data in its metrics' names."""
     if not split or not parsed.values:
         return parsed
-    values = (value._replace(name=labelled(value.name, split)) for value in parsed.values)
-    return parsed._replace(values=tuple(values))
+    names = labelled([value.name for value in parsed.values], split)
+    values = zip(parsed.values, names, strict=True)
+    return parsed._replace(values=tuple(value._replace(name=name) for value, name in values))
 
 
-def labelled(name: str, split: str) -> str:
-    """Return the name of a metric of a part of the data."""
+def labelled(names: Sequence[str], split: str) -> list[str]:
+    """Return the names of a line's metrics of a part of the data.
+
+    If the line has ``loss`` beside ``val_loss``, it names the parts itself.
+    """
+    found = [_labelled(name, split) for name in names]
+    return found if len({*found}) == len({*names}) else [*names]
+
+
+def _labelled(name: str, split: str) -> str:
     if is_neutral(name) or any(map(is_split, split_name(name))):
         return name
     return f"{split}_{name}".lower()

@@ -8,6 +8,7 @@ form has several templates, the lines of all others share its number.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ __all__ = ["IRREGULAR", "SlotEdges", "TemplateIds"]
 #: The number of lines that share none.
 IRREGULAR = 0
 _MAX_VARIANTS = 256
+#: A template of so many lines of a block is worth a number of its own; that of plain lines has one.
+_OFTEN, _MAX_OFTEN = 400, 100
 _MAX_FORMS = 4 * MAX_TEMPLATES
 
 
@@ -168,6 +171,11 @@ class TemplateIds(dict[bytes, int]):
             if form is None:
                 form = self._new_form(keys[row], row, templates[n])
             numbers[n] = form.plain or self._of_form(form, templates[n], n)
+            if form.plain and len(self) < 2 * MAX_TEMPLATES:
+                self[templates[n]] = form.plain
+        for template, count in Counter([templates[n] for n in new]).most_common(_MAX_OFTEN):
+            if count > _OFTEN and template not in self:
+                self[template]  # numbers it, from the next block on
 
     def _new_form(self, key: bytes, row: int, template: bytes) -> _Form:
         text = as_text(key)
