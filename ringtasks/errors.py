@@ -92,6 +92,12 @@ TOO_MANY_KEYS = "too many keys were offered: set ssh_key, or IdentitiesOnly in ~
 #: The advice if a log-in ran out of time behind a banner.
 NOT_APPROVED = "do what the host asks for within connect_timeout"
 
+#: The advice if a log-in ran out of time without one.
+SLOW_LOG_IN = (
+    "the host answers, but the log-in takes longer: raise connect_timeout, "
+    "or see whether 'ssh-add -l' answers"
+)
+
 #: The next step for each reason, in the imperative.
 ADVICE = {
     Reason.NAME_NOT_FOUND: "check the spelling of the address and this machine's DNS",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePath
 
-__all__ = ["as_typed", "hints_of_task", "program_name", "repeat_in_hints"]
+__all__ = ["as_typed", "as_typed_for", "hints_of_task", "program_name", "repeat_in_hints"]
 
 #: The values of the flags that hints repeat, and the beginnings of the tasks that have them.
 _typed: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -28,6 +28,12 @@ def as_typed(command: str) -> str:
         if task.startswith(tasks) and not task.startswith("-") and f"--{name} " not in command:
             task += f" --{name} {_quoted(value)}"
     return f"{program_name()} {task}{space}{rest}"
+
+
+def as_typed_for(host: str, command: str) -> str:
+    """Return a command for one host; an address that the user has typed stays as it was typed."""
+    told = as_typed(command)
+    return told if "--host " in told else f"{told} --host {_quoted(host)}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable, Set
 
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason, RouteError
+from ringtasks.errors import ADVICE, NOT_APPROVED, SLOW_LOG_IN, TOO_MANY_KEYS, Reason, RouteError
 
 from .stream import NotSSHError
 
@@ -201,6 +201,12 @@ FAILURES: tuple[Failure, ...] = (
         Reason.TIMED_OUT,
         observed=("ssh.master.start",),
         fix=NOT_APPROVED,
+    ),
+    Failure(
+        "log-in not finished in time",
+        Reason.TIMED_OUT,
+        observed=("ssh.master.start",),
+        fix=SLOW_LOG_IN,
     ),
     Failure(
         "no answer in time",

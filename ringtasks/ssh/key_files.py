@@ -30,6 +30,7 @@ __all__ = [
     "PUBLIC",
     "KeyProblem",
     "existing_key_file",
+    "is_for_device",
     "is_known",
     "keys_in_agent",
     "no_file",
@@ -133,7 +134,8 @@ def why_refused(path: Path) -> KeyProblem | None:
     if b"BEGIN DSA PRIVATE KEY" in text or b"\0\0\0\x07ssh-dss" in (_blob_of(text) or b""):
         return KeyProblem("is a DSA key, which ssh does not offer", _OTHER_KIND)
     if _needs_passphrase(text) and not _is_in_agent(path, text):
-        return KeyProblem(ENCRYPTED, f"ssh-add {shlex.quote(str(path))}")
+        start = "" if os.environ.get("SSH_AUTH_SOCK") else 'eval "$(ssh-agent -s)"; '
+        return KeyProblem(ENCRYPTED, f"{start}ssh-add {shlex.quote(str(path))}")
     return None
 
 
@@ -271,6 +273,11 @@ def _needs_passphrase(text: bytes) -> bool:
         return next(_fields(blob), b"none") != b"none"
     # RFC 1421 section 4.6.1.1 (PEM), RFC 5958 section 3 (PKCS #8)
     return b"Proc-Type: 4,ENCRYPTED" in text or b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in text
+
+
+def is_for_device(text: bytes) -> bool:
+    """Return True if the private part of a key is in a FIDO device (OpenSSH's PROTOCOL.u2f)."""
+    return re.search(rb"\0\0\0.sk-(ssh|ecdsa)-", _blob_of(text) or b"", re.DOTALL) is not None
 
 
 def _blob_of(text: bytes) -> bytes | None:

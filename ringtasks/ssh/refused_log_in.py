@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.program_name import as_typed
+from ringtasks.common.program_name import as_typed_for
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
 
@@ -85,7 +85,12 @@ def explain(
 
 
 def _explain_by_keys(error: AuthenticationError, config: SSHConfig, said: str) -> None:
-    """Look for a reason in the keys that no setting names."""
+    """Look for a reason in the keys that no setting names, and in what ssh says of any key."""
+    own_words = re.findall(_OF_KEYS, said)
+    if own_words:
+        error.evidence += "".join(f"; ssh: {words}" for words in own_words)
+        if own_words[0].startswith("Load key"):
+            error.advice = _UNREADABLE
     if config.key_path or config.private_key or os.environ.get(PRIVATE_KEY_VARIABLE):
         return
     # In process a key is offered whatever ssh thinks of its file.
@@ -104,10 +109,6 @@ def _explain_by_keys(error: AuthenticationError, config: SSHConfig, said: str) -
             error.evidence += f"; {why}"
     elif missing:
         error.evidence += f"; {missing} does not exist"
-    elif own_words := re.findall(_OF_KEYS, said):
-        error.evidence += "".join(f"; ssh: {words}" for words in own_words)
-        if own_words[0].startswith("Load key"):
-            error.advice = _UNREADABLE
 
 
 def _why_no_key(config: SSHConfig, missing: str) -> tuple[str, str]:
@@ -213,6 +214,7 @@ def _need(methods: Collection[str]) -> str:
 def _by_a_person(config: SSHConfig) -> str:
     if not config.batch_mode:
         return "try again, and answer its questions at the terminal"
+    shell = as_typed_for(config.id, "shell")
     if not config.use_control_master:
-        return f"set use_control_master, then log in once with '{as_typed('shell')}'"
-    return f"log in once with '{as_typed('shell')}': other commands then use its connection"
+        return f"set use_control_master, then log in once with '{shell}'"
+    return f"log in once with '{shell}': other commands then use its connection"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ringtasks.common.program_name import as_typed
+from ringtasks.common.program_name import as_typed_for
 from ringtasks.exit_status import USAGE, combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
@@ -54,7 +53,7 @@ def check(
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
     for name, own in by_host.items():
         if not is_reached(own) and any(probe.fault is None for probe in own):
-            why = as_typed(f"why --host {shlex.quote(name)}")
+            why = as_typed_for(name, "why")
             display.say(f"{name}: '{why}' shows each route by hand")
     statuses = [
         0 if is_reached(by_host[config.id]) else _status_of(config, by_host[config.id])

@@ -246,7 +246,7 @@ AT_LOG_IN: dict[str, Callable[[Lab, bool], RouteError]] = {
     "no common algorithm": hung_up(3),
     "too many log-ins": hung_up(12),
     "log-in not approved in time": waiting_log_in(banner="https://login.example.com/1"),
-    "no answer in time": waiting_log_in(),
+    "log-in not finished in time": waiting_log_in(),
     "broken connection": broken_connection,
     "jump host failed": jump_host_failed,
     "forbidden forwarding": behind_jump_host("AllowTcpForwarding no"),
@@ -384,7 +384,7 @@ def test_key_exchange_without_an_end_has_timed_out(lab: Lab, use_control_master:
     with Answering(b"SSH-2.0-slow\r\n", patience=5) as server:
         failure = failure_of(lab.config(server, use_control_master, connect_timeout=0.5))
 
-    assert_is_described(failure, ROWS["no answer in time"])
+    assert_is_described(failure, ROWS["log-in not finished in time"])
 
 
 def assert_is_described(failure: RouteError, row: Failure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Callable
@@ -196,7 +197,7 @@ def test_public_key_of_another_key_beside_the_file_is_named(
     ("kind", "named"),
     [
         ("too open", "id_ed25519 has mode 0644: too open, ssh ignores it; chmod 600"),
-        ("encrypted", "id_ed25519 is encrypted; ssh-add"),
+        ("encrypted", "id_ed25519 is encrypted; eval"),
         ("encrypted, in the agent", ""),
         ("absent", "there is no key: no usual one in ~/.ssh, none in an agent or as ssh_key; set"),
         ("absent, in the agent, IdentitiesOnly yes", "IdentitiesOnly in ~/.ssh/config leaves out"),
@@ -287,7 +288,46 @@ def test_encrypted_key_is_named_with_the_command_that_opens_it(
 
     assert result.returncode == 255
     assert "the key file is encrypted" in str(result.error)
-    assert f"ssh-add {key}" in str(result.error)
+    # There is no agent.
+    assert f'eval "$(ssh-agent -s)"; ssh-add {key}' in str(result.error)
+
+
+def make_device_key(path: Path) -> None:
+    """Write a key whose private part would be in a FIDO device (PROTOCOL.key, PROTOCOL.u2f)."""
+
+    def text(content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + content
+
+    kind, point = text(b"sk-ssh-ed25519@openssh.com"), text(os.urandom(32)) + text(b"ssh:")
+    private = b"same" * 2 + kind + point + b"\x01" + text(b"handle") + text(b"") + text(b"")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    none = text(b"none") * 2 + text(b"") + (1).to_bytes(4, "big")
+    blob = b"openssh-key-v1\0" + none + text(kind + point) + text(private)
+    begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----\n" for word in ("BEGIN", "END"))
+    path.touch(mode=0o600)
+    path.write_text(f"{begin}{base64.encodebytes(blob).decode()}{end}")
+    public = base64.b64encode(kind + point).decode()
+    Path(f"{path}.pub").write_text(f"sk-ssh-ed25519@openssh.com {public}\n")
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["ssh_key", "usual file"])
+def test_key_of_a_device_that_is_missing_is_named(
+    make_sshd: MakeSshd, is_named: bool, use_control_master: bool
+) -> None:
+    key = Path.home() / ".ssh" / "id_ed25519_sk"
+    key.parent.mkdir(mode=0o700)
+    make_device_key(key)
+    sshd = make_sshd(key)
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(key) if is_named else None)
+    config.use_control_master = use_control_master
+
+    with SSHClient(config) as client:
+        error = str(client.run("true").error)
+
+    if use_control_master:
+        assert "ssh: sign_and_send_pubkey: signing failed for ED25519-SK" in error
+    else:
+        assert f"{key}: only OpenSSH can use a FIDO key: set use_control_master" in error
 
 
 @pytest.mark.parametrize("name", FORMATS)

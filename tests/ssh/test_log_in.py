@@ -127,7 +127,7 @@ def test_task_without_a_terminal_suggests_the_shell_task_and_keeps_stdin(
     assert (ran.returncode, checked.returncode) == (255, 255)
     for done in (ran, checked):
         assert b"keyboard-interactive (2FA)" in done.stdout
-        assert b"log in once with 'inv shell'" in done.stdout
+        assert b"log in once with 'inv shell --host box'" in done.stdout
         assert b"Verification code" not in done.stdout + done.stderr
     assert ran.stdout.count(b"\n") == 1
 

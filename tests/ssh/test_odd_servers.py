@@ -85,6 +85,23 @@ def assert_names_algorithms(result: SSHResult) -> None:
     assert "chacha20-poly1305" in str(result.error) or "ssh-rsa" in str(result.error)
 
 
+@pytest.mark.parametrize(
+    ("lines", "offer", "advice"),
+    [
+        (["Ciphers aes256-cbc"], "aes256-cbc", "allow one that the server has"),
+        (["KexAlgorithms sntrup761x25519-sha512@openssh.com"],
+         "sntrup761x25519-sha512@openssh.com", "set use_control_master"),
+    ],
+    ids=["one that Paramiko has", "one that only OpenSSH has"],
+)  # fmt: skip
+def test_advice_for_missing_algorithms_in_process_is_a_way_that_works(
+    make_sshd: MakeSshd, client_key: Path, lines: list[str], offer: str, advice: str
+) -> None:
+    result = run_on(make_sshd(overrides=lines), client_key, use_control_master=False)
+
+    assert f"; the server has {offer}; {advice}" in str(result.error)
+
+
 def test_server_with_a_cipher_only_openssh_supports_is_reached(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:

@@ -70,7 +70,7 @@ def test_code_is_never_asked_for_without_a_terminal(box: PamSshd, inv: Inv) -> N
 
     assert done.returncode == 255
     assert b"it needs keyboard-interactive (2FA)" in done.stderr
-    assert b"log in once with 'inv shell'" in done.stderr
+    assert b"log in once with 'inv shell --host " in done.stderr
     assert box.question not in done.stdout + done.stderr
 
 

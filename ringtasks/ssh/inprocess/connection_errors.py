@@ -17,6 +17,7 @@ from paramiko.ssh_exception import NoValidConnectionsError
 
 from ringtasks.common.text import bounded, counted, printable
 from ringtasks.errors import (
+    SLOW_LOG_IN,
     AuthenticationError,
     HostKeyError,
     Reason,
@@ -147,11 +148,13 @@ _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
 
 #: The kinds in the texts of ``paramiko.IncompatiblePeer``, and Paramiko's names for their lists.
 _LISTS = {
-    "acceptable kex": "kex_algo_list",
-    "acceptable host key": "server_key_algo_list",
-    "acceptable ciphers": "client_encrypt_algo_list",
-    "acceptable macs": "client_mac_algo_list",
+    "acceptable kex": ("kex_algo_list", "kex"),
+    "acceptable host key": ("server_key_algo_list", "key_types"),
+    "acceptable ciphers": ("client_encrypt_algo_list", "ciphers"),
+    "acceptable macs": ("client_mac_algo_list", "digests"),
 }
+#: Names in the list of key exchanges that are none.
+_NO_KEX = ("kex-strict-", "ext-info-")
 
 
 def also_paramikos(error: UnreachableError) -> UnreachableError:
@@ -207,18 +210,34 @@ def route_error(
     reason, evidence, advice = finding
     if "private key file" in evidence:
         return _refused(error, ssh, at)
-    evidence += _offered(evidence, getattr(transport, "offered", {}))
+    if reason is Reason.TIMED_OUT:
+        advice = SLOW_LOG_IN
+    offered, is_unknown = _offered(evidence, transport)
+    if offered:
+        evidence += f"; the server has {bounded(', '.join(offered))}"
+        advice = "set use_control_master: OpenSSH may know one" if is_unknown else advice
     kind = AuthenticationError if reason is Reason.AUTHENTICATION else RouteError
     return kind(ssh.id, reason=reason, evidence=printable(evidence), advice=advice, **at)
 
 
-def _offered(evidence: str, lists: Mapping[str, Sequence[str]]) -> str:
-    """Return the server's algorithms of the kind of which none is known here, for the evidence."""
-    for kind, name in _LISTS.items():
-        if kind in evidence and lists.get(name):
-            shown = bounded(", ".join(lists[name]))
-            return f"; the server has {shown}; OpenSSH may know one: set use_control_master"
-    return ""
+def _offered(evidence: str, transport: Any) -> tuple[list[str], bool]:
+    """Return the server's algorithms of the kind that failed; True: Paramiko has none of them."""
+    for kind, (name, attribute) in _LISTS.items():
+        names = getattr(transport, "offered", {}).get(name, ())
+        if kind in evidence and names:
+            options = transport.get_security_options()
+            known = [each for each in names if _is_known(options, attribute, each)]
+            return [each for each in names if not each.startswith(_NO_KEX)], not known
+    return [], False
+
+
+def _is_known(options: Any, attribute: str, name: str) -> bool:
+    """Return True if Paramiko has an algorithm, whatever the settings allow."""
+    try:
+        setattr(options, attribute, (name,))
+    except ValueError:
+        return False
+    return True
 
 
 def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> AuthenticationError:

@@ -23,6 +23,7 @@ from paramiko.agent import AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
 from ringtasks.common.local_user import expanded_home
+from ringtasks.ssh.home_files import USUAL_KEYS
 from ringtasks.ssh.openssh import run
 from ringtasks.ssh.paramiko_private import connect_agent
 
@@ -30,7 +31,6 @@ from .private_keys import KINDS, key_of_file, parsed_key
 
 __all__ = ["Identities"]
 
-_USUAL_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
 _ADD_TIMEOUT = 5.0  # seconds for ssh-add
 _AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
 
@@ -125,7 +125,7 @@ class Identities:
             yield from self._in_file(file)
 
     def _usual_files(self) -> tuple[str, ...]:
-        paths = [Path.home() / ".ssh" / name for name in _USUAL_FILES]
+        paths = [Path.home() / ".ssh" / name for name in USUAL_KEYS]
         return tuple(str(path) for path in paths if path.is_file())
 
     def _in_file(self, file: str) -> Iterator[paramiko.PKey]:

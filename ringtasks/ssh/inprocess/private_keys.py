@@ -17,6 +17,7 @@ from ringtasks.common import one_look
 from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE
+from ringtasks.ssh.key_files import is_for_device
 
 __all__ = ["KINDS", "key_of_file", "key_of_text", "parsed_key"]
 
@@ -83,6 +84,8 @@ def parsed_key(text: bytes, passphrase: str | None = None) -> paramiko.PKey:
             raise
         except (paramiko.SSHException, ValueError, IndexError) as error:  # it is cut off
             last = error
+    if is_for_device(text):
+        raise paramiko.SSHException("only OpenSSH can use a FIDO key: set use_control_master")
     raise paramiko.SSHException(str(last))
 
 

@@ -20,6 +20,7 @@ from ringtasks.common.rehearsal import current
 from ringtasks.common.text import bounded
 from ringtasks.errors import (
     ADVICE,
+    SLOW_LOG_IN,
     AuthenticationError,
     HostKeyError,
     ProtocolError,
@@ -267,7 +268,8 @@ class _Attempt:
     def _too_late(self, errors: Path, carrier_log: Path | None) -> RouteError:
         said = bounded(telling(_end_of(errors)))
         silent = "no answer" if self._dialled is None else "the log-in was not answered"
-        evidence, advice = f"{silent} in {self._patience.elapsed():.1f} s", ""
+        evidence = f"{silent} in {self._patience.elapsed():.1f} s"
+        advice = "" if self._dialled is None else SLOW_LOG_IN
         if self._route.name == "direct" and (jump := jump_config(self._config)):
             evidence += f" through the jump host {jump.id}"
         elif self._proxy_command is not None:

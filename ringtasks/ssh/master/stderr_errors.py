@@ -30,7 +30,7 @@ _SHOWN = r"(?m)(SHA256:\S+?)\.?$"
 _SHOWN_IN_DEBUG = r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)"
 #: Lines without an explanation.
 _NOISE = (
-    r"@@@|\*\*|Warning: |debug\d|^\s*$"
+    r"@@@|\*\*|Warning: |debug\d|^\s*$|^Permission denied, please try again"
     r"|^Authenticated (to .* )?using \"|^Transferred: sent |^Bytes per second: sent "
 )
 
