@@ -85,6 +85,8 @@ processes() {
 # Looks for the processes of the set; sets $rows, $found and $left, and adds to $seen.
 # A look is complete if it saw this shell and each process, and could have found marks.
 look() {
+  # The last process id that was given: a later one is of a process that begins during the look.
+  { read -r _ _ _ _ last </proc/loadavg; } 2>/dev/null || last=
   rows=$(processes)
   looked=$(printf '%s\nrows\n%s\n' "$seen" "$rows" | awk -v group="$group" -v latest="$latest" \
     -v ago="$ago" -v spared="$spared" -v self=$$ '
@@ -139,6 +141,7 @@ look() {
   looked=${looked%%"${newline}seen$newline"*}
   left=${looked%%"$newline"*}
   found=${looked#"$left"}
+  [ "$left" ] || add_newcomers || add_newcomers || add_newcomers
   [ "$group" ] || return 0
   case $newline$seen in
     *"$newline$group:"*)
@@ -147,6 +150,28 @@ look() {
       latest=${latest%% *}
       ;;
   esac
+}
+
+# Adds the processes with the mark that began since the last look did: a process that goes on in a
+# child, and that in the next one, is never there from the beginning of a look to its end. Fails if
+# there are none.
+add_newcomers() {
+  [ "$last" ] && [ "$seen" ] || return
+  set --
+  for one in /proc/[0-9]*; do
+    [ "${one#/proc/}" -le "$last" ] || set -- "$@" "$one/environ"
+  done
+  # shellcheck disable=SC2013  # paths without spaces
+  for one in $(grep -lsFe "$mark" "$@" /dev/null); do
+    one=${one%/environ}
+    read_fields "$one"
+    # shellcheck disable=SC2086  # parent, group, session, start time
+    set -- ${fields:-$$ - - -}
+    case " $$ $spared " in *" $1 "* | *" $3 "*) continue ;; esac
+    left="$left ${one#/proc/}"
+    found=$found$newline${one#/proc/}:$4
+  done
+  [ "$left" ]
 }
 
 # Looks until a look is complete or the time is $end: for a moment the host may start no process.
@@ -178,12 +203,18 @@ signal() {
 # Succeeds if the process $1 has the start time $2. Without /proc that is not looked up again.
 is_same() {
   [ -r /proc/self/stat ] || return 0
+  read_fields "/proc/$1"
+  [ "$2" = "${fields##* }" ]
+}
+
+# Sets $fields to "PARENT GROUP SESSION START" of the process with the folder $1, or to nothing.
+read_fields() {
   fields=
   # The name may have newlines; the fields are on the last line.
-  { while read -r line; do fields=$line; done <"/proc/$1/stat"; } 2>/dev/null
+  { while read -r line; do fields=$line; done <"$1/stat"; } 2>/dev/null
   # shellcheck disable=SC2086  # the fields
-  set -- "$2" ${fields##*) }
-  [ "$1" = "${21}" ]
+  set -- ${fields##*) }
+  fields=${20:+"$2 $3 $4 ${20}"}
 }
 
 # Ends the set: asks once (TERM; a second one makes some programs abandon their checkpoint), and

@@ -291,6 +291,44 @@ def test_process_that_got_the_process_id_of_a_run_is_spared(tmp_path: Path, mome
     assert found.stdout == b"0 0\n"
 
 
+#: On TERM goes on in a child with a session of its own, that in the next one, and so on.
+_MOVING = """
+import os, signal, time
+def move(*_):
+    while True:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        time.sleep(0.05)
+signal.signal(signal.SIGTERM, move)
+print("up", flush=True)
+while True:
+    signal.pause()
+"""
+_STOP_OF_MOVING = """
+mkfifo up
+RINGTASKS_RUN_ID=moving setsid python3 moving.py >up & pid=$!
+read -r _ <up
+sed "s/987654/$pid/" stop | sh; echo $?
+for look in 1 2 3 4 5 6 7 8 9 10; do grep -lsF RINGTASKS_RUN_ID=moving /proc/[0-9]*/environ; done
+"""
+
+
+def test_process_that_goes_on_in_child_after_child_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "moving.py").write_text(_MOVING)
+    (tmp_path / "stop").write_text(stop_run_script(987654, "moving", 0.5))
+
+    found = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", _STOP_OF_MOVING],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+
+    assert found.stdout == b"0\n"
+
+
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
