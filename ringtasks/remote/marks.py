@@ -135,8 +135,10 @@ class MarkedOutput:
 
     def rest(self) -> bytes:
         """Return the output that was held back because it looked like the beginning of a mark."""
+        if self.pid is None:
+            return b""  # it is the end of `preface`
         held, self._held = self._held, b""
-        return held if self.pid is not None and self.status is None else b""
+        return held
 
     def _look_for_begin(self, chunk: bytes) -> bytes:
         received, self._held = self._held + chunk, b""

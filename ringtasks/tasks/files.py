@@ -133,7 +133,8 @@ def sync(
     from ringtasks import transfer
 
     if is_dry(c):
-        here, there = (dst, src) if pull else (f"{src.rstrip('/')}/", dst)
+        content = f"{src.rstrip('/')}/"
+        here, there = (dst, content) if pull else (content, dst)
         return copying.planned([here], there, pulls=pull)
     return copying.done(partial(transfer.sync, src, dst, pull=pull))
 

@@ -159,6 +159,12 @@ def test_connection_counter_counts_a_real_run(project: Inv, counter: Counter) ->
     assert counter.connections > 0
 
 
+def test_plan_of_a_pulled_sync_copies_the_content_of_the_folder(project: Inv) -> None:
+    done = project("--dry", "sync", "folder", "here", "--host", "a", "--pull")
+
+    assert b":~/folder/' here\n" in done.stdout
+
+
 def test_planned_ssh_command_and_script_give_the_same_result_by_hand(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import sys
 import threading
 import time
 from typing import Any
 
 from ringtasks.common.text import bounded
 from ringtasks.errors import OtherProgramError, OutcomeUnknownError
-from ringtasks.remote.marks import MAX_PREFACE_BYTES, NO_STDIN, MarkedOutput
+from ringtasks.remote.marks import NO_STDIN, MarkedOutput
 from ringtasks.remote.programs import Program
 from ringtasks.remote.script import Script, exec_line, is_variable_name
 from ringtasks.ssh.execution import Execution, stop
@@ -93,7 +94,7 @@ class Remote(PublicRemote):
         request = line or exec_line(script.mark, pty=self.using_pty)
         super().start(request, shell, {}, timeout)
         self._answer = answer = MarkedOutput(
-            script.mark, is_sent_later=line is None, most_kept=MAX_PREFACE_BYTES
+            script.mark, is_sent_later=line is None, most_kept=sys.maxsize
         )
         if line is None:
             self._await_mark(answer)

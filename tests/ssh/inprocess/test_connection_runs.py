@@ -159,6 +159,15 @@ def test_configured_environment_is_not_in_the_process_list(connect: MakeConnecti
     assert "xyzzy-1" not in result.stderr
 
 
+def test_output_of_a_program_that_the_host_runs_instead_is_whole(
+    connect: MakeConnection, make_sshd: MakeSshd
+) -> None:
+    # Its end may be the beginning of a mark.
+    server = make_sshd(config=["ForceCommand printf 'Log in as another user'"])
+    with connect(server) as connection:
+        assert connection.run("true", timeout=20, hide=True).stdout == "Log in as another user"
+
+
 def runs(command: str) -> bool:
     found = subprocess.run(["pgrep", "-f", "-x", command], capture_output=True, check=False)
     return found.returncode == 0
