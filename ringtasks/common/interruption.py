@@ -276,6 +276,17 @@ def begin() -> None:
     if _guard is None and is_program() and _is_main_thread():
         _guard = _Guard(is_for_good=True)
         _guard.install()
+        sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(found: Any) -> None:
+    """Report an exception that the interpreter ignores, but no reported interrupt.
+
+    A KeyboardInterrupt within a callback, such as that of a module's lock, does not leave it; the
+    process exits after `GRACE`.
+    """
+    if found.exc_type is not KeyboardInterrupt or status() is None:
+        sys.__unraisablehook__(found)
 
 
 @contextlib.contextmanager

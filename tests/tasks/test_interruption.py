@@ -363,3 +363,24 @@ def test_ctrl_c_while_the_console_script_loads_prints_one_line(tmp_path: Path) -
 
     assert [line for line in said if b"import time:" not in line] == [b"ringtasks: interrupted"]
     assert process.returncode == 130
+
+
+def test_ctrl_c_within_a_callback_of_the_interpreter_prints_one_line(
+    start: Start, tmp_path: Path
+) -> None:
+    """Such as that of a module's lock while a module is imported: Python ignores exceptions."""
+    (tmp_path / "tasks.py").write_text(
+        "import os, signal, time, weakref\n"
+        "from ringtasks.tasks.options import task\n"
+        "@task()\n"
+        "def one(c):\n"
+        "    thing = {1}\n"
+        "    seen = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))\n"
+        "    del thing\n"
+        "    time.sleep(9)\n"
+    )
+    process = start("one")
+
+    _, said = process.communicate(timeout=30)
+
+    assert (process.returncode, said) == (130, b"ringtasks: interrupted\n")
