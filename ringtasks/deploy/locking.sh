@@ -29,7 +29,9 @@ set_until() {
 # Sets the time at which this deploy's lock expires. A step and a renewal may do so at the same time.
 renew() {
   sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new.$$" &&
-    mv -f ".locks/$token.new.$$" ".locks/$token"
+    mv -f ".locks/$token.new.$$" ".locks/$token" && return
+  rm -f ".locks/$token.new.$$"
+  return 1
 }
 
 # Removes the lock of a token. The folder is a lock of its own: of two that find a lock expired,
@@ -80,13 +82,13 @@ acquire() {
 # hold TOKEN SECONDS: renews the lock; if it was lost, prints the state and ends the script.
 hold() {
   token=$1
-  if [ "$(holder)" != "$token" ]; then
-    [ -L lock ] || held
-    state
-    exit 1
-  fi
   set_until "$2"
-  renew "$until" || exit 1
+  [ "$(holder)" = "$token" ] && renew "$until" && return
+  # It may have been removed while it was renewed.
+  [ "$(holder)" != "$token" ] || exit 1
+  [ -L lock ] || held
+  state
+  exit 1
 }
 
 # Removes the lock of any deploy, and prints its holder.

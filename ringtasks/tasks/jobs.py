@@ -390,7 +390,7 @@ def _tell_elsewhere(found: Iterable[tuple[JobStatus, Job]]) -> None:
         if status.runs_on is not None and not status.is_ended:
             display.say(
                 f"{_label(status)} on {own.host}: {status.describe()}, which shares this home and "
-                f"alone records its end; if {own.host} had that name before a restart, it is lost"
+                f"alone records its end; if {own.host} had that name before a restart, nothing does"
             )
 
 

@@ -299,6 +299,19 @@ def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> 
     assert _state(run).held is not None
 
 
+def test_lock_that_is_removed_while_it_is_renewed_is_reported(run: Run, tmp_path: Path) -> None:
+    mine = LockState("a" * 16, "ann", "laptop", "abc")
+    run(locking.acquire(mine, 60))
+    unlocked = f'sed() {{ unset -f sed; {call("drop", mine.token)}\n sed "$@"; }}\n'
+
+    done = run(unlocked + call("hold", mine.token, 60) + "touch done\n")
+
+    held = parse_held(done.stdout)
+    assert (done.returncode, held and held.token) == (1, "")
+    assert not (tmp_path / "app" / "done").exists()
+    assert [*(tmp_path / "app" / ".locks").iterdir()] == []
+
+
 def test_lock_can_be_renewed_by_two_scripts_at_the_same_time(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     mine = LockState("a" * 16, "ann", "laptop", "abc")
