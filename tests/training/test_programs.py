@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ringtasks import training
 from ringtasks.remote.programs import Program
+from ringtasks.training import ray
 from tests.support.shells import SHELLS, run_in
 
 
@@ -164,3 +166,47 @@ def test_failed_look_at_checkpoints_is_not_an_empty_folder(host: Host, tool: str
     found = run_in(host.shell, f"{tool}() {{ return 127; }}\n{text}", host.home)
 
     assert found.returncode not in (0, 66), found
+
+
+@pytest.mark.parametrize("foreign", ["folder", "link", "file"])
+def test_folder_for_ray_that_another_user_made_is_not_taken(host: Host, foreign: str) -> None:
+    if foreign == "folder" and os.geteuid() != 0:
+        pytest.skip("only root can make a folder of another user")
+    temp, elsewhere = host.home / "tmp" / "ray-1", host.home / "elsewhere"
+    for folder in (temp.parent, elsewhere):
+        folder.mkdir(mode=0o755)
+    if foreign == "link":
+        temp.symlink_to(elsewhere)
+    elif foreign == "file":
+        temp.touch()
+    else:
+        temp.mkdir()
+        os.chown(temp, 65534, 65534)
+
+    found = _write_ray_files(host, temp)
+
+    assert found.returncode == 1
+    assert found.stderr.startswith(f"{temp} is no folder of this user: remove it".encode())
+    assert not (host.home / "ray" / "temp").exists()  # else its content would be removed later
+    assert elsewhere.stat().st_mode & 0o777 == 0o755
+
+
+def test_folder_for_ray_is_made_or_an_own_one_taken_and_shut_to_others(host: Host) -> None:
+    shared = host.home / "shared" / "ray-1"
+    modes = []
+    for _ in "new", "own":
+        found = _write_ray_files(host, shared)
+        assert (found.returncode, found.stderr) == (0, b"")
+        modes.append(shared.stat().st_mode & 0o777)
+        shared.chmod(0o755)
+
+    assert modes == [0o700, 0o700]
+    assert (host.home / "ray" / "temp").read_text() == str(shared)
+    assert (host.home / "ray" / "token").read_text() == "secret"
+
+
+def _write_ray_files(host: Host, temp: Path) -> subprocess.CompletedProcess[bytes]:
+    text = Program(ray.__file__, "write_files.sh").render(
+        folder=str(host.home / "ray"), temp=str(temp), program="pass", name="reaper.py"
+    )
+    return run_in(host.shell, f"TOKEN=secret\n{text}", host.home)
