@@ -134,6 +134,7 @@ def _both(file: Path, names: Sequence[str]) -> tuple[dict[str, object], dict[str
         ("Host *\nHostName WEB1\n", ("x", "web1", "y")),
         ("Host web1\nInclude {folder}/name\n", ("x", "y", "web1")),
         ("Include {folder}/[[:alpha:]]ort\n", ("x", "web1")),
+        ("Include {folder}/[[:alpha:]]orts\n", ("x", "web1")),
         ("Port 5\n", ("x", "10.7", "010.0.0.7", "FE80::0:1", "web1@x", "web%h", "ssh://x:6", "-x")),
     ],
 )
@@ -142,6 +143,7 @@ def test_host_that_ssh_answers_in_another_way_is_asked_about(
 ) -> None:
     (tmp_path / "name").write_text("HostName gate\n")
     (tmp_path / "port").write_text("Host x\nHostName gate\nHost web1\nPort 6\n")
+    (tmp_path / "ports").write_text("Host x\nPort 5\nHost web1\nPort 6\n")
     file = tmp_path / "config"
     file.write_bytes(text.format(folder=tmp_path).encode())
 
@@ -150,12 +152,15 @@ def test_host_that_ssh_answers_in_another_way_is_asked_about(
     assert in_run == alone
 
 
+@pytest.mark.parametrize(
+    ("text", "named"), [("Port 5\n", ".*"), ("CanonicalizeHostname yes\n", "web1")]
+)
 def test_address_that_no_line_sets_is_not_shared(
-    tmp_path: Path, wrap_ssh: Callable[[str], None]
+    tmp_path: Path, wrap_ssh: Callable[[str], None], text: str, named: str
 ) -> None:
-    wrap_ssh('$ssh "$@" | sed "s/^hostname .*/&.lab/"')
+    wrap_ssh(f'$ssh "$@" | sed "s/^hostname {named}$/&.lab/"')
     file = tmp_path / "config"
-    file.write_text("Port 5\n")
+    file.write_text(text)
 
     in_run, alone = _both(file, ("x", "web1"))
 
