@@ -202,7 +202,8 @@ class Operation:
             result = self._result(host, UNREACHABLE, route, self._other_program(pool, ending))
             return replace(result, is_other_program=True)
         if ending.status is None:
-            return self._result(host, TIMED_OUT, route, self._passed(pool, ending))
+            result = self._result(host, TIMED_OUT, route, self._passed(pool, ending))
+            return replace(result, has_silent_shell=ending.unproven is not None)
         error = None if ending.error is None else f"{host}: {ending.error}"
         return self._result(host, ending.status, route, error)
 

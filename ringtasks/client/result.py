@@ -38,6 +38,8 @@ class SSHResult:
     """True if the link was lost when the command may have started: it may or may not have run."""
     is_other_program: bool = field(default=False, repr=False, kw_only=True)
     """True if the host was reached, but ran another program than it was asked for."""
+    has_silent_shell: bool = field(default=False, repr=False, kw_only=True)
+    """True if the time limit passed before the command's shell answered."""
 
     def __bool__(self) -> bool:
         return self.success

@@ -24,7 +24,7 @@ from .overload import is_overload
 from .request import FleetRequest
 from .results import FleetState, HostResult, skipped, state_of
 
-__all__ = ["HostRun", "OnOutput", "may_start"]
+__all__ = ["HostRun", "OnOutput"]
 
 #: Called with the host's name, 1 (stdout) or 2 (stderr), and the bytes as they arrive.
 OnOutput = Callable[[str, int, bytes], None]
@@ -127,7 +127,9 @@ class HostRun:
             return self._given
         config = self._given
         if not self.starts_masters:
-            config = _without_new_master(config, self._request.transport)
+            from ringtasks.ssh.master.lookup import without_new_master
+
+            config = without_new_master(config, self._request.transport)
         client = SSHClient(
             config,
             transport=self._request.transport,
@@ -225,25 +227,3 @@ def _reasons(opened: HostOutcome) -> str:
 
     failed = [route for route in opened.routes if not route.success]
     return "; ".join(f"{r.route}: {r.reason}{mark(opened.host, r.route)}" for r in failed)
-
-
-# A master costs a process and ten times the log-in of an in-process link.  At most DEFAULT_LIMIT
-# are kept, so a run on more hosts would end the masters that it started first.
-def may_start(hosts: int) -> bool:
-    """Return True if a run on this many hosts may start masters."""
-    from ringtasks.ssh.master.running_masters import DEFAULT_LIMIT
-
-    return hosts <= DEFAULT_LIMIT
-
-
-def _without_new_master(config: SSHConfig, transport: str | None) -> SSHConfig:
-    """Return ``config``, changed so that it uses a running master but starts none."""
-    if not config.use_control_master or config.embedded:
-        return config
-    from ringtasks.ssh.master.lookup import find
-
-    link = find(config, transport)
-    if link is None:
-        return replace(config, use_control_master=False)
-    link.close()
-    return config

@@ -16,7 +16,7 @@ from ringtasks.remote.script import Script
 
 from .broadcast import Broadcast
 from .eligibility import eligible_hosts
-from .host_run import HostRun, OnOutput, may_start
+from .host_run import HostRun, OnOutput
 from .request import FleetRequest
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
@@ -74,13 +74,15 @@ class FleetRun:
         """
         if self._began_at is not None:
             raise RuntimeError("a FleetRun runs once")
+        from ringtasks.ssh.master.running_masters import MOST_MASTERS
+
         self._began_at = time.monotonic()
         for found in self._skipped:
             self._workers.answers.put(found)
         for run in self._runs:
             run.on_output = self.on_output
             run.keeps_output = self.keeps_output
-            run.starts_masters = may_start(len(self._runs))
+            run.starts_masters = len(self._runs) <= MOST_MASTERS
         with one_look.shared(), collector.seldom():
             self._workers.start()
             try:

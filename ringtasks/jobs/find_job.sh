@@ -6,10 +6,10 @@
 
 # include: processes.sh
 
-# Put together here, as in stop_job.sh.
+# Put together here, as in stop_job.sh. The processes are known by it alone.
 mark=RINGTASKS_RUN_ID
 mark=$mark=$rt_id
-group='' since='' spared='' latest='' ago=''
+group=
 look
 [ -z "$left" ] || echo runs
 [ "$is_blind" ] || echo looked

@@ -55,13 +55,11 @@ with_sudo=0
 read_alive process
 group=$alive
 latest=$rt_start
-ago=
 # shellcheck disable=SC2086  # the fields of an identity
 began=$(for file in process monitor; do
   [ -f $file ] && { read -r pid boot start rest <$file; } 2>/dev/null && echo "$start" && break
 done)
 # The monitor is the first process of the job.
-spared=
 [ ! -f monitor ] || { read -r spared monitor_boot since rest <monitor; } 2>/dev/null || spared=
 [ "$monitor_boot" = "$rt_boot" ] || since=
 read_alive monitor

@@ -16,6 +16,13 @@
 #               of $group if it runs, else not known
 #   $spared     a process that is left alone, with its session and its children; "": none
 #   $with_sudo  1: use sudo for a process that may not be signalled otherwise
+#
+# The program sets $group and $mark, and after its line that includes this file the others that it
+# knows.
+latest=
+ago=
+since=
+spared=
 
 # The processes of the set that were seen, and those that are running: "PID:START NAME" lines.
 seen=

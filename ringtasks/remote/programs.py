@@ -16,12 +16,12 @@ Invariant: the text after the assignments is constant; no value of a caller is e
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .script import quote
 
-__all__ = ["Program", "Word"]
+__all__ = ["Program", "Rendered", "Word"]
 
 _PARAMETERS = r"(?m)^# parameters:(.*)$"
 _INCLUDE = r"(?m)^# include: (\S+)$"
@@ -32,6 +32,13 @@ class Word(str):
     """A parameter's value that is a word of the shell already, such as ``"$HOME"/'x'``."""
 
     __slots__ = ()
+
+
+class Rendered(str):
+    """A program's text, with its name and parameters, from which a fake host knows it."""
+
+    name: str
+    parameters: Mapping[str, str | int | float | Sequence[str]]
 
 
 class Program:
@@ -48,7 +55,7 @@ class Program:
         self._text: str | None = None
         self._parameters: tuple[str, ...] = ()
 
-    def render(self, **parameters: str | int | float | Sequence[str]) -> str:
+    def render(self, **parameters: str | int | float | Sequence[str]) -> Rendered:
         """Return the program's text with its parameters assigned before it.
 
         :raises TypeError: a parameter is missing, or the program does not list it.
@@ -59,7 +66,9 @@ class Program:
             expected, given = sorted(names), sorted(parameters)
             raise TypeError(f"{self._name}: expected the parameters {expected}, got {given}")
         lines = map(_assigned, self._parameters, (parameters[name] for name in names))
-        return "\n".join([*lines, text])
+        rendered = Rendered("\n".join([*lines, text]))
+        rendered.name, rendered.parameters = self._name, parameters
+        return rendered
 
     @property
     def text(self) -> str:

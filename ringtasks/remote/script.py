@@ -6,10 +6,10 @@ bash, zsh, fish, tcsh, dash and BusyBox ash:
 * in the exec request itself (`Script.line`), as ssh does: the fast way, and as visible in the
   host's process list as the command that it starts;
 * on stdin (`Script.payload`), if it has something to hide (an environment) or is too long for some
-  servers: the exec request holds no secret (`exec_line`), and one line of printable ASCII follows,
-  which the shell decodes with ``printf %b`` and evaluates.  That costs another round trip, because
-  sshd takes no stdin before the program runs.  A payload that was cut short has no newline, so
-  ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
+  servers: the exec request (`Script.start_line`) holds no secret, and one line of printable ASCII
+  follows, which the shell decodes with ``printf %b`` and evaluates.  That costs another round trip,
+  because sshd takes no stdin before the program runs.  A payload that was cut short has no newline,
+  so ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
 
 In both ways the shell first prints the exchange's mark with its process id (`marks`).  The mark
 proves that the script runs, separates its output from that of login files, and gives the process to
@@ -29,10 +29,10 @@ from .marks import Mark
 __all__ = [
     "GIVE_UP",
     "RUN_ID_VARIABLE",
+    "ExecRequest",
     "Script",
     "activation",
     "check_text",
-    "exec_line",
     "is_variable_name",
     "one_line",
     "quote",
@@ -64,6 +64,16 @@ _BOOTSTRAP = (
 )
 # A host that refuses a terminal starts the shell all the same, which must not run the payload.
 _NEEDS_TERMINAL = "test -t 0 || exit 1; "
+
+
+class ExecRequest(str):
+    """An exec request, with its script, from which a fake host knows what it is asked for.
+
+    :ivar awaits_payload: the script follows on stdin, once its mark has come.
+    """
+
+    script: Script
+    awaits_payload: bool
 
 
 class Script:
@@ -122,7 +132,7 @@ class Script:
         """Return the script, to be evaluated by the bootstrap's shell."""
         return "\n".join(["unset s TTY", *self._statements(quote, "\n")])
 
-    def line(self, shell: str = "/bin/sh") -> str | None:
+    def line(self, shell: str = "/bin/sh") -> ExecRequest | None:
         """Return the exec request that runs the script; None if it has to be sent on stdin."""
         if self.env:
             return None
@@ -132,7 +142,20 @@ class Script:
         else:
             text = [self.mark.hello, *self._statements(quote, "\n")]
             line = one_line("\n".join(text), shell)
-        return line if len(line) <= _MAX_LINE_BYTES else None
+        return self._request(line) if len(line) <= _MAX_LINE_BYTES else None
+
+    def start_line(self, shell: str = "/bin/sh", *, pty: bool = False) -> ExecRequest:
+        """Return the exec request that starts a shell to wait for `payload` on stdin; no secret.
+
+        The payload may be sent after the mark has come.
+        """
+        bootstrap = f"{_NEEDS_TERMINAL * pty}{_BOOTSTRAP.format(mark=self.mark)}"
+        return self._request(f"exec {shell} -c '{bootstrap}'", awaits_payload=True)
+
+    def _request(self, line: str, *, awaits_payload: bool = False) -> ExecRequest:
+        request = ExecRequest(line)
+        request.script, request.awaits_payload = self, awaits_payload
+        return request
 
     def _statements(self, quoted: Callable[[str], str], separator: str) -> Iterator[str]:
         if self.is_own:
@@ -167,14 +190,6 @@ def one_line(text: str, shell: str = "/bin/sh") -> str:
     """
     encoded = re.sub(_UNSAFE_IN_QUOTES, _octal, encode(text)).decode()
     return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
-
-
-def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
-    """Return the exec request that starts a shell to wait for a payload on stdin; no secret.
-
-    The payload may be sent after ``mark`` has come.
-    """
-    return f"exec {shell} -c '{_NEEDS_TERMINAL * pty}{_BOOTSTRAP.format(mark=mark)}'"
 
 
 def is_variable_name(name: str) -> bool:

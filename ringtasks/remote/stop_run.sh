@@ -9,19 +9,16 @@
 #   grace_cs   hundredths of a second between TERM and KILL
 #   with_sudo  1: use sudo for a process that may not be signalled otherwise
 
+# include: clock.sh
+# include: processes.sh
+
 # Put together here: under ForceCommand sshd shows this whole text in the environment, and it would
 # find itself.
 mark=RINGTASKS_RUN_ID
 mark=$mark=$run_id
-spared=
-since=
 # Linux counts starts in hundredths of a second (USER_HZ). A host that is suspended loses its links if
 # that takes longer than two minutes (server_alive_interval); the clocks may differ by a thousandth.
-latest=
 ago=$((age_cs - age_cs / 1000 - 12000))
-
-# include: clock.sh
-# include: processes.sh
 
 end_processes "$grace_cs"
 for pid in $left; do echo "$pid"; done

@@ -20,7 +20,7 @@ from ringtasks.common import interruption
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.marks import NO_STDIN, MarkedOutput
-from ringtasks.remote.script import GIVE_UP, Script, exec_line
+from ringtasks.remote.script import GIVE_UP, Script
 
 from .execution_types import Ending, ExecutionOptions, RunShell, StopOutcome
 from .link import (
@@ -105,9 +105,7 @@ class Execution:
         """
         self._begin(link)
         terminal = self._options.terminal
-        command = self._line or exec_line(
-            self._script.mark, self._options.shell, pty=terminal is not None
-        )
+        command = self._line or self._script.start_line(self._options.shell, pty=self.has_terminal)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.session = session = when_there_is_room(

@@ -205,8 +205,7 @@ def _advise_on_settings(results: Sequence[tuple[SSHConfig, SSHResult]], request:
 
 def _advise_on_limit(results: Sequence[SSHResult]) -> None:
     """Name the ways to run longer, if a command ran until its limit."""
-    errors = [str(result.error) for result in results if result.timed_out]
-    if any("shell has not answered" not in error for error in errors):
+    if any(result.timed_out and not result.has_silent_shell for result in results):
         start = as_typed("start")
         display.say(f"for longer commands raise --timeout (0: no limit), or use '{start}'")
 

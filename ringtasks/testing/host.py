@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import posixpath
+import shlex
 import threading
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from ringtasks.client.process_memory import PS_COMMAND
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError, UsageError
 from ringtasks.inventory.model import HostConfig
 from ringtasks.remote.launcher import JOBS_FOLDER
-from ringtasks.remote.script import Script
+from ringtasks.remote.programs import Rendered
+from ringtasks.remote.script import ExecRequest, Script
 from ringtasks.ssh.routes import ROUTE_NAMES, Route
 
-from .decoding import LaunchRequest, bootstrap_mark, decode_line, launch_in, shell_of, stop_in
 from .files import Files
 from .links import FakeLink, FakeProgram
-from .programs import Bootstrap, HostParts, Run, StartedShell, as_bytes, farewell_of
+from .programs import Bootstrap, HostParts, Run, as_bytes, farewell_of
 from .rules import Answer, Answering, Call, Rule, rule_for
 
 __all__ = ["FakeHost"]
@@ -136,27 +138,21 @@ class FakeHost(Answering):
     def program(self, command: str | None, link: FakeLink) -> FakeProgram:
         """Return the program that the exec request ``command`` starts (None: the login shell)."""
         pid = next(self._pids)
-        shell = shell_of(command or "")
-        mark = bootstrap_mark(command)
-        if mark is not None:
-            greeting = mark.printed + b"%d\n" % pid
-            start = StartedShell(pid, b"", shell)
-            return Bootstrap(mark, greeting, lambda script: self._start(script, start, link))
-        script = decode_line(command) if command is not None else None
-        if script is None:  # not made by a client: a command over a bare link
+        if not isinstance(command, ExecRequest):  # of a test, over a bare link
             return self._run(Call(command or ""), HostParts(link, 0, b"", self._respond))
+        script = command.script
         hello = script.mark.printed + b"%d\n" % pid
-        return self._start(script, StartedShell(pid, hello, shell), link)
+        around = HostParts(link, pid, hello, self._respond, farewell_of(script))
+        if not command.awaits_payload:
+            return self._start(script, around)
+        return Bootstrap(hello, lambda: self._start(script, around._replace(hello=b"")))
 
-    def _start(self, script: Script, start: StartedShell, link: FakeLink) -> FakeProgram:
-        around = HostParts(link, start.pid, start.hello, self._respond, farewell_of(script))
-        stop = stop_in(script)
-        if stop is not None:
-            return around.done(self._stop(stop.pid))
+    def _start(self, script: Script, around: HostParts) -> FakeProgram:
         call = Call(script.command, script.cwd, script.env, venv=script.venv)
-        launch = launch_in(script, start.shell)
-        if launch is not None:
-            return self._launch(call, launch, around)
+        if isinstance(script.command, Rendered) and script.command.name == "stop_run.sh":
+            return around.done(self._stop(script.command.parameters["group"]))
+        if isinstance(script.command, Rendered) and script.command.name == "start.sh":
+            return self._launch(call, script.command.parameters, around)
         if script.command == PS_COMMAND:
             return around.done(self._processes())
         return self._run(call, around)
@@ -167,32 +163,33 @@ class FakeHost(Answering):
         self._lose_started(around.link)
         return run
 
-    def _launch(self, call: Call, launch: LaunchRequest, around: HostParts) -> FakeProgram:
+    def _launch(self, call: Call, launch: Mapping[str, Any], around: HostParts) -> FakeProgram:
         """Start a job, once for each id, and print its process id."""
-        call = call._replace(command=launch.command, is_background=True)
-        if launch.job_id not in self._jobs:
+        job_id = launch["rt_id"]
+        call = call._replace(command=launch["rt_command"], is_background=True)
+        if job_id not in self._jobs:
             answer, is_known = self._respond_to(call)
             if answer.returncode and not is_known:
                 return around.done(stderr=as_bytes(answer.stderr), status=answer.returncode)
             job = Run(call, HostParts(around.link, next(self._pids), b"", self._respond))
             job.is_stoppable = answer.is_stoppable
-            self._jobs[launch.job_id] = job
+            self._jobs[job_id] = job
             self._runs.append(job)
             self.files[_log_of(launch, call)] = as_bytes(answer.stdout) + as_bytes(answer.stderr)
         self._lose_started(around.link)
-        return around.done(b"%d\n" % self._jobs[launch.job_id].pid)
+        return around.done(b"%d\n" % self._jobs[job_id].pid)
 
     def _lose_started(self, link: FakeLink) -> None:
         if self.loses_link(after="start"):
             link.lose("it broke after the start, as the test said")
 
-    def _stop(self, pid: int) -> bytes:
+    def _stop(self, pid: object) -> bytes:
         """End a run; return the process ids that remain, one per line."""
         left = b""
         for run in self._runs:
             if run.pid == pid:
                 self._stopped.append(run)
-                left = b"" if run.stop() else b"%d\n" % pid
+                left = b"" if run.stop() else b"%d\n" % run.pid
         return left
 
     def _processes(self) -> bytes:
@@ -229,10 +226,11 @@ def _routes(names: tuple[str, ...]) -> tuple[str, ...]:
     return names or ROUTE_NAMES
 
 
-def _log_of(launch: LaunchRequest, call: Call) -> str:
+def _log_of(launch: Mapping[str, Any], call: Call) -> str:
     """Return the path of a job's log; a relative path starts in the job's working folder."""
-    if launch.log_file is None:
-        return f"~/{JOBS_FOLDER}/{launch.job_id}/log"
-    if launch.log_file.startswith("~/"):
-        return launch.log_file
-    return posixpath.join(call.cwd or "~", launch.log_file)
+    if not launch["rt_log"]:
+        return f"~/{JOBS_FOLDER}/{launch['rt_id']}/log"
+    (path,) = shlex.split(launch["rt_log"])
+    if launch["rt_log"].startswith('"$HOME"'):
+        return f"~{path.removeprefix('$HOME')}"
+    return posixpath.join(call.cwd or "~", path)

@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import GIVE_UP, Script, encode
 
-from .decoding import decode_payload
 from .links import FakeLink, FakeProgram, ProgramStep
 from .rules import Answer, Call
 
-__all__ = ["Bootstrap", "HostParts", "Run", "StartedShell", "as_bytes", "farewell_of"]
+__all__ = ["Bootstrap", "HostParts", "Run", "as_bytes", "farewell_of"]
 
 _SIGTERM_STATUS = 128 + 15
 
@@ -34,12 +32,12 @@ class EndedProgram:
 class Bootstrap:
     """The shell that reads its script from stdin, and becomes the script's program.
 
-    :param mark: the mark in ``greeting``, which is printed first.
+    :param greeting: printed first.
     :param start: makes the script's program.
     """
 
-    def __init__(self, mark: Mark, greeting: bytes, start: Callable[[Script], FakeProgram]) -> None:
-        self._mark, self._greeting, self._start = mark, greeting, start
+    def __init__(self, greeting: bytes, start: Callable[[], FakeProgram]) -> None:
+        self._greeting, self._start = greeting, start
         self._program: FakeProgram | None = None
 
     def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
@@ -53,24 +51,12 @@ class Bootstrap:
         end = stdin.find(b"\n") + 1
         if not end:  # cut short: nothing is evaluated
             return ProgramStep(status=1) if is_at_eof else None
-        payload = bytes(stdin[:end])
         del stdin[:end]
-        script = decode_payload(payload, self._mark)
-        if script is None:
-            raise AssertionError(f"ringtasks.testing cannot read this script: {payload!r}")
-        self._program = self._start(script)
+        self._program = self._start()
         return ProgramStep()
 
     def due_in(self) -> float | None:
         return self._program.due_in() if self._program is not None else None
-
-
-class StartedShell(NamedTuple):
-    """A shell that gets a script. ``hello`` is its first output, if that is not printed yet."""
-
-    pid: int
-    hello: bytes
-    shell: str
 
 
 class HostParts(NamedTuple):

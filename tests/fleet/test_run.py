@@ -16,7 +16,7 @@ from ringtasks import SSHClient, SSHConfig, fleet
 from ringtasks.errors import UnknownHostError, UsageError
 from ringtasks.fleet import FleetState
 from ringtasks.health.store import HealthStore
-from ringtasks.ssh.master.running_masters import DEFAULT_LIMIT, listing
+from ringtasks.ssh.master.running_masters import MOST_MASTERS, listing
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire
@@ -424,7 +424,7 @@ def test_run_on_many_hosts_reuses_live_masters_and_starts_none(
             f"127.0.3.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}",
             connect_timeout=60,
         )
-        for n in range(DEFAULT_LIMIT + 1)
+        for n in range(MOST_MASTERS + 1)
     ]  # fmt: skip
     with SSHClient(hosts[7]) as client:
         assert client.run("true")
@@ -432,7 +432,7 @@ def test_run_on_many_hosts_reuses_live_masters_and_starts_none(
 
     assert fleet.run(hosts, "true")
 
-    assert server.accepted_logins() - before == DEFAULT_LIMIT
+    assert server.accepted_logins() - before == MOST_MASTERS
     assert [found.master.host for found in listing()] == ["h7"]
 
 

@@ -17,7 +17,6 @@ from ringtasks.remote.script import (
     RUN_ID_VARIABLE,
     Script,
     encode,
-    exec_line,
     quote,
 )
 from ringtasks.remote.stop_run import stop_run_script
@@ -52,7 +51,7 @@ def run_in(
 def run_by_payload(
     login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    line = exec_line(script.mark, script_shell(login_shell))
+    line = script.start_line(script_shell(login_shell))
     return run_line(login_shell, line, script.payload() + stdin, home)
 
 
@@ -151,7 +150,7 @@ def test_any_directory_name_is_safe_as_cwd(
 def test_a_relative_cwd_is_taken_literally(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     script = Script("pwd", cwd=name)
-    argv = ["sh", "-c", exec_line(script.mark)]
+    argv = ["sh", "-c", script.start_line()]
 
     done = subprocess.run(argv, input=script.payload(), capture_output=True, cwd=tmp_path)
 
@@ -182,7 +181,7 @@ def test_truncated_payload_runs_nothing(login_shell: list[str], tmp_path: Path) 
     payload = script.payload()
 
     for size in range(0, len(payload), 7):
-        argv = [*login_shell, "-c", exec_line(script.mark, script_shell(login_shell))]
+        argv = [*login_shell, "-c", script.start_line(script_shell(login_shell))]
         subprocess.run(argv, input=payload[:size], capture_output=True, timeout=20)
 
     assert not (tmp_path / "ran").exists()
@@ -258,7 +257,7 @@ def test_script_repr_shows_no_secret() -> None:
 
 
 def test_terminal_bootstrap_contains_no_quote() -> None:
-    line = exec_line(Mark.new(), pty=True)
+    line = Script("true").start_line(pty=True)
 
     assert "'" not in line.split("-c '", 1)[1][:-1]
 
@@ -280,7 +279,7 @@ def test_stop_ends_a_process_tree_that_ignores_sigterm_and_left_its_group(tmp_pa
     program.write_text(STUBBORN)
     script = Script(f"{quote(sys.executable)} {quote(str(program))}", run_id="r1")
     running = subprocess.Popen(
-        ["sh", "-c", exec_line(script.mark)], stdin=-1, stdout=-1, start_new_session=True
+        ["sh", "-c", script.start_line()], stdin=-1, stdout=-1, start_new_session=True
     )
     assert running.stdin is not None
     assert running.stdout is not None

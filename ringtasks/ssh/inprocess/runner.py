@@ -25,7 +25,7 @@ from ringtasks.common.text import bounded
 from ringtasks.errors import OtherProgramError, OutcomeUnknownError
 from ringtasks.remote.marks import NO_STDIN, MarkedOutput
 from ringtasks.remote.programs import Program
-from ringtasks.remote.script import Script, exec_line, is_variable_name
+from ringtasks.remote.script import Script, is_variable_name
 from ringtasks.ssh.execution import Execution, stop
 from ringtasks.ssh.execution_types import RunShell
 from ringtasks.ssh.link import Link, LinkLostError
@@ -91,7 +91,7 @@ class Remote(PublicRemote):
             command, env=self._sendable(env), run_id=secrets.token_hex(8), in_login_shell=True
         )
         line = script.line()
-        request = line or exec_line(script.mark, pty=self.using_pty)
+        request = line or script.start_line(pty=self.using_pty)
         super().start(request, shell, {}, timeout)
         self._answer = answer = MarkedOutput(
             script.mark, is_sent_later=line is None, most_kept=sys.maxsize

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ringtasks.common import rehearsal
 from ringtasks.errors import HostKeyError, StateFileError, UsageError
@@ -22,7 +23,7 @@ from .identity import control_name
 from .link import MuxLink
 from .records import Master
 
-__all__ = ["drop_stale_link", "drop_stale_links", "find", "usable_master"]
+__all__ = ["drop_stale_link", "drop_stale_links", "find", "usable_master", "without_new_master"]
 
 
 def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
@@ -47,6 +48,20 @@ def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
     except (StateFileError, OSError):  # an untrusted folder, or a full disk
         pass
     return None
+
+
+def without_new_master(config: SSHConfig, transport: str | None) -> SSHConfig:
+    """Return ``config``, changed so that it uses a running master but starts none.
+
+    A log-in for a new one takes ten times that of an in-process link.
+    """
+    if not config.use_control_master or config.embedded:
+        return config
+    link = find(config, transport)
+    if link is None:
+        return replace(config, use_control_master=False)
+    link.close()
+    return config
 
 
 def usable_master(config: SSHConfig) -> Master | None:

@@ -24,6 +24,7 @@ from .folder import control_folder
 from .records import Master
 
 __all__ = [
+    "MOST_MASTERS",
     "Master",
     "MasterInUse",
     "cap",
@@ -36,8 +37,9 @@ __all__ = [
 
 #: Seconds for a master to end on request; then it is killed.
 END_TIMEOUT = 3.0
-#: The number of masters to keep: each holds about 4 MB and a log-in on its host.
-DEFAULT_LIMIT = 64
+#: The number of masters to keep: each holds about 4 MB and a log-in on its host.  A run on more
+#: hosts starts none, since it would end those that it started first.
+MOST_MASTERS = 64
 
 
 class MasterInUse(NamedTuple):
@@ -81,7 +83,7 @@ def listing() -> list[MasterInUse]:
     ]
 
 
-def cap(limit: int = DEFAULT_LIMIT) -> int:
+def cap(limit: int = MOST_MASTERS) -> int:
     """Put aside the longest idle masters until ``limit`` are left; return the number put aside.
 
     A master in use is never among them.

@@ -379,5 +379,5 @@ def _end_all(socket: Path) -> None:
 
 def _cap() -> None:
     """Limit the number of masters; each is checked only if there are too many."""
-    if sum(1 for _ in records.current(control_folder())) > running_masters.DEFAULT_LIMIT:
+    if sum(1 for _ in records.current(control_folder())) > running_masters.MOST_MASTERS:
         running_masters.cap()
