@@ -51,23 +51,25 @@ rt_nvidia() {
   rt_first=$rt_status
   # Without an index, rows are in the order of the indices. The uuid of a GPU that is a part of its
   # processor (Jetson) lacks "GPU-".
-  awk '/^GPU-/ { $0 = rows ", " $0 }
+  rt_rows=$(awk '/^GPU-/ { $0 = rows ", " $0 }
     /^[0-9]+, *[0-9a-f]+-[0-9a-f-]+,/ { sub(/, */, ", GPU-") }
     /^[0-9]+, *GPU-/ { print "gpu " $0; rows++; next }
-    NF { print "said " $0 }' "$rt_file"
+    NF { print "said " $0 }' "$rt_file")
+  printf '%s\n' "$rt_rows"
   [ "$rt_status" != hangs ] || return
   rt_ask nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits
-  # The rows do not tell which GPU an instance (MIG) is a part of. A process without an id may be on any.
-  awk '/^[0-9a-f]+-[0-9a-f-]+,/ { $0 = "GPU-" $0 }
-    /^GPU-[^,]*, *[0-9]+/ { print "app " $0; next }
-    /^MIG-[^,]*, *[0-9]+/ { print "said a process runs on an instance of a GPU: " $0; is_lost = 1; next }
-    /^(GPU-|MIG-|\[)[^,]*,/ { print "said a process cannot be read: " $0; is_lost = 1 }
-    END { if (is_lost) print "apps unknown" }' "$rt_file"
-  [ "$rt_status" = 0 ] || [ "$rt_status" = "$rt_first" ] || {
-    echo "apps unknown"
-    [ "$rt_status" != hangs ] || echo "said nvidia-smi does not answer: a GPU hangs; reboot the host"
-    awk 'NF && !/^GPU-/ { print "said " $0 }' "$rt_file"
-  }
+  # The rows do not tell which GPU an instance (MIG) is a part of. A process without an id may be on
+  # any. Any other text, but for that of the first answer, is an error in place of a row.
+  printf '%s\n' "$rt_rows" | awk 'NR == FNR { is_said[$0] = 1; next }
+    /^[0-9a-f]+-[0-9a-f-]+,/ { $0 = "GPU-" $0 }
+    /^GPU-[^,]*, *[1-9]/ { print "app " $0; next }
+    !NF || /^No running processes/ || ("said " $0) in is_said { next }
+    /^MIG-[^,]*, *[0-9]/ { $0 = "a process runs on an instance of a GPU: " $0 }
+    /^[^:,]*,/ { $0 = "a process cannot be read: " $0 }
+    { print "said " $0; is_lost = 1 }
+    END { if (is_lost) print "apps unknown" }' - "$rt_file"
+  [ "$rt_status" = 0 ] || [ "$rt_status" = "$rt_first" ] || echo "apps unknown"
+  [ "$rt_status" != hangs ] || echo "said nvidia-smi does not answer: a GPU hangs; reboot the host"
 }
 
 # Prints "PATH<TAB>VALUE" for each value of the JSON documents in $rt_file, and "=" after them; for
@@ -241,11 +243,23 @@ rt_rocm_rows() {
     END { print_rows("rocm-smi") }'"$rt_print_rows"
 }
 
+# Sets rt_file to a new file with room for a tool's output. On a full disk rows would be lost without
+# a word, and with them the processes on the GPUs.
+rt_make_file() {
+  for rt_file in "${TMPDIR:-/tmp}" /dev/shm /var/tmp "$HOME"; do
+    rt_file=$(mktemp "$rt_file/ringtasks.XXXXXX") || continue
+    head -c 524288 /dev/zero >"$rt_file" && return
+    rm -f "$rt_file"
+  done 2>/dev/null
+  return 1
+}
+
 # Prints the rows of the first tool that shows GPUs; else what each tool said.
 rt_gpus() {
   rt_limit=${1:-200}
-  rt_file=$(mktemp "${TMPDIR:-/tmp}/ringtasks.XXXXXX") || {
+  rt_make_file || {
     echo "tool mktemp 1"
+    echo "said no room for a temporary file in ${TMPDIR:-/tmp}, /dev/shm, /var/tmp and $HOME"
     return
   }
   rt_none="tool none none"

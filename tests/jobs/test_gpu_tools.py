@@ -187,6 +187,9 @@ A100 = "GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16"
         (f"{A100}, A100, 81920, 39, [N/A]", f"{A100}, [Not Supported], [N/A]", "processes that ca"),
         (f"{A100}, A100, 81920, 39, 0", "[GPU is lost], [GPU is lost], [N/A]", "processes that ca"),
         (f"{A100}, A100, 81920, 39, 0", f"{A100}, 52, [Insufficient Permissions]", "process 52"),
+        (f"{A100}, A100, 81920, 39, 0", "ERR!, 52, 10", "processes that ca"),
+        (f"{A100}, A100, 81920, 39, 0", "Unable to list them: Unknown Error", "processes that ca"),
+        (f"{A100}, A100, 81920, 39, 0", "No running processes found", ""),
         (f"{A100}, A100, 81920, [N/A], 0", "", "its memory in use is [N/A]"),
         (f"{A100}, A100, N/A, Unknown Error, 0", "", "its memory in use is Unknown Error"),
     ],
@@ -208,6 +211,26 @@ def test_gpu_counts_as_free_only_if_its_rows_say_so(
     assert found.is_free == (in_use == "")
     if found.are_pids_known:
         assert printed_by(reserve + at_start, tmp_path) == f"0 {found.uuid} {in_use}\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_gpus_are_read_if_the_temporary_folder_is_full(
+    gpus: Gpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus.occupy(1, 4711)
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", small], check=True)
+    (small / "filler").write_bytes(bytes(4096))
+    monkeypatch.setenv("TMPDIR", str(small))
+
+    try:
+        found = read_gpus(gpus.bin)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+    assert [gpu.in_use for gpu in found.gpus] == ["", "process 4711"]
+    assert found.gpu_message == ""
 
 
 def host_with(make_sshd: MakeSshd, key: Path, bin: Path) -> JobHost:
