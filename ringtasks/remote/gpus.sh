@@ -167,7 +167,7 @@ rt_amd_rows() {
       if (key == "unit") { if (part[n - 1] == "total_vram" || part[n - 1] == "used_vram") units[part[n - 1] gpu] = $2; next }
       if (key == "gpu") {
         gpu = $2; index_of[at] = gpu
-        if (command == "process") is_process_known = 1
+        answered[command gpu] = 1
         if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu }
         next
       }
@@ -176,8 +176,8 @@ rt_amd_rows() {
       else if (key == "market_name") name[gpu] = $2
       else if (key == "gfx_activity" || key == "gfx_usage") use[gpu] = $2
       else if (key == "total_vram" || key == "used_vram") vram[key gpu] = $2
-      else if (key == "pid" && $2 ~ /^[0-9]+$/) apps[++pids] = gpu " " $2
-      else if (key == "pid" || (key == "process_info" && $2 !~ /^(No running|Not Found)/)) {
+      else if (key == "pid" && $2 ~ /^[1-9][0-9]*$/) apps[++pids] = gpu " " $2
+      else if (key == "pid" || (key ~ /^process_(info|list)$/ && $2 !~ /^(No running|Not Found)/)) {
         is_process_lost = 1
         said[++lines] = "the processes of GPU " gpu " cannot be read: " key " " $2
       }
@@ -186,7 +186,13 @@ rt_amd_rows() {
       key = part "_vram" gpu
       return vram[key] ~ /^[0-9.]+$/ ? mib(vram[key], units[key]) : "[N/A]"
     }
-    END { print_rows("amd-smi") }'"$rt_print_rows"
+    # Reservations bear the uuids of the list.
+    END {
+      is_process_known = 1
+      for (i = 1; i <= count; i++)
+        if (!(("list" order[i]) in answered) || !(("process" order[i]) in answered)) is_process_known = 0
+      print_rows("amd-smi")
+    }'"$rt_print_rows"
 }
 
 # rocm-smi leaves the processes out of its JSON documents.

@@ -321,16 +321,37 @@ def test_amd_gpus_are_not_free_if_their_processes_cannot_be_read(tmp_path: Path)
 
     found = read_gpus(smi.bin)
     by_rocm = read_gpus(rocm.bin)
-    rows = [{"gpu": n, "process_list": [{"process_info": {"pid": "N/A"}}]} for n in range(2)]
-    smi.replace("process", rows)
     rocm.tell_processes("PID 4711, Not supported on the given system")
 
     assert [gpu.in_use for gpu in found.gpus] == 2 * ["processes that cannot be read"]
     assert found.gpu_message == DENIED["error"]
     assert [gpu.is_free for gpu in by_rocm.gpus] == [False] * 3
-    assert [gpu.is_free for gpu in read_gpus(smi.bin).gpus] == [False] * 2
     assert "4711, Not supported" in (again := read_gpus(rocm.bin)).gpu_message
     assert [gpu.is_free for gpu in again.gpus] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("command", "document"),
+    [
+        ("process", [{"gpu": 0, "process_list": "N/A"}, {"gpu": 1, "process_list": []}]),
+        *(
+            (
+                "process",
+                [{"gpu": n, "process_list": [{"process_info": {"pid": pid}}]} for n in (0, 1)],
+            )
+            for pid in ("N/A", 0)
+        ),
+        ("process", [{"gpu": 0, "process_list": []}]),
+        ("list", DENIED),  # without the uuids, a reservation is not found
+    ],
+)
+def test_amd_gpus_are_free_only_if_their_documents_are_complete(
+    tmp_path: Path, command: str, document: object
+) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.4", count=2)
+    smi.replace(command, document)
+
+    assert [gpu.is_free for gpu in read_gpus(smi.bin).gpus] == [False] * 2
 
 
 def test_tool_is_found_in_the_folder_of_rocm(
