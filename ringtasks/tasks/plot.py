@@ -31,6 +31,9 @@ __all__ = ["plot"]
 _WIDTH, _HEIGHT = 80, 12
 _LEAST_WIDTH = 40
 
+#: The states of a job that has ended by itself, and so has written all of its output.
+_WHOLE = ("succeeded", "failed")
+
 
 @task(
     positional=["job"],
@@ -108,11 +111,15 @@ def _style(log: bool, smooth: str | float, theme: str | None) -> Style:
 
 
 class _PlotSource(NamedTuple):
-    """The source of curves: a job's log on its host; if it or the job is missing, local logs."""
+    """The source of curves: a job's log on its host; if it or the job is missing, local logs.
+
+    ``is_cut``: the last local log may end within a line.
+    """
 
     label: str
     job: str | None = None
     logs: Sequence[Sequence[Path]] = ()
+    is_cut: bool = False
     inventory: str | None = None
 
 
@@ -144,7 +151,7 @@ def _source(c: Context, wanted: str) -> _PlotSource:
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job
     logs = [[path] for path in run.metric_files()] if job is None else []
-    return _PlotSource(run.id, job, logs or run.logs(), run.inventory)
+    return _PlotSource(run.id, job, logs or run.logs(), run.state not in _WHOLE, run.inventory)
 
 
 class _Reading(NamedTuple):
@@ -182,10 +189,10 @@ def _curves(
     curves = read.curves(has_stamps=read.has_times)
     if source.job is None or not _is_read(c, source, curves, host, inventory):
         curves = read.curves(has_stamps=read.has_times)
-        curves.read_attempts(source.logs)
+        curves.read_attempts(source.logs, is_cut=source.is_cut)
     if read.has_times and not read.is_over_time(source, curves):
         seen = read.curves()
-        seen.read_attempts(source.logs, with_arrivals=True)
+        seen.read_attempts(source.logs, is_cut=source.is_cut, with_arrivals=True)
         if seen.names and read.is_over_time(source, seen):
             return seen
     return curves
@@ -206,7 +213,7 @@ def _is_read(
         found = jobs.find(source.job, clients)
         if (why := found.follow(curves.feed, follow=False, patience=0)) is not None:
             raise UsageError(f"{source.job}: {why}")
-        curves.end()
+        curves.end(is_cut=str(found.status().state) not in _WHOLE)
     except UsageError as error:
         if not any(log.stat().st_size for logs in source.logs for log in logs):
             raise

@@ -5,7 +5,7 @@ Memory is bounded by default: a long curve keeps the lowest and the highest poin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,12 +70,13 @@ class Curves:
         self._history.set_time(seen_at)
         reader.feed(chunk)
 
-    def read_file(self, path: Path) -> None:
+    def read_file(self, path: Path, *, is_cut: bool = False) -> None:
         """Read a whole log, or a file of metrics that a trainer wrote beside it.
 
+        :param is_cut: see `end`.
         :raises UsageError: the file of metrics is too large.
         """
-        if is_metric_file(path.name):
+        if is_metric := is_metric_file(path.name):
             if path.stat().st_size > MAX_BYTES:
                 raise UsageError(f"{path}: has more than {MAX_BYTES >> 20} MiB")
             before = self._history.serial
@@ -89,38 +90,48 @@ class Curves:
         with path.open("rb") as log, paused():
             while chunk := log.read(_CHUNK_BYTES):
                 self.feed(chunk, str(path))
-            self.end()
+            self.end(is_cut=is_cut or is_metric)
 
     def read_attempts(
-        self, attempts: Iterable[Iterable[Path]], *, with_arrivals: bool = False
+        self,
+        attempts: Sequence[Iterable[Path]],
+        *,
+        is_cut: bool = False,
+        with_arrivals: bool = False,
     ) -> None:
         """Read the logs of a run's attempts, for each those of its hosts.
 
+        :param is_cut: for the last attempt, see `end`; those before it were cut off.
         :param with_arrivals: they are local copies: take the times at which they grew.
         """
         for n, logs in enumerate(attempts):
             if n:
                 self.new_attempt()
+            is_cut_now = is_cut or n < len(attempts) - 1
             for log in logs:
                 if with_arrivals:
-                    self._read_copy(log)
+                    self._read_copy(log, is_cut=is_cut_now)
                 else:
-                    self.read_file(log)
+                    self.read_file(log, is_cut=is_cut_now)
 
-    def _read_copy(self, log: Path) -> None:
+    def _read_copy(self, log: Path, *, is_cut: bool) -> None:
         with paused():
             for piece, seen_at in pieces(log):
                 self.feed(piece, str(log), seen_at=seen_at)
-            self.end()
+            self.end(is_cut=is_cut)
 
-    def end(self) -> None:
-        """Read the text after the last line's end."""
+    def end(self, *, is_cut: bool = False) -> None:
+        """Read the text after the last line's end.
+
+        :param is_cut: the program still writes, or was ended while it wrote: a number at the end of
+            that text may be half a number, and is left out.
+        """
         for reader in self._readers.values():
-            reader.end()
+            reader.end(is_cut=is_cut)
 
     def new_attempt(self) -> None:
         """Begin a further attempt: the program was started again, perhaps from a checkpoint."""
-        self.end()
+        self.end(is_cut=True)
         self._readers = {}
         self._history.new_attempt()
 

@@ -56,6 +56,19 @@ def test_resumed_attempt_replaces_later_points_of_the_previous_one() -> None:
     assert curves.curve("loss") == Curve("loss", "epoch", (1, 2, 3, 4), (5, 4, 3, 2))
 
 
+def test_number_at_the_end_of_a_log_that_may_go_on_is_left_out(tmp_path: Path) -> None:
+    text = b"step 1 loss=0.5\nstep 2 loss=0.25 acc=0.7"  # of 0.75
+    log = tmp_path / "attempt-1.log"
+    log.write_bytes(text)
+    cut, whole = Curves(), Curves()
+
+    cut.read_attempts([[log]], is_cut=True)
+    whole.read_attempts([[log]])
+
+    assert (cut.names, cut.curve("loss").ys) == (["loss"], (0.5, 0.25))
+    assert whole.curve("acc").ys == (0.7,)
+
+
 def test_logs_of_several_hosts_and_attempts_are_kept_separate() -> None:
     curves = Curves()
     curves.feed(b"[rank 0]: epoch 1/2 lo", "a")

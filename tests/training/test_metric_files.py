@@ -87,6 +87,12 @@ def test_no_event_file_content_raises_an_error(data: bytes) -> None:
          {"loss": [(1, 0.5), (2, 0.25)], "val_loss": [(1, 2), (2, 1)]}),
         ("local.csv", 'step,loss,acc\n1,"0,5","1,234.5"\n', {"acc": [(1, 1234.5)]}),
         ("train/progress.csv", "step,loss\n1,2\n", {"train_loss": [(1, 2)]}),
+        # still being written, or cut short
+        ("cut.csv", "step,loss\n1,2\n2,1.2", {"loss": [(1, 2)]}),
+        ("cut.jsonl", '{"step": 1, "loss": 2}\n{"step": 2, "loss": 1.2', {"loss": [(1, 2)]}),
+        ("cut.json", '[{"step": 1, "loss": 2}, {"step": 2, "loss": 1.2', {"loss": [(1, 2)]}),
+        ("cut/trainer_state.json", '{\n "epoch": 1,\n "log_history": [\n  {\n   "loss": 2,\n'
+         '   "step": 1\n  },\n  {\n   "loss": 1.2', {"loss": [(1, 2)]}),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[-6:] else "",
 )  # fmt: skip
@@ -105,6 +111,7 @@ def test_csv_or_json_file_of_a_trainer_gives_its_curves(
         ("x.csv", 'step,loss\n1,"' + "9" * 200_000 + '"\n'),
         ("x.json", '{"step": NaN, "loss": 1}'),
         ("x.json", "[" * 100_000),
+        ("x.csv", "step,loss\n1,1.2"),
         ("x.json", '{"lr": 0.1, "epochs": 3, "batch_size": 8}'),
     ],
 )

@@ -824,6 +824,10 @@ def test_jobs_and_log_files_are_plotted_together(
 
     done = inv("plot", f"old.log,{job}", "--out", "both.svg")
     unknown = inv("plot", "nonsense")
+    command = "printf 'step 1 loss=1\\nstep 2 loss=0.2'; kill -9 $$"  # of 0.25
+    killed = inv("start", "--host", "box", "--cmd", command).stdout.decode().strip()
+    inv("wait", killed)
+    points = inv("plot", killed, "--json").stdout.splitlines()
 
     picture = (tmp_path / "both.svg").read_text()
     assert done.returncode == 0, done.stderr
@@ -831,6 +835,7 @@ def test_jobs_and_log_files_are_plotted_together(
     assert f">{job} loss</text>" in picture
     assert unknown.returncode == 2
     assert b"nonsense: no such job" in unknown.stderr
+    assert [json.loads(point)["value"] for point in points] == [1]
 
 
 def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ bounded and checked.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -26,6 +27,8 @@ MAX_BYTES = 256 << 20
 _MAX_COLUMNS = 500
 _MAX_NAME = 200
 _NUMBER = re.compile(NUMBER, re.ASCII)
+_LIST_START = re.compile(r'\s*(?:\{.*?"log_history":\s*)?\[\s*', re.DOTALL)
+_COMMA = re.compile(r"\s*,?\s*")
 _EVENTS = re.compile(r"(?:.*\.)?tfevents\.", re.ASCII)
 
 
@@ -56,18 +59,35 @@ def records_of(path: PurePath, data: bytes) -> Iterator[Record]:
 def json_lines(data: bytes) -> bytes | None:
     """Return the items of a JSON list, or of ``log_history``, as lines; None if there are none.
 
-    Keras' ``history`` has a list for each metric.
+    Keras' ``history`` has a list for each metric.  Of a file that is cut short, or still being
+    written, the items that are whole are read.
     """
+    text = data.decode("utf-8-sig", "replace")
+    items: Iterable[object]
     try:
-        whole = json.loads(data.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError):
+        whole = json.loads(text)
+    except RecursionError:
         return None
-    items = whole.get("log_history") if isinstance(whole, Mapping) else whole
-    if isinstance(whole, Mapping) and any(map(is_metric, whole)) and _are_lists(whole):
-        items = [dict(zip(whole, row, strict=True)) for row in zip(*whole.values(), strict=True)]
-    if not isinstance(items, list):
-        return None
+    except ValueError:
+        items = _whole_items(text)
+    else:
+        items = whole.get("log_history") if isinstance(whole, Mapping) else whole
+        if isinstance(whole, Mapping) and any(map(is_metric, whole)) and _are_lists(whole):
+            rows = zip(*whole.values(), strict=True)
+            items = [dict(zip(whole, row, strict=True)) for row in rows]
+        if not isinstance(items, list):
+            return None
     return b"".join(json.dumps(item).encode() + b"\n" for item in items if isinstance(item, dict))
+
+
+def _whole_items(text: str) -> Iterator[object]:
+    """Yield the items of a list whose end is missing."""
+    decoder, found = json.JSONDecoder(), _LIST_START.match(text)
+    with contextlib.suppress(ValueError, RecursionError):
+        while found:
+            item, at = decoder.raw_decode(text, found.end())
+            yield item
+            found = _COMMA.match(text, at)
 
 
 def _are_lists(whole: Mapping[str, object]) -> bool:
@@ -80,7 +100,9 @@ def _named_after(part: str, name: str) -> str:
 
 
 def _of_csv(data: bytes) -> Iterator[Record]:
-    lines = data.decode("utf-8-sig", "replace").replace("\0", "").splitlines()
+    # The last row may still be written, or be cut within a number.
+    whole = data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+    lines = whole.decode("utf-8-sig", "replace").replace("\0", "").splitlines()
     rows = csv.reader(lines, skipinitialspace=True)
     try:
         names = [name.strip() for name in next(rows, [])]

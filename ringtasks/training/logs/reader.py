@@ -23,6 +23,7 @@ _MIN_LINES = 128
 _STAMP = re.compile(
     rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,9}Z (?:std(?:out|err) F )?(?=[^\n])", re.MULTILINE
 )
+_LAST_WORD = re.compile(rb"[^\s)\]}|]*\Z")
 
 
 class LogReader:
@@ -86,8 +87,14 @@ class LogReader:
             self._bulk = BulkReader(self._reader, self._history)
         return self._bulk
 
-    def end(self) -> None:
-        """Read the text after the last line's end, and the records that were held back."""
-        self._read_each(self._wrapped.feed(self._lines.rest()))
+    def end(self, *, is_cut: bool = False) -> None:
+        """Read the text after the last line's end, and the records that were held back.
+
+        :param is_cut: the text may go on: its last word is left out, as it may be half a number.
+        """
+        rest = self._lines.rest()
+        if is_cut:
+            rest = _LAST_WORD.sub(b"", rest)
+        self._read_each(self._wrapped.feed(rest))
         self._read_each(self._wrapped.rest())
         self._history.merge(self._reader.end())
