@@ -39,8 +39,11 @@ _SWITCHES = ("help", "module", "no-python", "run-path", "standalone", "virtual-l
 _STANDALONE = "PET_STANDALONE"
 
 _PYTHON = re.compile(r"\s*(?P<python>\S*\bpython[0-9.]*)(?:\s+-u)*\s+(?P<rest>.*)", re.DOTALL)
-_TORCHRUN = re.compile(r"\s*(?:\S*/)?torchrun\s+(?P<rest>.*)", re.DOTALL)
+_TORCHRUN = re.compile(r"\s*(?P<folder>\S*/)?torchrun\s+(?P<rest>.*)", re.DOTALL)
 _MODULE = re.compile(r"-m\s+torch\.distributed\.(?:run|launch)\s+(?P<rest>.*)", re.DOTALL)
+_RUN = "-m torch.distributed.run"
+#: A word whose meaning the host's shell finds; below a folder of a variable it is a file's name.
+_EXPANSION = re.compile(r"`|\$(?!\{?\w+\}?/)")
 
 
 #: Other programs that start ranks, at the place of the script or of a further command: each node
@@ -72,7 +75,7 @@ def commands(
     :param env: the run's own environment, which is not overridden.
     :raises UsageError: it is none of these, or holds a flag that ringtasks sets.
     """
-    python, rest = check(command, env)
+    launcher, rest = check(command, env)
     found = []
     for n, node in enumerate(rendezvous_point.nodes):
         flags = {
@@ -91,12 +94,12 @@ def commands(
         if node.interface:
             own.update(dict.fromkeys(_INTERFACE_VARIABLES, node.interface))
         missing = {name: value for name, value in own.items() if name not in env}
-        found.append(NodeCommand(f"{python} -m torch.distributed.run {given} {rest}", missing))
+        found.append(NodeCommand(f"{launcher} {given} {rest}", missing))
     return found
 
 
 def check(command: str, env: Mapping[str, str]) -> tuple[str, str]:
-    """Return the interpreter, and torchrun's arguments: a script or module with its own ones.
+    """Return the command that is torchrun, and its arguments: a program with its own ones.
 
     :raises UsageError: the command cannot run under torchrun, or would undo ringtasks' settings.
     """
@@ -108,7 +111,9 @@ def check(command: str, env: Mapping[str, str]) -> tuple[str, str]:
 def _split(command: str) -> tuple[str, str]:
     found = _TORCHRUN.match(command)
     if found:
-        return "python3", _checked(_alone(found["rest"]))
+        # Without a folder, it need not be on PATH if the module is installed.
+        launcher = f"{found['folder']}torchrun" if found["folder"] else f"python3 {_RUN}"
+        return launcher, _checked(_alone(found["rest"]))
     found = _PYTHON.match(command)
     if not found or re.match(r"-(?!m\s)", found["rest"]):
         raise UsageError(
@@ -116,16 +121,22 @@ def _split(command: str) -> tuple[str, str]:
             f"or 'torchrun FILE …', found {command!r}"
         )
     nested = _MODULE.match(found["rest"])
-    if nested:
-        return found["python"], _checked(_alone(nested["rest"]))
-    return found["python"], _alone(found["rest"])
+    arguments = _checked(_alone(nested["rest"])) if nested else _alone(found["rest"])
+    return f"{found['python']} {_RUN}", arguments
 
 
 def _alone(arguments: str) -> str:
     """Return the arguments of torchrun unchanged.
 
-    :raises UsageError: they start another launcher of ranks.
+    :raises UsageError: they start another launcher of ranks, or might: only the host's shell would
+        know the program, or flags before it.
     """
+    program = _flags_and_program(arguments)[1]
+    if _EXPANSION.match(program):
+        raise UsageError(
+            f"train: command: with torchrun, expected the program's name, found {program!r}, which "
+            "may stand for a launcher or its flags: write it out"
+        )
     if found := _LAUNCHER.search(f"{arguments} "):
         raise UsageError(
             f"train: command: ringtasks starts torchrun, and {found['name']} in it would start "
@@ -139,7 +150,7 @@ def _checked(arguments: str) -> str:
 
     :raises UsageError: they hold a flag that ringtasks sets.
     """
-    for flag in _flags(arguments):
+    for flag in _flags_and_program(arguments)[0]:
         # argparse accepts the beginning of a flag for the flag.
         meant = [own for own in _OWN_FLAGS if own == flag or (flag and own.startswith(flag))]
         if meant:
@@ -158,22 +169,31 @@ _INSTEAD = {
 }
 
 
-def _flags(arguments: str) -> Iterator[str]:
-    """Yield the names of torchrun's own flags, before the script, with dashes."""
-    try:
-        words = iter(shlex.split(arguments.replace("\\\n", "")))  # as sh joins lines
-    except ValueError as error:
-        raise UsageError(f"train: command: {error}") from None
+def _flags_and_program(arguments: str) -> tuple[list[str], str]:
+    """Return the names of torchrun's own flags, with dashes, and the first word behind them."""
+    flags = []
+    words = _words(arguments.replace("\\\n", ""))  # as sh joins lines
     for word in words:
         if not word.startswith("-"):
-            return
+            return flags, word
         name, equals, _ = word.partition("=")
         if name.startswith("--"):
             name = name[2:].replace("_", "-")
         else:
             name = {"-h": "help", "-m": "module", "-r": "redirects", "-t": "tee"}.get(name[:2], "")
             equals = equals or word[2:]
-        yield name
+        flags.append(name)
         # Flags may be abbreviated.
         if name and not equals and not any(switch.startswith(name) for switch in _SWITCHES):
             next(words, None)
+    return flags, ""
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the words one by one: those behind the program need not be read."""
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters = True, ""
+    try:
+        yield from words
+    except ValueError as error:
+        raise UsageError(f"train: command: {error}") from None

@@ -30,6 +30,7 @@ from tests.support.training import WriteSettings, await_job, run_of
 
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
+RUN = "-m torch.distributed.run"
 RENDEZVOUS = Rendezvous(
     "100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", ""))
 )
@@ -72,26 +73,35 @@ def test_network_interface_variable_set_by_the_run_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "python", "rest"),
+    ("command", "launcher", "rest"),
     [
-        ("python train.py", "python", "train.py"),
-        ("python3 -u train.py -x", "python3", "train.py -x"),
-        ("~/venv/bin/python3.11 -m app.train --all", "~/venv/bin/python3.11", "-m app.train --all"),
-        ("torchrun train.py", "python3", "train.py"),
-        ("torchrun --master-port 1 t.py", "python3", "--master-port 1 t.py"),
-        ("~/venv/bin/torchrun t.py --tee 1", "python3", "t.py --tee 1"),
-        ("torchrun --log-dir --x -m app --nnodes 2", "python3", "--log-dir --x -m app --nnodes 2"),
-        ("python -m torch.distributed.run t.py", "python", "t.py"),
-        ("torchrun --no-python t.sh", "python3", "--no-python t.sh"),
-        ("torchrun --mod app --nnodes 2", "python3", "--mod app --nnodes 2"),
+        ("python train.py", f"python {RUN}", "train.py"),
+        ("python3 -u train.py -x", f"python3 {RUN}", "train.py -x"),
+        (
+            "~/v/bin/python3.11 -m app.train --all",
+            f"~/v/bin/python3.11 {RUN}",
+            "-m app.train --all",
+        ),
+        ("torchrun train.py", f"python3 {RUN}", "train.py"),
+        ("torchrun --master-port 1 t.py", f"python3 {RUN}", "--master-port 1 t.py"),
+        ("$V/bin/torchrun t.py --tee 1", "$V/bin/torchrun", "t.py --tee 1"),
+        (
+            "torchrun --log-dir --x -m app --nnodes 2",
+            f"python3 {RUN}",
+            "--log-dir --x -m app --nnodes 2",
+        ),
+        ("python -m torch.distributed.run t.py", f"python {RUN}", "t.py"),
+        ("python3 $HOME/t.py # it's", f"python3 {RUN}", "$HOME/t.py # it's"),
+        ("torchrun --no-python t.sh", f"python3 {RUN}", "--no-python t.sh"),
+        ("torchrun --mod app --nnodes 2", f"python3 {RUN}", "--mod app --nnodes 2"),
     ],
 )
 def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
-    command: str, python: str, rest: str
+    command: str, launcher: str, rest: str
 ) -> None:
     (found, _) = commands(command, RENDEZVOUS, "r", 1, {})
 
-    assert found.command.startswith(f"{python} -m torch.distributed.run ")
+    assert found.command.startswith(f"{launcher} --nnodes=")
     assert found.command.endswith(f" --tee='3' {rest}")
 
 
@@ -134,6 +144,18 @@ def test_torchrun_flags_set_by_ringtasks_are_refused(command: str, flag: str) ->
 def test_another_launcher_of_ranks_in_the_command_is_refused(command: str) -> None:
     with pytest.raises(UsageError, match="would start ranks again"):
         commands(command, RENDEZVOUS, "r", 1, {})
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["$(which torchrun) --standalone", "`which torchrun`", '"$RUN"', "${ARGS} t.py", "-m $APP"],
+)
+@pytest.mark.parametrize(
+    "start", ["python3", "torchrun --role x", "python3 -m torch.distributed.run"]
+)
+def test_program_that_only_the_shell_of_the_host_knows_is_refused(start: str, program: str) -> None:
+    with pytest.raises(UsageError, match="expected the program's name, found"):
+        commands(f"{start} {program}", RENDEZVOUS, "r", 1, {})
 
 
 def test_arguments_that_name_a_launcher_are_passed_to_the_program() -> None:
