@@ -171,7 +171,7 @@ _INSTEAD = {
 
 def _flags_and_program(arguments: str) -> tuple[list[str], str]:
     """Return the names of torchrun's own flags, with dashes, and the first word behind them."""
-    flags = []
+    flags: list[str] = []
     words = _words(arguments.replace("\\\n", ""))  # as sh joins lines
     for word in words:
         if not word.startswith("-"):

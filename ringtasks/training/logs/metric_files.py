@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
+from typing import Any
 
 from .event_files import event_records
 from .numbers import NUMBER, as_float
@@ -63,7 +64,7 @@ def json_lines(data: bytes) -> bytes | None:
     written, the items that are whole are read.
     """
     text = data.decode("utf-8-sig", "replace")
-    items: Iterable[object]
+    items: Any
     try:
         whole = json.loads(text)
     except RecursionError:
