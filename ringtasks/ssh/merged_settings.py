@@ -52,11 +52,10 @@ def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
     return replace(config, name=config.id, **changes)
 
 
-def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
+def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig:
     """Return the configuration with the ProxyJump of ssh's files as its ``proxy_jump``.
 
-    A jump host of the inventory stays.  None: ssh refuses the settings, since they make a jump host
-    its own jump host ("Host *").
+    A jump host of the inventory stays.
 
     :raises UsageError: ssh cannot use its files, or the jump hosts have no end.
     """
@@ -68,20 +67,16 @@ def with_jump_host(config: SSHConfig, most: int = MAX_HOPS) -> SSHConfig | None:
     for hop in hops:
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
-        if named.host == config.name_in_ssh_config:
-            return config if most == MAX_HOPS else None
         named = replace(named, ssh_config_file=config.ssh_config_file)
         jump = _behind(named, jump) if jump is not None else with_jump_host(named, most - 1)
-        if jump is None:
-            return None
     return config if jump is None else _behind(config, jump)
 
 
 def endless() -> UsageError:
     """Return the error of jump hosts that each have another one; ssh starts itself without end."""
     return UsageError(
-        f"ssh_config: more than {MAX_HOPS} jump hosts: the ProxyJump of each one names another: "
-        "set 'ProxyJump none' for the last one"
+        f"ssh_config: more than {MAX_HOPS} jump hosts: the ProxyJump of each one names another, or "
+        "the same: set 'ProxyJump none' for the last one"
     )
 
 

@@ -213,11 +213,14 @@ def test_proxy_jump_none_is_a_direct_connection(
     assert connection_of(use_control_master, "bastion").endswith(f" {sshd.port}")
 
 
-@pytest.mark.parametrize("jump", ["other", "a%h"], ids=["circle", "always another one"])
+@pytest.mark.parametrize(
+    "jump", ["other", "a%h", "box"], ids=["circle", "always another one", "itself"]
+)
 def test_jump_hosts_without_an_end_are_an_error(
     jump: str, write_config: Callable[[str], Path], use_control_master: bool
 ) -> None:
-    write_config(f"Host other\n  ProxyJump box\nHost *\n  ProxyJump {jump}\n")
+    own = "Host box\n  HostName 127.0.0.9\n"  # by its name alone, ssh notices the third one
+    write_config(f"{own}Host other\n  ProxyJump box\nHost *\n  ProxyJump {jump}\n")
 
     with (
         SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client,

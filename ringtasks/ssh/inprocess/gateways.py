@@ -52,8 +52,6 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
     )
     with _one_deeper():
         for hop in jump_hosts(hops, values):
-            if connection.derive_shorthand(hop)["host"] == connection.original_host:
-                return None  # the jump host itself, if the setting is for "Host *"
             settings = clone_of(connection.config)  # a change to one does not affect the other
             gateway = _jump_host(hop, connect, config=settings, gateway=gateway)
             gateway.keep_in_process()

@@ -158,14 +158,14 @@ def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) 
     """Start a master over the first route that works; None: none is possible over it."""
     known = with_jump_host(config)
     dialled, gateway = None, way.gateway
-    if known is not None and gateway is not None:
+    if gateway is not None:
         gateway = or_by_openssh(gateway, known)
         dialled = attempt.dial_ahead_of("direct")
         if dialled is None and (only := attempt.only_route):
             master = _started_by_ssh_alone(known, only, attempt, name)
             if master is not None:
                 return master
-    while known is not None:
+    while True:
         try:
             dialled = dialled or attempt.dial_next(gateway)
         except UnreachableError as error:
