@@ -162,22 +162,24 @@ def test_agent_key_that_cannot_sign_is_skipped_for_the_next(
     assert agent.refused > 0
 
 
-@pytest.mark.long  # it waits for the limit of an agent that may ask a person
 def test_agent_that_never_answers_is_left_out_in_process(
     sshd: Sshd, client_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path.home() / ".ssh"
     folder.mkdir(mode=0o700)
-    (folder / "id_ed25519").symlink_to(client_key)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, connect_timeout=60)
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, connect_timeout=1)
     config.use_control_master = False
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "agent"))
         silent.listen()
 
-        result = run_on(config, timeout=60)
+        refused = run_on(config)
+        (folder / "id_ed25519").symlink_to(client_key)
+        config.connect_timeout = 3
+        result = run_on(config)
 
+    assert f"the agent at {tmp_path}/agent does not answer: try 'ssh-add -l'" in str(refused.error)
     assert result.success, result
 
 

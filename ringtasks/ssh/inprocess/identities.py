@@ -10,6 +10,7 @@ cannot be read is left out, and its fault is kept for the error.  With ``Identit
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -32,7 +33,6 @@ from .private_keys import KINDS, key_of_file, parsed_key
 __all__ = ["Identities"]
 
 _ADD_TIMEOUT = 5.0  # seconds for ssh-add
-_AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
 
 
 @dataclass(eq=False, repr=False)
@@ -58,6 +58,8 @@ class Identities:
     """Whether keys of a type are offered (ssh_config(5), PubkeyAcceptedAlgorithms)."""
     rsa_bits: int = 0
     """The least size of an RSA key (ssh_config(5), RequiredRSASize)."""
+    time_left: Callable[[], float] = lambda: 10.0
+    """The seconds that the log-in has left; an agent may ask a person for a touch or a consent."""
     adds_to_agent: str = "no"
     """Whether the agent gets a key that was accepted (ssh_config(5), AddKeysToAgent)."""
     faults: list[str] = field(default_factory=list)
@@ -151,18 +153,48 @@ class Identities:
         for file in files:
             for key in self._in_file(file):
                 yield from (key,) if key.public_blob else self._certified(key)
-        for key in _agent_keys(self.agent_socket) if self.has_agent else ():
+        for key in self._agent_keys if self.has_agent else ():
             yield from self._certified(key)
 
     def _in_agent(self, configured: Sequence[str]) -> Iterator[AgentKey]:
         """Yield the agent's keys, those that are named first."""
-        keys = _agent_keys(self.agent_socket)
+        keys = self._agent_keys
         if not keys:
             return
         named = set(_named((*self.files, *configured)))
         yield from (key for key in keys if key.asbytes() in named)
         if not self.is_named_only:
             yield from (key for key in keys if key.asbytes() not in named)
+
+    @functools.cached_property
+    def _agent_keys(self) -> tuple[AgentKey, ...]:
+        """The keys of the agent; none if it does not answer in half of the time that is left.
+
+        ssh would wait for ever, and Paramiko, too, if it looked for ``SSH_AUTH_SOCK`` itself.
+        """
+        path = (
+            os.environ.get("SSH_AUTH_SOCK", "") if self.agent_socket is None else self.agent_socket
+        )
+        if not path:
+            return ()
+        try:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(self.time_left() / 2)
+            agent = AgentSSH()
+            try:
+                connection.connect(path)
+                connect_agent(agent, connection)
+            except BaseException:
+                connection.close()
+                raise
+        except TimeoutError:
+            self.faults.append(f"the agent at {path} does not answer: try 'ssh-add -l'")
+        except (OSError, paramiko.SSHException):
+            pass
+        else:
+            connection.settimeout(self.time_left())  # of a signature
+            return tuple(agent.get_keys())
+        return ()
 
     def _certified(self, key: Any) -> Iterator[Any]:
         for file in self.certificates:
@@ -202,26 +234,3 @@ def _with_certificate(key: Any, file: str) -> Any:
     certified = copy.copy(key)
     certified.public_blob = blob
     return certified
-
-
-def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
-    """Return the keys of an agent; none if it does not answer.
-
-    ssh would wait for ever, and Paramiko, too, if it looked for ``SSH_AUTH_SOCK`` itself.
-    """
-    path = os.environ.get("SSH_AUTH_SOCK", "") if path is None else path
-    if not path:
-        return ()
-    try:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_AGENT_TIMEOUT)
-        agent = AgentSSH()
-        try:
-            connection.connect(path)
-            connect_agent(agent, connection)
-        except BaseException:
-            connection.close()
-            raise
-        return tuple(agent.get_keys())
-    except (OSError, paramiko.SSHException):
-        return ()

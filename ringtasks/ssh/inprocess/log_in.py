@@ -64,6 +64,7 @@ def with_log_in(
     if others.get("auth_strategy") is not None:
         return others
     identities = _identities(connect_kwargs, ssh_config, is_named_only)
+    identities.time_left = patience.remaining
     password = connect_kwargs.get("password")
     others.setdefault("compress", ssh_config.get("compression") == "yes")
     methods = _methods(ssh_config)
