@@ -8,7 +8,6 @@ host keys are the business of the ``ssh`` that has started it.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
 import threading
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ringtasks.common import alarms, rehearsal
+from ringtasks.common.descriptors import write_all
 from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
 from ringtasks.exit_status import UNREACHABLE
@@ -240,7 +240,5 @@ def _hand_over(
 
 def _carry_bytes(stream: Stream, stdin: int, stdout: int) -> None:
     early, connection = stream.taken_over()
-    rest = memoryview(early)
-    while rest:
-        rest = rest[os.write(stdout, rest) :]
+    write_all(stdout, early)
     carry(connection, stdin, stdout)

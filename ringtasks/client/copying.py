@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import functools
 from pathlib import Path
 from typing import Any
 
 from ringtasks.common.text import bounded
+from ringtasks.common.threads import start_timer
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError
@@ -70,9 +71,8 @@ class Copy(LimitedWork):
 
     def _interrupt(self) -> None:
         """Close the session soon, in case the host no longer answers."""
-        timer = threading.Timer(_CLEANUP_TIMEOUT, _close, [self._sftp])
-        timer.daemon = True
-        timer.start()
+        close = functools.partial(_close, self._sftp)
+        start_timer(_CLEANUP_TIMEOUT, close, name="ringtasks-copy-end")
 
     def _copy(self) -> None:
         if self.way == "put":

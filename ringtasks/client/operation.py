@@ -7,7 +7,6 @@ over another link.  Once it may have started it is never done again: its outcome
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.light_typing import Protocol
 from ringtasks.common.text import bounded, printable
-from ringtasks.common.threads import NO_MEMORY, translated
+from ringtasks.common.threads import NO_MEMORY, start_timer, translated
 from ringtasks.errors import (
     LimitError,
     OtherProgramError,
@@ -87,10 +86,7 @@ class LimitedWork(ABC):
     def run(self, link: Link, limit: float | None) -> Ending:
         """See `Work`."""
         self._deadline = None if limit is None else time.monotonic() + limit
-        timer = threading.Timer(limit or 0.0, self._interrupt)
-        timer.daemon, timer.name = True, "ringtasks-limit"
-        if limit is not None:
-            timer.start()
+        timer = limit and start_timer(limit, self._interrupt, name="ringtasks-limit")
         try:
             ending = self._run_over(link)
         except LinkLostError:  # the wait for a session was ended
@@ -98,7 +94,8 @@ class LimitedWork(ABC):
                 raise
             ending = None
         finally:
-            timer.cancel()
+            if timer:
+                timer.cancel()
         if ending is None:
             return Ending(timed_out=self._is_late, interrupted=not self._is_late)
         return ending
@@ -194,7 +191,9 @@ class Operation:
         host, route = pool.config.id, link.route
         if ending.interrupted:
             told = "; ".join(["interrupted", *self._fate(ending)])
-            return self._result(host, INTERRUPTED, route, told)
+            result = self._result(host, INTERRUPTED, route, told)
+            may_go_on = ending.stopped is not None and not ending.stopped.is_gone
+            return replace(result, may_go_on=may_go_on)
         if ending.unknown is not None:
             result = self._result(host, UNREACHABLE, route, _unknown(host, ending))
             return replace(result, is_unknown=True)

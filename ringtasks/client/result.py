@@ -40,6 +40,8 @@ class SSHResult:
     """True if the host was reached, but ran another program than it was asked for."""
     has_silent_shell: bool = field(default=False, repr=False, kw_only=True)
     """True if the time limit passed before the command's shell answered."""
+    may_go_on: bool = field(default=False, repr=False, kw_only=True)
+    """True if it was interrupted, and its processes were not seen to end."""
 
     def __bool__(self) -> bool:
         return self.success

@@ -113,21 +113,8 @@ class SSHClient:
         :raises KeyboardInterrupt: Ctrl-C was pressed, and the remote processes were told to end.
             Its argument is the SSHResult.
         """
-        ask = Ask(
-            command,
-            timeout,
-            cwd,
-            env,
-            in_venv=True,
-            is_own=False,
-            stdin=stdin,
-            on_output=on_output,
-            keeps_output=keeps_output,
-            terminal=terminal,
-            cancellation=cancellation,
-            before_start=before_start,
-        )
-        return self.ask(ask)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        return self.ask(Ask(**given, in_venv=True, is_own=False))
 
     async def run_async(
         self,

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
+from ringtasks.common.threads import start_thread
+
 __all__ = ["Escape", "EscapeFilter", "TypedInput"]
 
 _KEYS_BYTES = 32 * 1024
@@ -47,8 +49,7 @@ class TypedInput(io.RawIOBase):
     def read1(self, size: int = -1) -> bytes:
         """Return the next piece; empty at the end of the input."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="ringtasks-keys", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._work, name="ringtasks-keys")
         return self._pieces.get()
 
     def _work(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ringtasks.common.fork import held
 
-__all__ = ["locked", "remove", "try_lock"]
+__all__ = ["locked", "try_lock"]
 
 #: Seconds between tries, since flock(2) has no time limit; a log-in, which it guards, takes longer.
 _LOOK_INTERVAL = 0.02
@@ -37,11 +37,6 @@ def locked(path: Path, timeout: float) -> Iterator[bool]:
         # A child that is forked meanwhile may have a copy, which closing does not unlock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    """Remove the lock file, as its holder: a process that waits for it creates a new one."""
-    path.unlink(missing_ok=True)
 
 
 def try_lock(descriptor: int) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
+from .descriptors import write_all
 from .digest import digest
 
 __all__ = ["MODE_BITS", "NewFile", "PartFile", "finish", "lock_own", "open_anew", "rename"]
@@ -57,9 +58,7 @@ class NewFile:
         self.size += len(chunk)
         if self.size > self.most_bytes:
             raise OSError(errno.EFBIG, self.excess)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        write_all(self._file, chunk)
 
     @property
     def spare_name(self) -> str:

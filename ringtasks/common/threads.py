@@ -9,7 +9,7 @@ from typing import Any
 
 from ringtasks.errors import StateFileError, UsageError
 
-__all__ = ["NO_MEMORY", "start_thread", "translated"]
+__all__ = ["NO_MEMORY", "start_thread", "start_timer", "translated"]
 
 #: The evidence and the advice if this machine gives the process no more memory.
 NO_MEMORY = (
@@ -31,6 +31,14 @@ def start_thread(target: Callable[..., None], *args: Any, name: str) -> threadin
     with translated():
         thread.start()
     return thread
+
+
+def start_timer(seconds: float, action: Callable[[], object], *, name: str) -> threading.Timer:
+    """Return a timer that has been started, and does not hold up the exit of Python."""
+    timer = threading.Timer(seconds, action)
+    timer.daemon, timer.name = True, name
+    timer.start()
+    return timer
 
 
 class translated:  # used as a function; a generator costs each command three times as much

@@ -31,24 +31,24 @@ def load_inventory(
     given: str | os.PathLike[str] | None = None,
     *,
     beside: Path | None = None,
-    is_named: bool = True,
-    newer_than: float = 0.0,
     may_fetch: bool = True,
 ) -> Inventory:
     """Return the inventory: ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or ~/.config.
 
     :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
-    :param is_named: False if ``given`` comes from a file of the project: see `locate`.
-    :param newer_than: Unix seconds; answers of sources from before are fetched again.
-    :param may_fetch: False: take the sources' cached answers.
+    :param may_fetch: as for `load_located`.
     :raises InventoryError: there is none, or a file cannot be used as it stands.
     """
-    located = locate(given, beside, is_named=is_named)
-    return load_located(located, newer_than=newer_than, may_fetch=may_fetch)
+    return load_located(locate(given, beside), may_fetch=may_fetch)
 
 
 def load_located(located: Located, *, newer_than: float = 0.0, may_fetch: bool = True) -> Inventory:
-    """Return the inventory of these files; the parameters are those of `load_inventory`."""
+    """Return the inventory of these files.
+
+    :param newer_than: Unix seconds; answers of sources from before are fetched again.
+    :param may_fetch: False: take the sources' cached answers.
+    :raises InventoryError: a file cannot be used as it stands.
+    """
     contents = [_read(file) for file in located.files]
     hosts, groups = _merged(contents), _groups(contents)
     warnings = [text for content in contents for text in content.warnings]

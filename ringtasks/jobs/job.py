@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ringtasks.client.dialogue import (
     Ask,
@@ -29,7 +28,7 @@ from ringtasks.client.dialogue import (
     hold,
     hold_async,
 )
-from ringtasks.client.result import last_words, why_failed
+from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import joined_lines, printable
@@ -45,9 +44,6 @@ from .probe import find_script, parse_found, parse_probe, probe_script, wait_scr
 from .request import JobRequest
 from .states import FOLDER_IS_GONE, JobState, JobStatus, unknown
 from .stop_job import Stopped, is_elsewhere, parse_stopped, stop_job_script
-
-if TYPE_CHECKING:
-    from ringtasks.client.result import SSHResult
 
 __all__ = ["PATIENCE", "Job", "launch", "this_user"]
 
@@ -415,8 +411,7 @@ def _interrupted(host: str, job_id: str, interrupt: KeyboardInterrupt) -> JobNot
     """Return the error for an interrupted start, with the fate of the job."""
     result: SSHResult | None = interrupt.args[0] if interrupt.args else None
     told = (result.error or "") if result is not None else "interrupted before anything was sent"
-    is_known = result is None or "verified" in told or "not been started" in told
-    if is_known:
+    if result is None or not result.may_go_on:
         return JobNotStartedError(host, job_id, told, status=INTERRUPTED)
     evidence = f"{host}: {told}"
     return JobNotStartedError(host, job_id, evidence, status=INTERRUPTED, is_unknown=True)

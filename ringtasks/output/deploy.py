@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks.common.text import size
 from ringtasks.deploy.records import EventKind
 from ringtasks.deploy.release import short
-from ringtasks.deploy.target import HELD_STATUS
+from ringtasks.deploy.target import HELD_STATUS, StepOutcome, Target
 from ringtasks.exit_status import combined_status
 
 from . import display
 from .tables import table
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.target import StepOutcome, Target
 
 __all__ = [
     "CHECK_COLUMNS",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
+from ringtasks.common.descriptors import write_all
 from ringtasks.common.new_files import open_anew
 from ringtasks.errors import UsageError
+from ringtasks.fleet import FleetResult, HostResult
 
 from .fleet_report import Report
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ringtasks.fleet import FleetResult, HostResult
 
 __all__ = ["FilesReport"]
 
@@ -76,11 +74,8 @@ class FilesReport:
     def _write(self, host: str, stream: int, chunk: bytes) -> None:
         if (host, stream) in self._given_up:
             return
-        rest = memoryview(chunk)
         try:
-            file = self._file(host, stream)
-            while rest:
-                rest = rest[file.write(rest) :]
+            write_all(self._file(host, stream).fileno(), chunk)
         except OSError as error:
             self._given_up[host, stream] = error.strerror or str(error)
 

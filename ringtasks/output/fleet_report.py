@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ringtasks.common.light_typing import Protocol
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import counted, visible
+from ringtasks.fleet import FleetResult, HostResult
 from ringtasks.fleet.folding import groups_of
 from ringtasks.fleet.results import FleetState
 
 from .display import json_line
-
-if TYPE_CHECKING:
-    from ringtasks.fleet import FleetResult, HostResult
 
 __all__ = ["JsonReport", "Report", "summary"]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from ringtasks.client.result import SSHResult
+from ringtasks.fleet import FleetResult, HostResult
 from ringtasks.fleet.folding import Group, difference, folded, groups_of
 
 from .foreign_text import shown_lines
 from .screen import Screen
-
-if TYPE_CHECKING:
-    from ringtasks.client.result import SSHResult
-    from ringtasks.fleet import FleetResult, HostResult
 
 __all__ = ["DiffReport", "FoldReport"]
 

@@ -15,18 +15,14 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.special_files import is_descriptor, special_kind
 from ringtasks.common.text import visible, visible_lines
-from ringtasks.deploy.report import EndState
+from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import UNREACHABLE
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.report import DeployReport, HostReport, StepReport
 
 __all__ = ["junit", "prepare_junit", "write_junit"]
 

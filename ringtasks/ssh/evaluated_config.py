@@ -73,8 +73,13 @@ class HostSettings(NamedTuple):
 
     def tokens(self, values: Mapping[str, str]) -> Tokens:
         """Return ``values`` and the tokens that ssh computes (ssh_config(5), TOKENS)."""
-        question = self.question
-        return Tokens(values, lambda name: question and _token_of_ssh(question, name))
+
+        def of_ssh(name: str) -> str | None:
+            from .config_query import token_of_ssh
+
+            return self.question and token_of_ssh(self.question, name)
+
+        return Tokens(values, of_ssh)
 
 
 def ask(
@@ -186,12 +191,6 @@ _kept: dict[Question, KeptAnswer] = {}
 def _question(host: str, user: str | None, port: int | None, file: str | None) -> Question:
     file = file if file in (None, NO_FILE) else absolute(file)
     return Question(host, user, port, file, os.environ.get("HOME"), os.getuid())
-
-
-def _token_of_ssh(question: Question, name: str) -> str | None:
-    from .config_query import token_of_ssh
-
-    return token_of_ssh(question, name)
 
 
 def _usual_values(file: str | None) -> dict[str, tuple[str, ...]]:

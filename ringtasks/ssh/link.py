@@ -7,12 +7,9 @@ kind is `inprocess`, the other `master`; callers cannot tell the kinds apart.
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 from ringtasks.common.light_typing import NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from typing import TypeGuard
 
 __all__ = [
     "KILLED_STATUS",

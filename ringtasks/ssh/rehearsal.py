@@ -13,7 +13,6 @@ import fnmatch
 import functools
 import math
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -22,6 +21,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.durations import duration
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import near_names
+from ringtasks.common.threads import start_timer
 from ringtasks.errors import Reason, UsageError
 
 from .host_keys import IMPOSTOR
@@ -105,9 +105,7 @@ def watch(host: str, route: str, stream: Stream) -> None:
         if fault.failure == "cut":
             _note(host, route, "not cut")
             cut = functools.partial(_cut, host, route, fault.seconds, stream.breaker())
-            timer = threading.Timer(fault.seconds, cut)
-            timer.name, timer.daemon = "ringtasks-rehearsal", True
-            timer.start()
+            start_timer(fault.seconds, cut, name="ringtasks-rehearsal")
 
 
 def cuts(host: str, route: str) -> bool:

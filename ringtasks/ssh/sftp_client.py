@@ -43,6 +43,8 @@ from paramiko.sftp import (
     int64,
 )
 
+from ringtasks.common.threads import start_timer
+
 from .link import NoSFTPError
 from .paramiko_private import PublicSFTPClient, PublicSFTPFile, attributes_from
 
@@ -192,9 +194,8 @@ def started(channel: Any, deadline: float, kind: Callable[[Any], Any]) -> Any:
         is_late.set()
         channel.close()
 
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), give_up)
-    timer.daemon = True
-    timer.start()
+    seconds = max(0.0, deadline - time.monotonic())
+    timer = start_timer(seconds, give_up, name="ringtasks-sftp-limit")
     try:
         return kind(channel)
     except NoSFTPError as error:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from subprocess import TimeoutExpired
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks.deploy.changes import Changes, changes_between
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
 from ringtasks.deploy.release import short
 from ringtasks.deploy.rollout import RolloutObserver
-from ringtasks.deploy.source import source_of
+from ringtasks.deploy.settings import DeploySettings
+from ringtasks.deploy.source import ReleaseSource, source_of
 from ringtasks.deploy.target import StepOutcome, Target
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE, combined_status
+from ringtasks.inventory.model import HostConfig
 from ringtasks.output import display
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.source import ReleaseSource
-    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["diff"]
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks.deploy import steps
 from ringtasks.deploy.preparing import going_to, new_plan, secrets_of, targets_of
 from ringtasks.deploy.rollout import RolloutObserver
+from ringtasks.deploy.settings import DeploySettings
 from ringtasks.deploy.source import source_of
+from ringtasks.deploy.steps import DeployPlan, HostStep
 from ringtasks.deploy.target import Target
+from ringtasks.inventory.model import HostConfig
 from ringtasks.output import ci
 from ringtasks.remote.paths import joined
 from ringtasks.remote.script import quoted_path
@@ -23,11 +26,6 @@ from ringtasks.transfer import Options
 
 from .files_plan import copies
 from .plan import HostPlan, PlannedStep, show
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.steps import DeployPlan, HostStep
-    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks.common import interruption
 from ringtasks.common.program_name import as_typed
@@ -23,24 +23,20 @@ from ringtasks.deploy.preparing import (
     secrets_of,
     targets_of,
 )
-from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import HELD_STATUS
+from ringtasks.deploy.report import DeployReport
+from ringtasks.deploy.settings import DeploySettings
+from ringtasks.deploy.source import ReleaseSource, source_of
+from ringtasks.deploy.steps import DeployPlan
+from ringtasks.deploy.target import HELD_STATUS, Target
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
+from ringtasks.inventory.model import HostConfig
 from ringtasks.output import ci, display
 from ringtasks.output.deploy import PLAN_COLUMNS, plan_row, shown
 from ringtasks.output.junit import prepare_junit, write_junit
 from ringtasks.output.rollout import RolloutView
 
 from .plan import HostPlan, PlannedStep, print_script, print_steps
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.report import DeployReport
-    from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.source import ReleaseSource
-    from ringtasks.deploy.steps import DeployPlan
-    from ringtasks.deploy.target import Target
-    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["Flags", "deploy", "rollback"]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ringtasks.common.fanout import each
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
 from ringtasks.deploy.rollout import RolloutObserver
+from ringtasks.deploy.settings import DeploySettings
 from ringtasks.deploy.source import source_of
 from ringtasks.deploy.target import StepOutcome, Target
 from ringtasks.exit_status import combined_status
+from ringtasks.inventory.model import HostConfig
 from ringtasks.output import ci, display
 from ringtasks.output.deploy import (
     CHECK_COLUMNS,
@@ -24,10 +25,6 @@ from ringtasks.output.deploy import (
     shown,
     status_row,
 )
-
-if TYPE_CHECKING:
-    from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["check", "releases", "status", "unlock"]
 

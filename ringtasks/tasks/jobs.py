@@ -337,12 +337,12 @@ def prune(
     from ringtasks import jobs
 
     age = duration("--older-than", older_than)
+    clients = clients_of(c, host, inventory)
     if is_dry(c):
         from . import jobs_plan
 
-        jobs_plan.prune(clients_of(c, host, inventory), age)
+        jobs_plan.prune(clients, age)
         return []
-    clients = clients_of(c, host, inventory)
     found = jobs.prune(clients, age)
     for pruned in found:
         if pruned.error:

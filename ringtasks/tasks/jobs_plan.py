@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.jobs.job import Job, this_user
 from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import follow_script
@@ -16,10 +18,6 @@ from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stop_job import stop_job_script
 
 from .plan import HostPlan, PlannedStep, script_of, show, show_same
-
-if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.host_settings import SSHConfig
 
 __all__ = ["SOME_JOB", "follow", "list_jobs", "prune", "start", "start_step", "stop", "wait"]
 

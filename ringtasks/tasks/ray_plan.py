@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.jobs.job import this_user
 from ringtasks.jobs.probe import probe_script
 from ringtasks.jobs.request import JobRequest
@@ -15,9 +15,6 @@ from ringtasks.training.rendezvous import Node, Rendezvous
 
 from .jobs_plan import SOME_JOB, start_step
 from .plan import HostPlan, PlannedStep, show, show_same
-
-if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
 
 __all__ = ["plan_down", "plan_status", "plan_stop", "plan_submit", "plan_up"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -12,6 +11,7 @@ from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal
 from ringtasks.client.typed_input import TypedInput
 from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.threads import start_timer
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class _RunTerminal:
         return result
 
     def _leave(self) -> None:
-        timer = threading.Timer(_LEAVE_TIME, self._leave_at_once)
-        timer.daemon = True
-        timer.start()
+        start_timer(_LEAVE_TIME, self._leave_at_once, name="ringtasks-leave")
         self.cancellation.cancel()
 
     def _leave_at_once(self) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from invoke import Config
+from invoke import Config, Context
 
 from ringtasks.common.settings import Place, Section
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
 
 from .invoke_private import settings_files
-
-if TYPE_CHECKING:
-    from invoke import Context
 
 __all__ = ["settings_section"]
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.inventory.model import HostConfig
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.training import torchrun
 from ringtasks.training.files import folder_options
 from ringtasks.training.probe import script as probe_script
+from ringtasks.training.records import RunRecord
 from ringtasks.training.rendezvous import Node, Rendezvous
-from ringtasks.training.settings import Preflight
+from ringtasks.training.settings import Preflight, TrainSettings
 
 from .files_plan import copies
 from .jobs_plan import start_step
 from .plan import HostPlan, PlannedStep, show
-
-if TYPE_CHECKING:
-    from ringtasks.inventory.model import HostConfig
-    from ringtasks.training.records import RunRecord
-    from ringtasks.training.settings import TrainSettings
 
 __all__ = ["plan_attach", "plan_run"]
 

@@ -6,12 +6,10 @@ pytest loads it in every project with ringtasks installed, so it imports ringtas
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from . import FakeFleet
+from . import FakeFleet
 
 __all__ = ["ringtasks_fleet"]
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.descriptors import write_all
 from ringtasks.common.file_lock import try_lock
 from ringtasks.common.fork import held
 from ringtasks.common.program_name import as_typed
@@ -275,9 +276,7 @@ class LogCopy:
     def _write(self, chunk: bytes) -> None:
         if self._out is None:
             self._out = (self._beside or self._file).open("wb", buffering=0)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._out.write(rest) :]
+        write_all(self._out.fileno(), chunk)
         self._written += len(chunk)
         self._times.grown(self._written)
         if self._beside is not None and self._written > self._known:

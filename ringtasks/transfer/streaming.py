@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
+from ringtasks.common.descriptors import write_all
+from ringtasks.common.threads import start_thread
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
@@ -101,8 +103,7 @@ class FileStream(LimitedWork):
         if self._rate is None:
             return os.dup(self._file)
         reader, writer = os.pipe()
-        arguments = (os.dup(self._file), writer, self._rate)
-        threading.Thread(target=_trickle, args=arguments, daemon=True).start()
+        start_thread(_trickle, os.dup(self._file), writer, self._rate, name="ringtasks-trickle")
         return reader
 
     @contextlib.contextmanager
@@ -112,10 +113,7 @@ class FileStream(LimitedWork):
             yield
             return
         is_over = threading.Event()
-        looking = threading.Thread(
-            target=self._look, args=(is_over,), name="ringtasks-progress", daemon=True
-        )
-        looking.start()
+        looking = start_thread(self._look, is_over, name="ringtasks-progress")
         try:
             yield
         finally:
@@ -142,9 +140,7 @@ def _trickle(source: int, sink: int, rate: float) -> None:
     started, passed = time.monotonic(), 0
     try:
         while piece := os.read(source, _PIECE_BYTES):
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(sink, rest) :]
+            write_all(sink, piece)
             passed += len(piece)
             time.sleep(max(0.0, started + passed / rate - time.monotonic()))
     except BrokenPipeError:

@@ -21,7 +21,8 @@ from ringtasks.health.counts import BACKOFF_START
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.quick_update import claim, count
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.files import locate
+from ringtasks.inventory.loader import load_located
 from ringtasks.inventory.sources.kinds import KEYS
 from ringtasks.ssh import race
 from tests.support.fixtures import MakeSshd, WriteHosts
@@ -182,7 +183,7 @@ def test_plan_of_a_source_is_valid_while_its_answer_is_fresh(
     planned.write_text(json.dumps({**known, "since": time.time() + 9}))  # the clock was set back
     assert route_plan.load(str(hosts), "a") is None
     planned.write_text(json.dumps(known))
-    load_inventory(hosts, newer_than=time.time())
+    load_located(locate(hosts), newer_than=time.time())
     assert passed(hosts).getpeername()[1] == other.port
 
 

@@ -7,12 +7,12 @@ long, the next one waits, so that a source that hangs delays one run a minute, n
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 
 from ringtasks.common.durations import lasting
 from ringtasks.common.text import bounded
+from ringtasks.common.threads import start_thread
 
 from . import cache
 from .cache import Cached
@@ -85,14 +85,7 @@ def _fetch_all(due: Sequence[tuple[Source, Cached]]) -> None:
     :param due: the sources, each with the answer that was found to be too old.
     """
     deadline = Deadline(FETCH_TIMEOUT)
-    threads = [
-        threading.Thread(
-            target=_fetch, args=(*each, deadline), name="ringtasks-source", daemon=True
-        )
-        for each in due
-    ]
-    for thread in threads:
-        thread.start()
+    threads = [start_thread(_fetch, *each, deadline, name="ringtasks-source") for each in due]
     end = time.monotonic() + FETCH_TIMEOUT + 0.5  # the threads themselves end in time, if they can
     for (source, _), thread in zip(due, threads, strict=True):
         thread.join(max(0.0, end - time.monotonic()))

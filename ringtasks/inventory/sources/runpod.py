@@ -7,6 +7,7 @@ ID`` has them below ``ssh``.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +41,7 @@ def by_program(program: str, deadline: Deadline) -> Listing:
     :raises SourceError: the program fails.
     """
     pods = mappings(json_of(output_of([program, "pod", "list"], deadline)), "pods")
-
-    def detailed(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-        return _detailed(pod, program, deadline)
-
+    detailed = functools.partial(_detailed, program=program, deadline=deadline)
     with ThreadPoolExecutor(_AT_ONCE, "ringtasks-runpod") as threads:
         return _listing(pods._replace(found=list(threads.map(detailed, pods.found))))
 

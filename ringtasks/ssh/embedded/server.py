@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ringtasks.common import processor
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.inventory.state_files import state_folder
@@ -109,11 +110,8 @@ class _Engine:
         self._folder = Path(tempfile.mkdtemp(prefix="ringtasks-demo-")).resolve()
         self._hosts: dict[str, asyncio.Task[EmbeddedHost]] = {}
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="ringtasks-demo", daemon=True
-        )
         with processor.anywhere():
-            self._thread.start()
+            self._thread = start_thread(self._loop.run_forever, name="ringtasks-demo")
 
     def host(self, name: str) -> EmbeddedHost:
         return self._run(self._host(name), _START_TIMEOUT)

@@ -184,7 +184,9 @@ class Connection(DialledConnection):
                     return None if self._open_shared() else self._open_in_process()
                 except UnreachableError as error:
                     if has_moved or not self._has_moved(started):
-                        raise _also_paramikos(error) from error.__cause__
+                        from .connection_errors import also_paramikos
+
+                        raise also_paramikos(error) from error.__cause__
                     has_moved = True  # once, to the new place
 
     @property
@@ -424,12 +426,6 @@ class Connection(DialledConnection):
 
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
-
-
-def _also_paramikos(error: UnreachableError) -> UnreachableError:
-    from .connection_errors import also_paramikos  # with the reasons of failures, for these alone
-
-    return also_paramikos(error)
 
 
 def _named(link: Link, ssh: SSHConfig) -> Route:

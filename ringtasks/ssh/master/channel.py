@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
@@ -31,8 +31,7 @@ from ringtasks.ssh.link import (
 )
 from ringtasks.ssh.session_limit import when_there_is_room
 
-if TYPE_CHECKING:
-    from ..link import Link
+from ..link import Link
 
 __all__ = ["Channel", "Sessions"]
 

@@ -161,7 +161,7 @@ def _clean(folder: Path) -> None:
             if is_mine and not any(folder.glob(f"{lock.stem}.??????*")):
                 lock.with_suffix(".fail").unlink(missing_ok=True)
                 records.pointer(lock.with_suffix("")).unlink(missing_ok=True)
-                file_lock.remove(lock)
+                lock.unlink(missing_ok=True)  # a process that waits for it creates a new one
     remove_dead_links(folder)
 
 

@@ -320,16 +320,13 @@ class _Attempt:
 
     def _check_carrier(self) -> None:
         proxy = self._route.proxy
-        if isinstance(proxy, ProcessProxy) and not _is_installed(proxy.argv[0]):
-            raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
+        if isinstance(proxy, ProcessProxy):
+            import shutil  # takes long, and most routes need no program
+
+            if shutil.which(proxy.argv[0]) is None:
+                raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
         if isinstance(proxy, SocksProxy) and self._dialled is None:
             raise self.failed(Reason.PROXY_FAILED, "ssh has no SOCKS5 client of its own")
-
-
-def _is_installed(program: str) -> bool:
-    import shutil  # takes long, and most routes need no program
-
-    return shutil.which(program) is not None
 
 
 class _ExpiredError(Exception):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.files import locate
+from ringtasks.inventory.loader import load_inventory, load_located
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.selection import select
 from tests.support.runs import is_running
@@ -36,7 +37,7 @@ def load(tmp_path: Path, programs: Programs) -> Load:
         new = tmp_path / f"hosts.{threading.get_ident()}"  # threads replace it with the same
         new.write_text(f"hosts: {hosts}\nsources: [{', '.join(entries)}]\n")
         new.replace(file)
-        return load_inventory(file, **options)  # type: ignore[arg-type]
+        return load_located(locate(file), **options)  # type: ignore[arg-type]
 
     return load_with
 
