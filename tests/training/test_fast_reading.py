@@ -359,6 +359,8 @@ def test_lines_that_differ_in_the_widths_of_numbers_are_parsed_in_bulk() -> None
         pytest.param("{n} | loss_{c} 0.{n} | {i}", 200, id="words that are names"),
         pytest.param("epoch {n} f{d}: 0.{m} {w}_{m:06}.jpg", 200, id="digits that are names"),
         pytest.param("{{'loss': 0.{n}, 'epoch': {m}.{n}, 'id': '{i}'}}", 200, id="dicts"),
+        pytest.param("step {n} loss: 0.{n:<{k}} lr: 0.{m:<{k}} {c}", 80, id="gaps"),
+        pytest.param("step {n} loss: 0.{m} of {t}", 150, id="several words"),
     ],
 )
 def test_lines_with_words_of_their_own_are_parsed_in_bulk(line: str, alone: int) -> None:
@@ -376,6 +378,8 @@ def test_lines_with_words_of_their_own_are_parsed_in_bulk(line: str, alone: int)
             "h": f"{bits:016x}",
             "d": n % 2 + 1,
             "c": "ab"[n % 2],
+            "k": chance.randrange(1, 30),
+            "t": " ".join("".join(chance.choices("jkvxzw", k=k % 5 + 2)) for k in range(n % 9)),
         }
 
     log = "".join(line.format(**own(n)) + "\n" for n in range(1, 1000)).encode()

@@ -1,10 +1,10 @@
-"""Forms of lines: templates that differ only in the widths of numbers and in words of their own.
+"""Forms of lines: templates that differ only in the widths of numbers and gaps, and in own words.
 
-``step 0 loss 0.00 sample 3f2b-a1`` and ``step 000 loss 0.0 sample 77ad-0e`` have the same form.  A
-word of its own shares no four letters with a text that a reader looks for (and is or begins or ends
-with none that is shorter), so no reader can tell it from another one of its kind, unless as part of
-a name.  Each is replaced by a mark, and each number that is part of nothing else by one digit, in
-many lines at a time.
+``step 0 loss 0.00 sample 3f2b-a1`` and ``step 000   loss 0.0 sample 77ad-0e`` have the same form.
+A word of its own holds no text of four letters or more that a reader looks for (and is or begins or
+ends with none that is shorter), so no reader can tell it from another one of its kind, unless as
+part of a name.  Each is replaced by a mark, as several in a row are, each number that is part of
+nothing else by one digit, and each long gap by a short one, in many lines at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .shapes import Shape
 __all__ = [
     "DIGITS",
     "FREE",
+    "GAP",
     "NO_FORMS",
     "WORD",
     "Forms",
@@ -37,16 +38,20 @@ _Bytes = npt.NDArray[np.uint8]
 
 #: The widths of longer numbers and words belong to the form.
 MAX_WIDTH = 18
-_MAX_WORD = 24
+_MAX_WORD, _MAX_TEXT = 24, 240
+#: The least widths of gaps: in the text, and in front of it, where 2 spaces may have a meaning.
+_GAP, _INDENT = 2, 3
 #: The arrays for so many lines fit in a processor's cache.
 _LINES = 4000
 #: The kinds of slots.
-WORD, FREE, DIGITS = 0, 1, 2
+WORD, FREE, DIGITS, GAP = 0, 1, 2, 3
 _ZERO, _UNDERSCORE = ord("0"), ord("_")
 _LETTERS = bytes(range(ord("a"), ord("z") + 1))
-#: The marks of words, by their first and last characters: letters alone; with digits; joined.
-_MARKS = bytes([1, 2, *range(3, 9), *range(14, 20)])
-_TO_TEXT = bytes.maketrans(_MARKS, b"qQ" + b"qQ0" * 4)
+#: The marks of words, by their first and last characters: letters alone; with digits; joined; and
+#: those of several words, by their first character.
+_MARKS = bytes([1, 2, *range(3, 9), *range(14, 20), *range(20, 23)])
+_SEVERAL = 20
+_TO_TEXT = bytes.maketrans(_MARKS, b"qQ" + b"qQ0" * 5)
 _NO_MARKS = bytes.maketrans(_MARKS, b"\x1f" * len(_MARKS))
 #: Behind a number without a space these are units: 5s, 10k, 3e-5; before one, names: f1, ap50.
 _UNITS = "k m g t s x h e it kb mb gb tb ib ms db " + " ".join(
@@ -76,8 +81,8 @@ class Forms(NamedTuple):
     """The forms of lines, and their slots: words, and all runs of digits.
 
     ``starts``, ``ends``: offsets of the slots in their lines; ``kinds``: ``FREE`` digits, whose
-    width the form leaves out, others (``DIGITS``) or a word (``WORD``); ``firsts``: the index of
-    the first slot of each line, and that behind the last line.
+    width the form leaves out, others (``DIGITS``), a word (``WORD``) or a ``GAP``; ``firsts``: the
+    index of the first slot of each line, and that behind the last line.
     """
 
     keys: list[bytes]
@@ -151,12 +156,18 @@ class LineSlots(NamedTuple):
         own = self.text(line, n)
         if self.kinds[n] == WORD:
             return own_word(own, width, seed + n)
+        if self.kinds[n] == GAP:
+            least = _GAP if self.shape.starts[n] else _INDENT
+            return " " * max(least, min(width, 96))
         size = min(width, MAX_WIDTH) if self.kinds[n] == FREE else len(own)
         return "".join(str(1 + (seed + 3 * n + k) % 9) for k in range(size))
 
 
 def as_text(key: bytes) -> bytes:
     """Return a form as the template of a line."""
+    for mark in range(_SEVERAL, _SEVERAL + 3):
+        if mark in key:
+            key = key.replace(bytes([mark]), bytes([mark]) + b" q")
     return key.translate(_TO_TEXT)
 
 
@@ -174,6 +185,7 @@ def _of_text(text: bytes) -> Forms:
     is_word = is_digit | (code > 0)
     edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
+    gap_starts, gap_ends, least = _gaps(raw)
     starts, ends, marks = _own_words(raw, code, is_digit, starts, ends)
     is_in_own = _covered(len(raw), starts, ends)
     is_digit &= ~is_in_own
@@ -181,23 +193,34 @@ def _of_text(text: bytes) -> Forms:
     number_starts, number_ends = edges[::2], edges[1::2]
     is_free = _is_free(raw, number_starts, number_ends)
     key = raw.copy()
-    is_long = ends - starts > _MAX_WORD
+    is_long = ends - starts > np.where(marks < _SEVERAL, _MAX_WORD, _MAX_TEXT)
     key[is_in_own] = np.repeat(marks, ends - starts)
     is_short = ~is_long
     left_out = _covered(
         len(raw),
-        np.concatenate([starts[is_short] + 1, number_starts[is_free] + 1]),
-        np.concatenate([ends[is_short], number_ends[is_free]]),
+        np.concatenate([starts[is_short] + 1, number_starts[is_free] + 1, gap_starts + least]),
+        np.concatenate([ends[is_short], number_ends[is_free], gap_ends]),
     )
     keys = key[~left_out].tobytes()[2:-4].split(b"\n")
     lines = np.flatnonzero(raw == ord("\n"))[1:-3] + 1
-    slots = _in_order(len(raw), starts, number_starts)
+    slots = _in_order(len(raw), starts, number_starts, gap_starts)
     firsts = np.searchsorted(slots, lines)
     shift = np.repeat(lines[:-1], np.diff(firsts))
-    slot_ends = _in_order(len(raw), ends, number_ends)
+    slot_ends = _in_order(len(raw), ends, number_ends, gap_ends)
     kinds = np.zeros(len(raw), np.int8)
+    kinds[gap_starts] = GAP
     kinds[number_starts] = np.where(is_free, FREE, DIGITS)
     return Forms(keys, slots - shift, slot_ends - shift, kinds[slots], firsts)
+
+
+def _gaps(raw: _Bytes) -> tuple[Ints, Ints, Ints]:
+    """Return the edges of the runs of spaces whose width the form leaves out, and their least."""
+    is_space = raw == ord(" ")
+    edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
+    starts, ends = edges[::2], edges[1::2]
+    least = np.where(raw[starts - 1] == ord("\n"), _INDENT, _GAP)
+    is_wide = ends - starts >= least
+    return starts[is_wide], ends[is_wide], least[is_wide]
 
 
 def _covered(size: int, starts: Ints, ends: Ints) -> _Flags:
@@ -229,14 +252,19 @@ def _own_words(
 ) -> tuple[Ints, Ints, _Bytes]:
     """Return the edges of words of their own and their marks, given runs of letters and digits.
 
-    Words joined by hyphens are one: ``3f2b-77-a1``.
+    Words joined by hyphens are one, ``3f2b-77-a1``, and so are those behind one in small letters.
     """
     is_own, is_known, is_mixed = _is_own(raw, code, is_digit, starts, ends)
-    is_joined = np.zeros(len(starts), bool)
-    is_joined[1:] = (starts[1:] - ends[:-1] == 1) & (raw[ends[:-1]] == ord("-"))
+    is_joined, is_next = np.zeros(len(starts), bool), np.zeros(len(starts), bool)
+    is_close = starts[1:] - ends[:-1] == 1
+    is_joined[1:] = is_close & (raw[ends[:-1]] == ord("-"))
     is_joined[1:] &= ~(is_known[1:] | is_known[:-1])
     is_member = is_own.copy()
     is_member[1:] |= is_joined[1:] & is_mixed[1:] & is_own[:-1]  # "3f2b-1e05"
+    is_plain = is_own & ~is_mixed & ~is_joined
+    is_next[1:] = is_close & (raw[ends[:-1]] == ord(" ")) & is_plain[1:] & is_plain[:-1]
+    is_next &= ~_IS_UPPER[raw[starts]]
+    is_joined |= is_next
     chains = np.cumsum(~is_joined)[is_member]
     is_edge = np.ones(len(chains) + 1, bool)
     is_edge[1:-1] = chains[1:] != chains[:-1]
@@ -246,7 +274,9 @@ def _own_words(
     starts, ends = starts[is_member][firsts], ends[is_member][lasts]
     kind = np.where(is_digit[starts], 2, _IS_UPPER[raw[starts]])
     mixed = np.where(is_single, 3, 14) + kind + 3 * is_digit[ends - 1]
-    return starts, ends, np.where(is_plain, 1 + kind, mixed).astype(np.uint8)
+    marks = np.where(is_plain, 1 + kind, mixed)
+    are_several = is_next[is_member][lasts]
+    return starts, ends, np.where(are_several, _SEVERAL + kind, marks).astype(np.uint8)
 
 
 def _is_own(
@@ -274,7 +304,7 @@ def _is_own(
     other = np.where(begins_with_digit, has_exponent, last == 11)  # 1e5, fid50k
     is_special = np.where(parts == 2, np.where(begins_with_digit, is_unit, is_short), other)
     is_number = letters == 0
-    is_special = np.where(parts == 1, is_number | (letters < 3), (parts < 4) & is_special)
+    is_special = np.where(parts == 1, is_number | (letters < 2) | is_unit, (parts < 4) & is_special)
     # 5e10dB: the only unit that may follow a value without a space.
     is_special |= begins_with_digit & (letters == 3) & (before_last == 4) & (last == 2)
     return ~known_in & ~is_special, known_in, parts > 1
@@ -285,11 +315,10 @@ def _begins_known(raw: _Bytes, code: _Bytes, is_digit: _Flags, is_in_many: _Flag
 
     :param is_in_many: in a word of so many parts that only its last one may be a word.
     """
-    threes, fours = word_tables()
+    threes, longer = word_tables()
     is_letter = code > 0
     pairs = (code[:-1].astype(np.int32) << 5) | code[1:]
-    found = np.zeros(len(raw), bool)
-    found[:-3] = fours[pairs[:-2] << 10 | pairs[2:]]
+    found = longer.begin_at(pairs)
     is_hump = is_letter[:-1] & ~_IS_UPPER[raw[:-1]] & _IS_UPPER[raw[1:]]
     starts = np.flatnonzero(is_letter[1:] & (~is_letter[:-1] | is_hump)) + 1
     ends = np.flatnonzero(is_letter[:-1] & (~is_letter[1:] | is_hump)) + 1
@@ -336,14 +365,18 @@ def _is_free(raw: _Bytes, starts: Ints, ends: Ints) -> _Flags:
 def own_word(like: str, width: int, seed: int) -> str:
     """Return another word of its own of the same kind as one."""
     chance = random.Random(seed)  # noqa: S311  # no secret
-    size = len(like) if len(like) > _MAX_WORD else max(7, min(width, _MAX_WORD))
+    if " " in like:
+        words = (own_word("q", width, seed + n) for n in range(max(1, min(width, _MAX_TEXT) // 9)))
+        return " ".join([own_word(like.split(" ")[0], width, seed), *words])
     is_mixed = not like.isalpha()
+    size = len(like) if len(like) > _MAX_WORD else max(7 if is_mixed else 2, min(width, _MAX_WORD))
     kinds = [
         like[0].isdigit(),
         *(is_mixed and n % 2 == 1 for n in range(size - 2)),
         like[-1].isdigit(),
     ]
     word = [chance.choice("123456789" if kind else "jkqvxz") for kind in kinds]
+    word[1] = word[1] if is_mixed else "x"
     if "-" in like:
         word[3] = "-"
     word[0] = word[0].upper() if like[0].isupper() else word[0]

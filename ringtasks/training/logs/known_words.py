@@ -9,18 +9,22 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, FunctionType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["word_table", "word_tables"]
+__all__ = ["LongWords", "word_table", "word_tables"]
 
 Flags: TypeAlias = "npt.NDArray[np.bool_]"
+_Codes: TypeAlias = "npt.NDArray[np.int32]"
 
 #: Escapes and sets of characters in patterns.
+_WORD = re.compile("[A-Za-z]{2,}")
+#: "losses?", whose last letter may be missing.
+_WORD_WITH_OPTION = re.compile("[a-z]{3,}(?=[?*{])")
 _NO_WORDS = re.compile(r"\\x[\da-f]{2}|\\.|\[\^?[A-Za-z]{2,4}\]")
 
 
@@ -32,16 +36,45 @@ def word_table(words: str) -> Flags:
     return table
 
 
+class LongWords(NamedTuple):
+    """Words of four letters or more. ``fours``: all beginnings; ``ends``: six letters, or all."""
+
+    fours: Flags
+    ends: Sequence[_Codes]
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> LongWords:
+        """Return the table of some words."""
+        fours = np.zeros(1 << 20, bool)
+        ends: tuple[set[int], ...] = (set(), set(), set())
+        for word in words:
+            fours[_number_of(word[:4])] = True
+            ends[min(len(word), 6) - 4].add(_number_of(word[:6]))
+        return cls(fours, [np.array(sorted(own), np.int32) for own in ends])
+
+    def begin_at(self, pairs: _Codes) -> Flags:
+        """Return the letters at which a word begins, given the code of each with the next one."""
+        found = np.zeros(len(pairs) + 1, bool)
+        at = np.flatnonzero(self.fours[pairs[:-2] << 10 | pairs[2:]])
+        code = pairs[at] << 10 | pairs[at + 2]
+        behind = pairs[np.minimum(at + 4, len(pairs) - 1)]
+        for own, codes in zip(
+            self.ends, (code, code << 5 | behind >> 5, code << 10 | behind), strict=True
+        ):
+            found[at] |= own[np.minimum(np.searchsorted(own, codes), len(own) - 1)] == codes
+        return found
+
+
 @functools.cache
-def word_tables() -> tuple[Flags, Flags]:
-    """Return the known words of up to three letters, and beginnings of the longer ones."""
-    threes, fours = np.zeros(1 << 15, bool), np.zeros(1 << 20, bool)
-    for word in {word.lower() for text in _texts() for word in re.findall("[A-Za-z]{2,}", text)}:
+def word_tables() -> tuple[Flags, LongWords]:
+    """Return the known words of up to three letters, and the longer ones."""
+    threes = np.zeros(1 << 15, bool)
+    words = {word.lower() for text in _texts() for word in _WORD.findall(text)}
+    words |= {word[:-1] for text in _texts() for word in _WORD_WITH_OPTION.findall(text.lower())}
+    for word in words:
         if len(word) < 4:
             threes[_number_of(word.ljust(3, "\0"))] = True
-        else:
-            fours[_number_of(word[:4])] = True
-    return threes, fours
+    return threes, LongWords.of(word for word in words if len(word) > 3)
 
 
 def _number_of(word: str) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .bar_lines import BarTemplate
-from .forms import FREE, LineSlots
+from .forms import FREE, GAP, LineSlots
 from .keras import KerasLine, find_line
 from .line_reader import LineReader, Mode
 from .numbers import NUMBER, as_float
@@ -175,9 +175,9 @@ def slots_that_count(
     plain = _tried(before, texts)
     found = set()
     for slot in slots.free():
-        if slots.kinds[slot] != FREE:
-            other = slots.other(texts[n], slot, len(slots.text(texts[n], slot)), 0)
-            changed = slots.with_texts(texts[n], {slot: other})[0]
+        own, kind = slots.text(texts[n], slot), slots.kinds[slot]
+        for width in _WIDTHS[1:] if kind == GAP else [len(own)] if kind != FREE else []:
+            changed, _ = slots.with_texts(texts[n], {slot: slots.other(texts[n], slot, width, 0)})
             if not _tried(before, [*texts[:n], changed, *texts[n + 1 :]]).is_like(plain):
                 found.add(slot)
     return frozenset(found)

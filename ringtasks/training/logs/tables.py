@@ -85,8 +85,9 @@ class Table:
         return hash(self.columns)
 
     def has_place_for(self, text: str) -> bool:
-        """Return whether a line has as many cells as a row."""
-        return _cells(self.columns, text) is not None
+        """Return whether a line of the form of a text may have as many cells as a row."""
+        has_edges = any(column.end for column in self.columns)
+        return has_edges or _cells(self.columns, text) is not None
 
 
 class ColumnReader:
