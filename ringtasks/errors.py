@@ -118,7 +118,7 @@ ADVICE = {
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
     Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
     Reason.LINK_LOST: "try again; if it repeats, look at the host's sshd log",
-    Reason.OTHER_PROGRAM: "check ssh_user",
+    Reason.OTHER_PROGRAM: "check ssh_user, or what the host forces this key or user to run",
 }
 
 

@@ -111,7 +111,8 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
     (
         OtherProgramError("box", "Please login as ubuntu", 0),
         RingtasksError,
-        "box: the host ran something else: Please login as ubuntu; check ssh_user",
+        "box: the host ran something else: Please login as ubuntu; check ssh_user, or what the "
+        "host forces this key or user to run",
     ),
     (ClusterError("box", "no ray"), RingtasksError, "box: no ray"),
     (

@@ -30,6 +30,7 @@ _REQUESTS = {
 }
 #: sshd (session.c) and pam_unix, to a user without a terminal.
 _HAS_EXPIRED = re.compile(r"password has expired|required to change your password", re.IGNORECASE)
+_SFTP_ONLY = "allows sftp connections only"  # sshd (session.c), for ForceCommand internal-sftp
 _WANTS_TERMINAL = re.compile(r"\b(PTY|TTY|terminal)\b", re.IGNORECASE)
 
 
@@ -49,6 +50,11 @@ def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
     """Name the next step if a gateway may have answered in place of a command's shell."""
     if _HAS_EXPIRED.search(error.evidence):
         error.advice = f"change the password at a terminal, with '{as_typed('shell')}'"
+    elif _SFTP_ONLY in error.evidence:
+        error.advice = (
+            "SSHClient.scp_to and scp_from, and put and get of a Connection, copy files by SFTP; "
+            "for all else check ssh_user, or ForceCommand in its sshd_config"
+        )
     elif has_terminal and error.status is None:
         error.advice = f"if it started a shell of its own, '{as_typed('shell')}' works; {_OWN_SSHD}"
     elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.client.dialogue import Ask
-from ringtasks.errors import OtherProgramError
+from ringtasks.errors import ADVICE, OtherProgramError, Reason
 from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.ssh.link import Terminal
 from ringtasks.transfer import Options, get, put, sync
@@ -78,7 +78,7 @@ def test_unexpected_remote_program_is_never_a_successful_command(client: SSHClie
     assert (result.success, result.returncode, result.stdout) == (False, 255, "")
     assert result.error is not None
     assert "the host ran something else: " in result.error
-    assert result.error.endswith("; check ssh_user")
+    assert result.error.endswith(f"; {ADVICE[Reason.OTHER_PROGRAM]}")
     assert not result.is_unknown
 
 

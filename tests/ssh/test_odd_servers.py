@@ -172,6 +172,23 @@ def test_host_that_runs_another_program_is_not_a_success(
     assert evidence in str(result.error)
 
 
+def test_host_that_allows_sftp_only_names_the_calls_that_use_it(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path
+) -> None:
+    server = make_sshd(config=[f"ForceCommand internal-sftp -d {tmp_path}"])
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+    (tmp_path / "file").write_text("text")
+
+    with SSHClient(config) as client:
+        refused = client.run("echo in", timeout=20)
+        copied = client.scp_to(tmp_path / "file", "copy")
+
+    assert "allows sftp connections only.; SSHClient.scp_to and scp_from" in str(refused.error)
+    assert copied.success, copied
+    assert (tmp_path / "copy").read_text() == "text"
+
+
 def test_restricted_shell_is_not_a_success(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
