@@ -382,7 +382,7 @@ def test_ssh_that_does_not_start_is_named(lab: Lab, monkeypatch: pytest.MonkeyPa
 
 def test_key_exchange_without_an_end_has_timed_out(lab: Lab, use_control_master: bool) -> None:
     with Answering(b"SSH-2.0-slow\r\n", patience=5) as server:
-        failure = failure_of(lab.config(server, use_control_master, connect_timeout=0.5))
+        failure = failure_of(lab.config(server, use_control_master, connect_timeout=1.5))
 
     assert_is_described(failure, ROWS["log-in not finished in time"])
 

@@ -70,8 +70,8 @@ def test_banner_is_shown_while_the_login_waits(
 
 
 def test_banner_extends_the_login_timeout(use_control_master: bool) -> None:
-    with LogInServer(banner=URL, banner_delay=0.7, delay=0.7) as server:
-        result = run_on(config_of(server, use_control_master, connect_timeout=1.1))
+    with LogInServer(banner=URL, banner_delay=0.8, delay=1.4) as server:
+        result = run_on(config_of(server, use_control_master, connect_timeout=2))
 
     assert result.success, result
 
