@@ -5,10 +5,12 @@ Only runs without kept answers load this module (`evaluated_config`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import subprocess
+from _thread import get_ident
 from collections.abc import Iterable, Mapping
 
 from ringtasks.common import one_look
@@ -35,7 +37,7 @@ from .settings_files import (
     versions_of,
 )
 
-__all__ = ["answer_of_ssh", "token_of_ssh"]
+__all__ = ["answer_of_ssh", "begin", "end", "token_of_ssh"]
 
 #: Keywords that take one more value with each line.
 _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward",
@@ -98,6 +100,34 @@ class _Asking(NamedTuple):
         return self.question._replace(host=""), self.kind.key, self.timeout
 
 
+class _AnswerUnderWay(NamedTuple):
+    """A process that works on an answer, and the files as they were before."""
+
+    process: subprocess.Popen[bytes]
+    before: Mapping[str, Version]
+
+
+#: Those of `begin`, by the thread.
+_begun: dict[tuple[int, Question], _AnswerUnderWay] = {}
+
+
+def begin(question: Question) -> None:
+    """Let ssh work on its answer, until this thread asks for it or calls `end`."""
+    with contextlib.suppress(OSError, UsageError):  # `answer_of_ssh` will raise it
+        _begun[get_ident(), question] = _begin(question)
+
+
+def _begin(question: Question) -> _AnswerUnderWay:
+    before = {file: version_of(file) for file in read_files(question.file)}
+    return _AnswerUnderWay(_started(_arguments(question)), before)
+
+
+def end(question: Question) -> None:
+    """End the process of `begin`, if this thread did not ask for the answer."""
+    if (unused := _begun.pop((get_ident(), question), None)) is not None:
+        openssh.end(unused.process)
+
+
 def answer_of_ssh(question: Question, timeout: float) -> KeptAnswer:
     """Ask ssh, or use its answer about another host of this run, if that is the same.
 
@@ -148,8 +178,10 @@ def _texts(file: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def _answer(question: Question, timeout: float, kind: HostKind | None = None) -> _AnswerOfSSH:
-    output, log = _run(_arguments(question), timeout)
-    defaults, printed = _defaults(), _parsed(output)
+    defaults = _defaults()  # first: ssh may be at work on the answer
+    begun = _begun.pop((get_ident(), question), None) or _begin(question)
+    output, log = _run(_arguments(question), timeout, begun.process)
+    printed = _parsed(output)
     values = {
         keyword: found
         for keyword, found in printed.items()
@@ -161,15 +193,26 @@ def _answer(question: Question, timeout: float, kind: HostKind | None = None) ->
     is_alias = len(_applied(lines)) > _is_own(_OWN_PROXY, _proxy_command(values))
     files = [line.removeprefix(READING) for line in lines if line.startswith(READING)]
     is_canonical = values.get("canonicalizehostname", ("no",))[0] in ("false", "no")
-    # ssh cuts long paths, and writes other characters than ASCII in its own way.
-    is_certain = is_canonical and all(map(version_of, files))
-    versions = None
-    if is_certain and all(decides(text_of(file)) for file in files):
-        # A new file in the folder of a pattern would be included.
-        folders = {os.path.dirname(found) for file in files for found in include_patterns(file)}  # noqa: PTH120  # no Path for each host
-        versions = versions_of((*files, *files_of(question.file), *folders))
+    versions = _versions(question, files, begun.before) if is_canonical else None
     is_shared = kind is not None and kind.is_proven(question.host, lines, printed)
     return _AnswerOfSSH(question.host, _without_own_block(values), is_alias, versions, is_shared)
+
+
+def _versions(
+    question: Question, files: list[str], before: Mapping[str, Version]
+) -> Mapping[str, Version] | None:
+    """Return the versions of the files that decide; None: more decides, or one has changed.
+
+    :param files: those that ssh has read.
+    :param before: files with their versions before ssh read them.
+    """
+    # ssh cuts long paths, and writes other characters than ASCII in its own way.
+    if not all(version_of(file) and decides(text_of(file)) for file in files):
+        return None
+    # A new file in the folder of a pattern would be included.
+    folders = {os.path.dirname(found) for file in files for found in include_patterns(file)}  # noqa: PTH120  # no Path for each host
+    versions = versions_of((*files, *files_of(question.file), *folders))
+    return versions if all(version_of(file) == seen for file, seen in before.items()) else None
 
 
 def _applied(lines: Iterable[str]) -> list[str]:
@@ -224,24 +267,32 @@ _IN_FOREGROUND = "ForkAfterAuthentication=no"  # known to a release that says th
 _IN_BACKGROUND = b"Cannot fork into background without a command"  # ssh.c, main
 
 
-def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
+def _run(
+    arguments: list[str], timeout: float, process: subprocess.Popen[bytes] | None = None
+) -> tuple[str, bytes]:
     """Return stdout and stderr of ``ssh -G``.
 
+    :param process: the one that was started for it.
     :raises UsageError: it fails.
     """
     try:
-        done = openssh.run(["ssh", "-vv", "-G", *arguments], timeout)
+        done = openssh.finished(process or _started(arguments), timeout)
     except subprocess.TimeoutExpired as error:
         raise UsageError(
             f"ssh -G did not answer in {timeout:g} s: look at 'Match exec' in ~/.ssh/config"
         ) from error
-    except OSError as error:
-        raise UsageError(f"ssh cannot be run: {error.strerror}") from error
     if done.returncode and _IN_BACKGROUND in done.stderr and _IN_FOREGROUND not in arguments:
         return _run(["-o", _IN_FOREGROUND, *arguments], timeout)
     if done.returncode:
         raise UsageError(_why_refused(done.stderr, arguments[-1]))
     return done.stdout.decode("utf-8", "replace"), done.stderr
+
+
+def _started(arguments: list[str]) -> subprocess.Popen[bytes]:
+    try:
+        return openssh.start(["ssh", "-vv", "-G", *arguments])
+    except OSError as error:
+        raise UsageError(f"ssh cannot be run: {error.strerror}") from error
 
 
 def _why_refused(stderr: bytes, host: str) -> str:

@@ -12,9 +12,10 @@ system.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "NO_SETTINGS",
     "HostSettings",
     "ask",
+    "begun",
     "settings_of",
     "shell_of",
     "tokens_of",
@@ -104,8 +106,8 @@ def ask(
     if not is_configured(file):
         return HostSettings(_usual_values(file), is_alias=False)
     question = _question(host, user, port, file)
-    known = _kept.get(question) or kept_answers.load(question)
-    if known is None or not known.versions or known.versions != versions_of(tuple(known.versions)):
+    known = _checked.pop(question, None) or _known(question)
+    if known is None:
         from .config_query import answer_of_ssh
 
         known = answer_of_ssh(question, timeout)
@@ -114,6 +116,36 @@ def ask(
     if known.versions is not None:
         _kept[question] = known
     return HostSettings(known.values, known.is_alias, question)
+
+
+def _known(question: Question) -> KeptAnswer | None:
+    """Return a kept answer that still holds; None: there is none."""
+    known = _kept.get(question) or kept_answers.load(question)
+    if known and known.versions and known.versions == versions_of(tuple(known.versions)):
+        return known
+    return None
+
+
+@contextlib.contextmanager
+def begun(config: SSHConfig) -> Iterator[None]:
+    """Look for a kept answer about a host; if there is none, let ssh work on it in the block.
+
+    `settings_of`, in the block, returns it.
+    """
+    question = _question(*_asked_of(config))
+    known = _known(question)
+    if known is None:
+        from .config_query import begin, end
+
+        begin(question)
+    else:
+        _checked[question] = known
+    try:
+        yield
+    finally:
+        _checked.pop(question, None)
+        if known is None:
+            end(question)
 
 
 #: Those of a host without any, and of all hosts if there is no ``ssh``.
@@ -186,6 +218,8 @@ def tokens_of(config: SSHConfig, settings: HostSettings) -> Tokens:
 
 
 _kept: dict[Question, KeptAnswer] = {}
+#: Those that `begun` has just looked at.
+_checked: dict[Question, KeptAnswer] = {}
 
 
 def _question(host: str, user: str | None, port: int | None, file: str | None) -> Question:

@@ -7,6 +7,7 @@ than the pinned one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -23,7 +24,7 @@ from .host_keys import HostKey
 from .openssh import run
 from .settings_files import is_configured, mentions
 
-__all__ = ["HostKeySettings", "host_key_settings"]
+__all__ = ["HostKeySettings", "host_key_settings", "settings_begun"]
 
 _KEYWORDS = (
     "stricthostkeychecking", "userknownhostsfile", "globalknownhostsfile", "hostkeyalias",
@@ -90,8 +91,7 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
 
     :raises UsageError: ssh cannot use its files.
     """
-    file = config.ssh_config_file
-    if not is_configured(file) or not mentions(_KEYWORDS, file):
+    if not _needs_openssh(config):
         return _USUAL
     from .evaluated_config import settings_of, tokens_of
 
@@ -114,6 +114,20 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
         settings.get("hostkeyalias"),
         None if command == "none" else command,
     )
+
+
+def settings_begun(config: SSHConfig) -> contextlib.AbstractContextManager[None]:
+    """Let OpenSSH work within the block on its answer, if `host_key_settings` will need it."""
+    if not _needs_openssh(config):
+        return contextlib.nullcontext()
+    from .evaluated_config import begun
+
+    return begun(config)
+
+
+def _needs_openssh(config: SSHConfig) -> bool:
+    file = config.ssh_config_file
+    return is_configured(file) and mentions(_KEYWORDS, file)
 
 
 _USUAL = HostKeySettings()

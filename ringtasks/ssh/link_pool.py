@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ringtasks.common import fork, rehearsal
+from ringtasks.common import fork, one_look, rehearsal
 from ringtasks.common.collector import loading
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
@@ -25,6 +25,7 @@ from ringtasks.inventory.host_settings import SSHConfig, changed, is_reached_ali
 from ringtasks.inventory.state_files import health_file
 
 from .link import Link, LinkLostError
+from .openssh import why_no_master
 from .settings_files import is_configured
 from .substitutes import Note, substitute_for_links
 
@@ -153,10 +154,11 @@ class LinkPool:
                     self._opened_with = changed(self.config)
                     self._rehearsal = rehearsal.token()
                     try:
-                        for open_link in self._openers(self._opened_with, report):
-                            self._link = open_link()
-                            if self._link is not None:
-                                return self._link
+                        with self._settings_begun(self._opened_with):
+                            for open_link in self._openers(self._opened_with, report):
+                                self._link = open_link()
+                                if self._link is not None:
+                                    return self._link
                     except UnreachableError:
                         if not (may_have_moved and self._has_moved(started)):
                             raise
@@ -214,6 +216,16 @@ class LinkPool:
         link.close()
         return True
 
+    def _settings_begun(self, config: SSHConfig) -> contextlib.AbstractContextManager[None]:
+        """Let OpenSSH work on the settings that the look-up of a master needs, within the block."""
+        is_faked = self._made_with or substitute_for_links()
+        # The hosts of a run share answers.
+        if is_faked or config.fault is not None or one_look.is_shared() or why_no_master(config):
+            return contextlib.nullcontext()
+        from .host_key_settings import settings_begun
+
+        return settings_begun(config)
+
     def _openers(self, config: SSHConfig, report: RouteReport) -> list[Callable[[], Link | None]]:
         """Return the ways to open a link, in order; each but the last may return None.
 
@@ -232,8 +244,6 @@ class LinkPool:
         if substitute is not None:
             return [functools.partial(substitute, config, transport, note)]
         in_process = functools.partial(_connect_in_process, config, transport, note, recorder)
-        from .openssh import why_no_master
-
         if why_no_master(config) is not None:
             return [in_process]
         from .master.lookup import find

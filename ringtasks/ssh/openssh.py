@@ -13,7 +13,17 @@ from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["CANNOT_START", "OTHER_SSH", "is_usable", "program", "run", "why_no_master"]
+__all__ = [
+    "CANNOT_START",
+    "OTHER_SSH",
+    "end",
+    "finished",
+    "is_usable",
+    "program",
+    "run",
+    "start",
+    "why_no_master",
+]
 
 #: The words of an ``ssh`` that finds other libraries than it was built with, as beside conda's.
 CANNOT_START = (
@@ -44,19 +54,47 @@ def run(
     :raises OSError: it cannot be started.
     :raises subprocess.TimeoutExpired: it has not ended within ``timeout`` seconds.
     """
+    return finished(start(argv, environment), timeout)
+
+
+def start(
+    argv: Sequence[str], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that gets no input, for `finished` or `end`.
+
+    :raises OSError: it cannot be started.
+    """
     import subprocess  # a run over a control master starts none
 
     from ringtasks.common.processor import anywhere
 
+    pipe = subprocess.PIPE
     with anywhere():
-        return subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            env=environment,
-            check=False,
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment
         )
+
+
+def finished(
+    process: subprocess.Popen[bytes], timeout: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Return the status and the output of a program of `start`.
+
+    :raises subprocess.TimeoutExpired: it has not ended within ``timeout`` seconds.
+    """
+    from subprocess import CompletedProcess
+
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    finally:
+        end(process)
+    return CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program of `start`, if it still runs."""
+    with process:
+        process.kill()
 
 
 def why_no_master(config: SSHConfig) -> str | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ringtasks.common.digest import digest
+from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.ssh.evaluated_config import begun, settings_of
 from ringtasks.ssh.kept_answers import KeptAnswer, Question, keep, load
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, WrapSSH, WriteHosts
 
 Asked = Callable[[], int]
 
@@ -27,22 +29,17 @@ def folder() -> Path:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, inv: Inv, write_hosts: WriteHosts, folder: Path) -> Asked:
+def asked(
+    tmp_path: Path, inv: Inv, write_hosts: WriteHosts, folder: Path, wrap_ssh: WrapSSH
+) -> Asked:
     """Runs a command, and returns how often it has asked ``ssh -G``."""
     write_hosts(box={})
-    programs, log = tmp_path / "bin", tmp_path / "asked"
-    programs.mkdir()
-    wrapper = programs / "ssh"
-    wrapper.write_text(
-        f'#!/bin/sh\ncase "$*" in *-G*) echo "$@" >> {log};; esac\n'
-        f'exec {shutil.which("ssh")} "$@"\n'
-    )
-    wrapper.chmod(0o755)
+    log = tmp_path / "asked"
+    wrap_ssh(f'case "$*" in *-G*) echo "$@" >> {log};; esac; exec $ssh "$@"')
 
     def ask() -> int:
         log.write_text("")
-        path = f"{programs}:{os.environ['PATH']}"
-        done = inv("run", "--host", "box", "--cmd", "echo hi", PATH=path)
+        done = inv("run", "--host", "box", "--cmd", "echo hi", PATH=os.environ["PATH"])
         assert (done.returncode, done.stdout) == (0, b"hi\n"), done
         return len(log.read_text().splitlines())
 
@@ -82,6 +79,44 @@ def test_answer_is_asked_for_again_after_a_change(asked: Asked, folder: Path) ->
     after_new_file = asked()
 
     assert (after_edit >= 1, afterwards, after_new_file >= 1) == (True, 0, True)
+
+
+def test_answer_is_not_kept_if_a_file_changes_while_ssh_works(
+    folder: Path, wrap_ssh: WrapSSH
+) -> None:
+    wrap_ssh(f'$ssh "$@"; case "$*" in *-G*box) echo Compression yes >> {folder}/config;; esac')
+    assert settings_of(SSHConfig("box")).get("compression") is None
+
+    assert settings_of(SSHConfig("box")).get("compression") == "yes"
+
+
+def test_ssh_is_asked_once_if_it_was_told_to_begin(
+    tmp_path: Path, folder: Path, wrap_ssh: WrapSSH
+) -> None:
+    wrap_ssh(f'echo "$*" >> {tmp_path}/asked; exec $ssh "$@"')
+    (folder / "config").write_text("Host box\n  Compression yes\n")
+
+    with begun(SSHConfig("box")):
+        while not (tmp_path / "asked").exists():
+            time.sleep(0.01)
+        found = settings_of(SSHConfig("box")).get("compression")
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert found == "yes"
+    assert len([line for line in asked if line.endswith(" box")]) == 1
+
+
+def test_ssh_whose_answer_is_not_needed_is_ended(
+    tmp_path: Path, folder: Path, wrap_ssh: WrapSSH
+) -> None:
+    wrap_ssh(f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/id; exec sleep 600")
+
+    with begun(SSHConfig("box")):
+        while not (tmp_path / "id").exists():
+            time.sleep(0.01)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "id").read_text()), 0)
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9", f"{'a' * 200}/long"])

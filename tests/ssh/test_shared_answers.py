@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from ringtasks.common import one_look
 from ringtasks.errors import UsageError
 from ringtasks.ssh.evaluated_config import HostSettings, ask
+from tests.support.fixtures import WrapSSH
 
 _NAMES = ("web1", "web2", "web3", "WEB1", "db1", "db2", "x", "x.example.com", "10.0.0.7",
           "10.0.0.8", "none", "b_2")  # fmt: skip
@@ -36,20 +36,6 @@ _ODD_LINES = ("HostName %h.example.com", "Match all", "LocalForward /tmp/%h /tmp
               "include {folder}/part2 {folder}/part1",
               "Include {folder}/[[:alpha:]]art1")  # fmt: skip
 _HOSTS = ("Host {0}", "Host {0}", "host {0}", "HOST\t{0}", "  Host  {0}", "Host={0}", "Host = {0}")
-
-
-@pytest.fixture
-def wrap_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a shell script in the place of ``ssh``, which it can run as ``$ssh``."""
-
-    def wrap(script: str) -> None:
-        wrapper = tmp_path / "bin" / "ssh"
-        wrapper.parent.mkdir()
-        wrapper.write_text(f"#!/bin/sh\nssh={shutil.which('ssh')}\n{script}\n")
-        wrapper.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-
-    return wrap
 
 
 def _lines(chance: random.Random, folder: Path) -> Iterator[str]:
@@ -87,7 +73,7 @@ def _answer(file: Path, name: str) -> HostSettings | str | None:
 
 
 def test_ssh_is_asked_once_for_the_hosts_of_a_run_that_the_same_lines_name(
-    tmp_path: Path, wrap_ssh: Callable[[str], None]
+    tmp_path: Path, wrap_ssh: WrapSSH
 ) -> None:
     calls = tmp_path / "calls"
     wrap_ssh(f'echo "${{*##*-- }}" >> {calls}\nexec $ssh "$@"')
@@ -156,7 +142,7 @@ def test_host_that_ssh_answers_in_another_way_is_asked_about(
     ("text", "named"), [("Port 5\n", ".*"), ("CanonicalizeHostname yes\n", "web1")]
 )
 def test_address_that_no_line_sets_is_not_shared(
-    tmp_path: Path, wrap_ssh: Callable[[str], None], text: str, named: str
+    tmp_path: Path, wrap_ssh: WrapSSH, text: str, named: str
 ) -> None:
     wrap_ssh(f'$ssh "$@" | sed "s/^hostname {named}$/&.lab/"')
     file = tmp_path / "config"

@@ -44,6 +44,7 @@ Ringtasks = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeSshd = Callable[..., Sshd]
 Require = Callable[[str], None]
 WriteHosts = Callable[..., Path]
+WrapSSH = Callable[[str], None]
 
 _LEAKY = (
     "RINGTASKS_",
@@ -243,6 +244,20 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     ]
     monkeypatch.setenv("PATH", ":".join([str(made.folder), *usual]))
     return made
+
+
+@pytest.fixture
+def wrap_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WrapSSH:
+    """Puts a shell script in the place of ``ssh``, which it can run as ``$ssh``."""
+
+    def wrap(script: str) -> None:
+        wrapper = tmp_path / "bin" / "ssh"
+        wrapper.parent.mkdir()
+        wrapper.write_text(f"#!/bin/sh\nssh={shutil.which('ssh')}\n{script}\n")
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+
+    return wrap
 
 
 @pytest.fixture
