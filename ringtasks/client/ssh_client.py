@@ -26,6 +26,7 @@ from .retries import RETRY_DELAY, Attempts
 
 if TYPE_CHECKING:
     from ringtasks.common.cancellation import Cancellation
+    from ringtasks.common.processor import Company
     from ringtasks.health.model import HostOutcome, SSHHealth
     from ringtasks.health.recorder import HealthRecorder
 
@@ -146,7 +147,8 @@ class SSHClient:
 
     async def ask_async(self, ask: Ask) -> SSHResult:
         """Call `ask` from asyncio; cancelling ends the remote command."""
-        return await self._performed(self._operation(ask))
+        company = self._pool.company if ask.on_output is None and ask.stdin is None else None
+        return await self._performed(self._operation(ask), company)
 
     async def run_async_with_retry(
         self,
@@ -386,9 +388,9 @@ class SSHClient:
         copy = Copy(way, local, remote)
         return Operation(copy, str(copy), limit_of(timeout or 0), kind="copy")
 
-    async def _performed(self, operation: Operation) -> SSHResult:
+    async def _performed(self, operation: Operation, company: Company | None = None) -> SSHResult:
         work = functools.partial(operation.perform, self._pool)
-        return await _in_pool(work, operation.cancel)
+        return await _in_pool(work, operation.cancel, company)
 
     def _check(self) -> tuple[bool, str]:
         result = self._operation(Ask("true", _CHECK_TIMEOUT, "/")).perform(self._pool)
@@ -418,7 +420,9 @@ class SSHClient:
         return True, f"{self.config.id}: a new log-in works over {link.route}"
 
 
-async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+async def _in_pool(
+    work: Callable[[], T], cancel: Callable[[], None], company: Company | None = None
+) -> T:
     from ringtasks.common import thread_pool
 
-    return await thread_pool.call(work, cancel)
+    return await thread_pool.call(work, cancel, company)

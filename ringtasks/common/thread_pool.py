@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from .processor import Company, leave
 
 __all__ = ["MAX_THREADS", "call", "shut_down"]
 
@@ -29,19 +32,32 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
-async def call(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+async def call(
+    work: Callable[[], T], cancel: Callable[[], None], company: Company | None = None
+) -> T:
     """Return the result of ``work``, run in a thread of the pool; from any event loop.
 
     If the awaiting task is cancelled, ``cancel`` is called, at once and from this thread: it must
     make ``work`` return soon.  A call that has not started yet is removed from the queue.
+
+    :param company: the calls over the same connection, if this one runs no code of users.
     """
-    future = _executor().submit(work)
-    try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        if not future.cancelled():
-            cancel()
-        raise
+    with company or contextlib.nullcontext():
+        future = _executor().submit(_run, work, company)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                cancel()
+            raise
+
+
+def _run(work: Callable[[], T], company: Company | None) -> T:
+    if company is None:
+        leave()  # a thread of the pool stays with its last company
+    else:
+        company.gather()
+    return work()
 
 
 def shut_down() -> None:

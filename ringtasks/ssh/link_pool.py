@@ -30,6 +30,7 @@ from .settings_files import is_configured
 from .substitutes import Note, substitute_for_links
 
 if TYPE_CHECKING:  # imported while the remote command runs, see `LinkPool.prepare`
+    from ringtasks.common.processor import Company
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.recorder import HealthRecorder
 
@@ -137,6 +138,11 @@ class LinkPool:
         """The link, if one is open and believed to be up."""
         link = self._link
         return link if link is not None and link.is_alive() else None
+
+    @property
+    def company(self) -> Company | None:
+        """The calls over the open link, if a thread of this process reads from it."""
+        return getattr(self._link, "company", None)
 
     def link(self, report: RouteReport) -> Link:
         """Return the open link; opens one if necessary.
@@ -348,8 +354,11 @@ def _connect_in_process(
     config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None
 ) -> Link:
     """Open a link within this process; its host may be in this process, too."""
+    from ringtasks.common.processor import leave
+
     from .attempts import HostAttempt
 
+    leave()  # the threads that begin here outlive this call
     if config.embedded:
         from .embedded.server import serve
 

@@ -13,6 +13,7 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from ringtasks.common.light_typing import Protocol
+from ringtasks.common.processor import Company
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.script import encode
 from ringtasks.ssh.link import (
@@ -71,6 +72,7 @@ class InProcessLink:
         self.connection = connection
         self._sessions = 0
         self._has_ended = threading.Condition()
+        self.company = Company(lambda: self.connection.transport)
         connection.open()
 
     @property
