@@ -101,26 +101,34 @@ class CheckpointState(NamedTuple):
     files: str
     """A text that changes whenever one of the files does."""
     incomplete: tuple[str, ...] = ()
-    """Folders in it that are still being written, or whose writing was cut off."""
+    """Names of folders in it that are still being written, or whose writing was cut off."""
     is_certain: bool = False
     """True if the last files of its checkpoints show that they are complete."""
 
 
-def inspect(client: SSHClient, folder: str, done: str | None = None) -> CheckpointState | None:
+def inspect(
+    client: SSHClient, folder: str, done: str | None = None, *, takes_overtaken: bool = False
+) -> CheckpointState | None:
     """Look at a checkpoint folder; None: it has no file, or no complete checkpoint.
 
     :param done: the file that is written last; None: all files count as complete.
+    :param takes_overtaken: take checkpoints with files that are newer than that one: the program
+        has ended by itself.
     :raises FileCopyError: the host could not look.
     """
     script = _LIST.render(
-        folder=Word(quoted_path(folder)), last_file=done or "", no_checkpoint=_NO_CHECKPOINT
+        folder=Word(quoted_path(folder)),
+        last_file=done or "",
+        takes_overtaken="true" if takes_overtaken else "false",
+        no_checkpoint=_NO_CHECKPOINT,
     )
     result = client.ask(Ask(script))
     if result.error is None and result.returncode == _NO_CHECKPOINT:
         return None
     check_answer(result, f"{client.config.id}: {folder} cannot be listed")
     lines = result.stdout.split("\n")
-    incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
+    names = (line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
+    incomplete = tuple(name for name in names if "/" not in name and name.strip("."))
     is_certain = bool(done) and _OVERTAKEN not in lines
     files = "\n".join(
         line for line in lines if line and line != _OVERTAKEN and not line.startswith(_INCOMPLETE)
@@ -214,7 +222,8 @@ class CheckpointPuller:
             if limit is None and self._ended.is_set():
                 return False
             options = limit.options(MIRROR) if limit else MIRROR
-            before = self._inspected()
+            takes_overtaken = limit is not None and not self._was_cut_off()
+            before = self._inspected(takes_overtaken=takes_overtaken)
             if before is None:
                 if limit is not None:
                     raise FileCopyError(f"{self._client.config.id}: {self._none_there()}")
@@ -224,7 +233,7 @@ class CheckpointPuller:
             incomplete = tuple(f"/{literal(name)}/" for name in before.incomplete)
             options = replace(options, exclude=incomplete)
             checked(transfer.sync(self._remote, self._spare, [self._client], options, pull=True))
-            if self._inspected() == before:
+            if self._inspected(takes_overtaken=takes_overtaken) == before:
                 return self._replaced(before, is_last=limit is not None)
         return False
 
@@ -242,6 +251,7 @@ class CheckpointPuller:
         with self._swapping:
             if self._ended.is_set() and not is_last:
                 return False
+            self._keep_earlier(pulled.incomplete)
             self._swap()
         self._kept = pulled.files
         return True
@@ -266,10 +276,20 @@ class CheckpointPuller:
     def _none_there(self) -> str:
         if self._done is None:
             return f"there is no file in {self._remote}"
-        return f"neither {self._remote} nor a folder in it has a {self._done} that is not empty"
+        return (
+            f"neither {self._remote} nor a folder in it has a {self._done} that is not empty and "
+            "newer than its other files"
+        )
 
-    def _inspected(self) -> CheckpointState | None:
-        return inspect(self._client, self._remote, self._done)
+    def _inspected(self, *, takes_overtaken: bool) -> CheckpointState | None:
+        return inspect(self._client, self._remote, self._done, takes_overtaken=takes_overtaken)
+
+    def _keep_earlier(self, names: tuple[str, ...]) -> None:
+        """Let the folders that were not pulled be those of the last copy, not of the one before."""
+        for name in names:
+            shutil.rmtree(self._spare / name, ignore_errors=True)
+            if (self._keep / name).is_dir():
+                shutil.copytree(self._keep / name, self._spare / name, symlinks=True)
 
     def _swap(self) -> None:
         """Replace the copy; the old one becomes the next spare: most of it is not sent again."""

@@ -1,13 +1,15 @@
 """Files of a checkpoint that were not written to their end, as their formats tell.
 
 A zip archive (torch.save, Keras, NumPy) has its directory at the end (APPNOTE.TXT section 4.3.16);
-the header of a safetensors file says where its last tensor ends; an index of shards names them.
-Any other file counts as whole.
+the header of a safetensors file says where its last tensor ends, the superblock of an HDF5 file
+(format specification, section II.A) where the file ends; an index of shards names them, as does the
+``.metadata`` of PyTorch's distributed checkpoints, a pickle.  Any other file counts as whole.
 """
 
 from __future__ import annotations
 
 import json
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,11 @@ __all__ = ["cut_files"]
 _ZIP = b"PK\x03\x04"
 _LENGTH_BYTES = 8
 _SAFETENSORS, _INDEX = ".safetensors", ".index.json"
+_DISTRIBUTED, _SHARD = ".metadata", ".distcp"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+#: For each version of HDF5's superblock, counted from behind the signature: the place of the width
+#: of addresses, and of the three addresses of which the last one is the end of the file.
+_HDF5_PLACES = {0: (5, 16), 1: (5, 20), 2: (1, 4), 3: (1, 4)}
 
 
 def cut_files(folder: Path, done: str | None) -> list[Path]:
@@ -31,13 +38,22 @@ def cut_files(folder: Path, done: str | None) -> list[Path]:
 def _is_cut(path: Path, *, is_done: bool) -> bool:
     try:
         if path.name.endswith(_INDEX) or (is_done and path.suffix == ".json"):
-            return not all((path.parent / name).exists() for name in _shards(path))
+            return _lacks(path, _shards(path))
         with path.open("rb") as file:
+            if path.name == _DISTRIBUTED:
+                return _lacks(path, _shards_of_pickle(file))
             if path.suffix == _SAFETENSORS:
                 return path.stat().st_size < _length(file)
-            return file.read(len(_ZIP)) == _ZIP and not zipfile.is_zipfile(file)
-    except ValueError:  # no JSON
+            start = file.read(len(_HDF5))
+            if start == _HDF5:
+                return path.stat().st_size < _hdf5_length(file)
+            return start.startswith(_ZIP) and not zipfile.is_zipfile(file)
+    except ValueError:  # no JSON, no whole pickle
         return True
+
+
+def _lacks(index: Path, names: set[str]) -> bool:
+    return not all((index.parent / name).exists() for name in names)
 
 
 def _shards(index: Path) -> set[str]:
@@ -45,6 +61,33 @@ def _shards(index: Path) -> set[str]:
     content: Any = json.loads(text) if text.lstrip().startswith((b"{", b"[")) else None
     names = content.get("weight_map") if isinstance(content, dict) else None
     return {*names.values()} if isinstance(names, dict) else set()
+
+
+def _shards_of_pickle(file: BinaryIO) -> set[str]:
+    """Return the names of shards in a pickle, which is not loaded, since it may hold any code.
+
+    :raises ValueError: it has no end.
+    """
+    return {
+        argument
+        for _, argument, _ in pickletools.genops(file)
+        if isinstance(argument, str) and argument.endswith(_SHARD)
+    }
+
+
+def _hdf5_length(file: BinaryIO) -> int:
+    """Return the length of an HDF5 file whose signature was read; 0: of an unknown version.
+
+    :raises ValueError: it has no superblock.
+    """
+    head = file.read(64)
+    if len(head) < 64:
+        raise ValueError("cut within the superblock")
+    if head[0] not in _HDF5_PLACES:
+        return 0
+    place_of_width, at = _HDF5_PLACES[head[0]]
+    width = head[place_of_width]
+    return int.from_bytes(head[at + 2 * width : at + 3 * width], "little")
 
 
 def _length(file: BinaryIO) -> int:

@@ -1,10 +1,11 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the files of the complete checkpoints in a folder, each with its identity, size and time;
-# and "incomplete NAME" for a folder in it that lacks its last file, or "overtaken" if the folder has
-# files that are newer than its last file: a program may be writing the next checkpoint over this one.
+# and "incomplete NAME" for a folder in it that lacks its last file, or has files that are newer: a
+# program may be writing the next checkpoint over this one. For the folder itself: "overtaken".
 #
-# parameters: folder last_file no_checkpoint
+# parameters: folder last_file takes_overtaken no_checkpoint
 #   last_file      the file that is written last; empty: all files count as complete
+#   takes_overtaken  "true": the program has ended by itself, so files may be newer
 #   no_checkpoint  the exit status if there is none
 
 [ -e "$folder" ] || exit "$no_checkpoint"
@@ -21,14 +22,18 @@ list() {
   printf '%s\n' "$found" | sort
 }
 
+is_overtaken() {
+  ! "$takes_overtaken" && [ "$(find "$1" -type f -newer "$1$last_file" 2>/dev/null)" ]
+}
+
 if [ -z "$last_file" ] || [ -s "$last_file" ]; then
   list .
-  [ -z "$last_file" ] || [ -z "$(find . -type f -newer "./$last_file")" ] || echo overtaken
+  [ -z "$last_file" ] || ! is_overtaken ./ || echo overtaken
   exit
 fi
 set --
 for inner in */ .[!.]*/; do
-  if [ -s "$inner$last_file" ]; then
+  if [ -s "$inner$last_file" ] && ! is_overtaken "./$inner"; then
     set -- "$@" "./$inner"
   elif [ -d "$inner" ]; then
     echo "incomplete ${inner%/}"

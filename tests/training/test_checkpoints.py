@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 import zipfile
@@ -229,7 +230,11 @@ def test_last_pull_of_a_checkpoint_has_a_time_limit(
     ("done", "why"),
     [
         (None, "box: there is no file in {}"),
-        ("DONE", "box: neither {} nor a folder in it has a DONE that is not empty"),
+        (
+            "DONE",
+            "box: neither {} nor a folder in it has a DONE that is not empty "
+            "and newer than its other files",
+        ),
     ],
 )
 def test_last_pull_says_why_there_is_no_checkpoint(
@@ -362,6 +367,17 @@ def _safetensors(path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
 
 
+def _hdf5(path: Path) -> None:
+    addresses = b"".join(n.to_bytes(8, "little") for n in (0, 2**64 - 1, 400, 2**64 - 1))
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0]) + bytes(8) + addresses)
+    os.truncate(path, 400)
+
+
+def _distributed(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"w": ("__0_0.distcp", 0, 8)}))
+    (path.parent / "__0_0.distcp").write_text("shard")
+
+
 def _index(path: Path) -> None:
     path.write_text('{"weight_map": {"w": "shard-1", "v": "shard-2"}}')
     for shard in ("shard-1", "shard-2"):
@@ -374,6 +390,8 @@ def _index(path: Path) -> None:
         ("epoch=1.ckpt", _torch),
         ("model.safetensors", _safetensors),
         ("model.safetensors.index.json", _index),
+        ("m.weights.h5", _hdf5),
+        (".metadata", _distributed),
     ],
 )
 def test_file_that_is_cut_short_replaces_no_whole_one(
@@ -423,6 +441,33 @@ def test_checkpoint_that_is_being_written_over_the_last_one_does_not_replace_it(
     assert (tmp_path / "kept" / "model").read_text() == "1"
     pulling.stop(TimeLimit(20))  # the program has ended by itself
     assert (tmp_path / "kept" / "model").read_text() == "2"
+
+
+def test_checkpoint_of_many_that_is_being_written_over_keeps_its_last_copy(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    is_killed = threading.Event()
+    keep = tmp_path / "kept"
+    pulling = CheckpointPuller(client, str(there), keep, told.append, "done", is_killed.is_set)
+
+    def save(name: str, epoch: str, *files: str) -> None:
+        (there / name).mkdir(exist_ok=True)
+        for n, file in enumerate(files):
+            (there / name / file).write_text(epoch)
+            os.utime(there / name / file, ns=(0, 10**18 + 2 * int(epoch) + n))
+
+    kept = []
+    for epoch in "123":
+        save("best", epoch, "model", "done")
+        save("last", epoch, "model", *(["done"] if epoch < "3" else []))
+        assert pulling.pull(), told
+        kept.append({name: (keep / name / "model").read_text() for name in ("best", "last")})
+    pulling.stop(TimeLimit(20))  # the program has ended by itself
+    ended = (keep / "last" / "model").read_text()
+
+    assert kept == [{"best": e, "last": min(e, "2")} for e in "123"]
+    assert ended == "3"
 
 
 def test_directory_with_the_completion_file_is_one_checkpoint(

@@ -75,14 +75,20 @@ def test_owner_of_a_checkpoint_is_written_through_no_link_or_pipe(host: Host) ->
 
 
 def test_complete_checkpoints_are_listed(host: Host) -> None:
-    for name in ("step 1", "step 2"):
+    for name in ("step 1", "step 2", "step 3"):
         (host.cwd / name).mkdir()
         (host.cwd / name / "model").write_text(name)
-    (host.cwd / "step 1" / "done").write_text("x")
+    for name in ("step 1", "step 3"):
+        (host.cwd / name / "done").write_text("x")
+    os.utime(host.cwd / "step 3" / "done", (1, 1))  # written over since
 
     said = {
         last: host.said(
-            "list_checkpoint.sh", folder=str(host.cwd), last_file=last, no_checkpoint=66
+            "list_checkpoint.sh",
+            folder=str(host.cwd),
+            last_file=last,
+            takes_overtaken="false",
+            no_checkpoint=66,
         )
         for last in ("done", "")
     }
@@ -90,8 +96,8 @@ def test_complete_checkpoints_are_listed(host: Host) -> None:
     names = {last: sorted(line.rpartition(" ./")[2] for line in text.splitlines())
              for last, text in said.items()}  # fmt: skip
     assert names == {
-        "done": ["incomplete step 2", "step 1/done", "step 1/model"],
-        "": ["step 1/done", "step 1/model", "step 2/model"],
+        "done": ["incomplete step 2", "incomplete step 3", "step 1/done", "step 1/model"],
+        "": ["step 1/done", "step 1/model", "step 2/model", "step 3/done", "step 3/model"],
     }
 
 
@@ -156,7 +162,12 @@ def test_failed_look_at_checkpoints_is_not_an_empty_folder(host: Host, tool: str
     (host.cwd / "model").mkdir()
     (host.cwd / "model" / "weights").touch()
     known = {"parent": str(host.cwd), "name": "model", "run": "two", "label": "two"}
-    listing = {"folder": f"{host.cwd}/model", "last_file": "", "no_checkpoint": 66}
+    listing = {
+        "folder": f"{host.cwd}/model",
+        "last_file": "",
+        "takes_overtaken": "false",
+        "no_checkpoint": 66,
+    }
     program, given = {
         "ls": ("claim_checkpoint.sh", {**known, "keeps_own": "true", "ended": "", "owned": 67}),
         "find": ("list_checkpoint.sh", listing),
