@@ -89,8 +89,7 @@ STATUSES = "Name:\tx\nState:\tS (sleeping)\nPid:\t7\nPPid:\t1\nVmRSS:\t 12 kB\n"
 
 def rsync(text: str) -> object:
     reading = RsyncOutput(on_meter=lambda _: None)
-    for line in text.splitlines():
-        reading.line(line)
+    reading.read(text)
     return reading.changes, reading.stats
 
 

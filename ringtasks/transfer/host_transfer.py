@@ -6,9 +6,9 @@ import contextlib
 import io
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.client.ask import Ask
@@ -42,9 +42,6 @@ Move = Callable[[Rsync, float | None], RsyncResult]
 _MOST_LOSSES = 100
 # Drop dd's statistics.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
-
-#: The first two fields of a `Change`.
-_kind_and_name = itemgetter(0, 1)
 
 #: Seconds between two losses within which a link counts as unstable.
 _UNSTABLE_INTERVAL = 10.0
@@ -82,7 +79,8 @@ class HostCopy:
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._route: str | None = None
-        self._changes: dict[tuple[str, str], Change] = {}
+        self._changes: defaultdict[str, dict[str, Change]] = defaultdict(dict)
+        """By their kinds and names."""
         self._sent_bytes = self._received_bytes = 0
         self._retries = LinkRetries(_MOST_LOSSES)
         self.checked = 0
@@ -111,7 +109,7 @@ class HostCopy:
     @property
     def sent(self) -> list[Change]:
         """The copied files, those of earlier attempts too."""
-        return [change for change in self._changes.values() if change.kind == "sent"]
+        return list(self._changes["sent"].values())
 
     def path_probe(self, target: str | None = None, sources: str | None = None) -> PathProbe:
         """Run `probe.path_probe`, and repeat it after each lost link.
@@ -153,7 +151,7 @@ class HostCopy:
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""
-        self._changes[change.kind, change.name] = change
+        self._changes[change.kind][change.name] = change
         self.checked += is_checked
 
     def move(self, by_rsync: Move | None, by_sftp: Callable[[], TreeCopy]) -> None:
@@ -185,8 +183,8 @@ class HostCopy:
                 return over_sftp()
             if moved.result.is_unknown:
                 self._pace.lost(0, time.monotonic() - started)
-            keys = map(_kind_and_name, moved.changes)
-            self._changes.update(zip(keys, moved.changes, strict=True))
+            for change in moved.changes:
+                self._changes[change.kind][change.name] = change
             self._sent_bytes += moved.sent_bytes
             self._received_bytes += moved.received_bytes
             return moved.result
@@ -280,18 +278,13 @@ class HostCopy:
 
     def ended(self, returncode: int = 0, error: str | None = None) -> HostTransfer:
         """Return the host's result."""
-        changes = self._changes.values()
-        sent = self.sent
-        deleted, made, skipped = (
-            tuple(change.name for change in changes if change.kind == kind)
-            for kind in ("deleted", "made", "skipped")
-        )
+        changes = self._changes
         return HostTransfer(
             host=self.host,
             returncode=returncode,
             error=error,
-            files=len(sent),
-            bytes=sum(change.size_bytes for change in sent),
+            files=len(changes["sent"]),
+            bytes=sum(change.size_bytes for change in changes["sent"].values()),
             checked=self.checked,
             sent_bytes=self._sent_bytes,
             received_bytes=self._received_bytes,
@@ -299,11 +292,11 @@ class HostCopy:
             elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
             transport_used=self._route,
             notes=tuple(self.notes),
-            names=tuple(change.name for change in sent),
-            deleted=deleted,
-            made=made,
-            replaced={change.name: change.link for change in changes if change.kind == "replaced"},
-            skipped=skipped,
+            names=tuple(changes["sent"]),
+            deleted=tuple(changes["deleted"]),
+            made=tuple(changes["made"]),
+            replaced={name: change.link for name, change in changes["replaced"].items()},
+            skipped=tuple(changes["skipped"]),
             is_dry_run=self.options.dry_run,
         )
 

@@ -6,9 +6,10 @@ for ``\\#012``.
 
 from __future__ import annotations
 
+import functools
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ __all__ = [
     "parse_stat",
 ]
 
-_CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+([0-9][0-9,]{{0,25}}) (.*)\Z", re.DOTALL)
+_CHANGE = re.compile(rf"^{LINE_MARK} (\S+) +([0-9][0-9,]{{0,25}}) (.*)$", re.MULTILINE)
 _METER = re.compile(
     r"\s*([0-9,]{1,25})\s+([0-9]{1,3})%\s+([0-9,]{1,15}(?:\.[0-9]{1,5})?)([kMGT]?)B/s"
 )
@@ -114,17 +115,18 @@ class RsyncResult(NamedTuple):
 class RsyncOutput:
     """The output of rsync so far.
 
+    :param on_changes: receives the changes that rsync has begun with, in their order.
     :param lists: `present` is needed.
     """
 
     def __init__(
         self,
         on_meter: Callable[[Meter], None] | None = None,
-        on_change: Callable[[Change], None] | None = None,
+        on_changes: Callable[[Sequence[Change]], None] | None = None,
         *,
         lists: bool = False,
     ) -> None:
-        self.on_meter, self._on_change, self._lists = on_meter, on_change, lists
+        self.on_meter, self._on_changes, self._lists = on_meter, on_changes, lists
         self.changes: list[Change] = []
         self.skipped: list[Change] = []
         self.present: set[str] = set()
@@ -135,18 +137,18 @@ class RsyncOutput:
         self._kept: set[str] = set()
         """Folders that hold excluded names, which a dry run still calls deleted."""
 
-    def line(self, line: str) -> None:
-        """Read a line."""
+    def read(self, text: str) -> None:
+        """Read whole lines, the last of which has no line end."""
+        found = _CHANGE.findall(text)
+        if len(found) > text.count("\n"):  # each line tells a change, as with 20,000 files
+            self._add([_change(*fields) for fields in found])
+            return
+        for line in text.split("\n"):
+            self._read_line(line)
+
+    def _read_line(self, line: str) -> None:
         if (change := parse_change(line)) is not None:
-            if self._lists and change.kind != "deleted":
-                self.present.update((change.name, change.name.rstrip("/")))
-            is_kept = change.kind == "deleted" and change.name.rstrip("/") in self._kept
-            if change.kind == "same" or is_kept:
-                return
-            self._add_cleared(change)
-            self.changes.append(change)
-            if self._on_change is not None:
-                self._on_change(change)
+            self._add([change])
         elif (figure := parse_stat(line)) is not None:
             self.stats[figure[0]] = figure[1]
         elif (skipped := _SKIPPED.match(line) or _UNSAFE.match(line)) is not None:
@@ -160,32 +162,57 @@ class RsyncOutput:
         elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
             self.on_meter(meter)
 
-    def _add_cleared(self, change: Change) -> None:
-        """Add the deletion of a file that a folder replaces, or of a folder that a file does.
+    def _add(self, changes: list[Change]) -> None:
+        if self._lists:
+            names = [change.name for change in changes if change.kind != "deleted"]
+            self.present.update(names, [name.rstrip("/") for name in names])
+        changes = [change for change in changes if change.kind != "same"]
+        if self._kept:
+            changes = [change for change in changes if not self._is_kept(change)]
+        if self._removed:
+            changes = [each for change in changes for each in (*self._cleared(change), change)]
+        self.changes += changes
+        if self._on_changes is not None:
+            self._on_changes(changes)
+
+    def _is_kept(self, change: Change) -> bool:
+        return change.kind == "deleted" and change.name.rstrip("/") in self._kept
+
+    def _cleared(self, change: Change) -> list[Change]:
+        """Return the deletion of a file that a folder replaces, or of a folder that a file does.
 
         A link is told by itself (`replaced_links`).
         """
         name = change.name.rstrip("/")
         mode = self._removed.pop(name, None)
         if mode is None or not change.is_copied:
-            return
+            return []
         was_folder, is_folder = stat.S_ISDIR(mode), change.name.endswith("/")
-        if was_folder != is_folder and not stat.S_ISLNK(mode):
-            self.changes.append(Change("deleted", f"{name}/" if was_folder else name, 0))
+        if was_folder == is_folder or stat.S_ISLNK(mode):
+            return []
+        return [Change("deleted", f"{name}/" if was_folder else name, 0)]
 
 
 def parse_change(line: str) -> Change | None:
     """Return the change that a line describes; None if it describes none."""
-    found = _CHANGE.match(line)
-    if found is None:
-        return None
-    item, size, name = found.groups()
+    found = _CHANGE.fullmatch(line)
+    return None if found is None else _change(*found.groups())
+
+
+def _change(item: str, size: str, name: str) -> Change:
+    kind, is_link = _kind(item)
+    return Change(kind, _unescaped(name), _whole(size), is_link)
+
+
+@functools.lru_cache
+def _kind(item: str) -> tuple[str, bool]:
+    """Return the kind of a change, and whether it is a symbolic link; of rsync's ``%i``."""
     kind = "deleted" if item.startswith("*deleting") else "made"
     if item[0] in "<>" and item[1:2] == "f":
         kind = "sent"
     elif len(item) == 2:  # the type alone; as "cd" for a folder that is equal elsewhere
         kind = "same"
-    return Change(kind, _unescaped(name), _whole(size), item[1:2] == "L")
+    return kind, item[1:2] == "L"
 
 
 def parse_meter(line: str) -> Meter | None:

@@ -11,20 +11,19 @@ import contextlib
 import errno
 import functools
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import IO
 
 from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.lines import Lines
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import UsageError
 from ringtasks.remote.marks import NoMarkError
@@ -47,10 +46,12 @@ _CHUNK_BYTES = 256 * 1024
 _UNKNOWN_STATUS = 255  # the status of ssh's own errors
 _MAX_STDERR_BYTES = 64 * 1024
 
+#: A longer line, as no name makes it, loses its beginning.
+_MAX_LINE_BYTES = 1024 * 1024
 #: rsync writes line by line: waking for each of 20,000 lines costs as much as sending the files.
-_FEW_BYTES, _GATHERING = 4096, 0.005
+_FEW_BYTES, _GATHERING_MS = 4096, 20
 
-OnLine = Callable[[str], None]
+OnLines = Callable[[str], None]
 
 
 class _LocalProgram(NamedTuple):
@@ -74,8 +75,8 @@ class Piped(LimitedWork):
     :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
     :param command: makes the host's script from the arguments of the remote shell.
     :param shell: runs the script.
-    :param on_line: receives each line of its stdout, in the thread that runs it; a carriage return
-        ends one too.
+    :param on_lines: receives the lines of its stdout, several at once without the last line end, in
+        the thread that runs it; a carriage return ends one too.
     :param stdin: the program's input.
     """
 
@@ -84,13 +85,13 @@ class Piped(LimitedWork):
         argv: Sequence[str],
         command: Callable[[list[str]], str],
         shell: str,
-        on_line: OnLine,
+        on_lines: OnLines,
         *,
         stdin: bytes = b"",
         environ: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self._argv, self._command, self._on_line = argv, command, on_line
+        self._argv, self._command, self._on_lines = argv, command, on_lines
         self._shell = shell
         self._stdin, self._environ = stdin, environ
         self._process: subprocess.Popen[bytes] | None = None
@@ -178,18 +179,23 @@ class Piped(LimitedWork):
         assert stderr is not None  # noqa: S101
         reading = threading.Thread(target=self._read_stderr, args=(stderr,), daemon=True)
         reading.start()
-        with out as stdout:
-            lines, read_at = Lines(), 0.0
-            while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
-                if whole := lines.add(chunk.replace(b"\r", b"\n")):
-                    for line in os.fsdecode(b"\n".join(whole)).split("\n"):
-                        self._on_line(line)
-                is_in_a_row = time.monotonic() - read_at < 2 * _GATHERING
-                if len(chunk) < _FEW_BYTES and is_in_a_row:
-                    time.sleep(_GATHERING)
-                read_at = time.monotonic()
+        with out:
+            self._read_lines(out.fileno())
         process.wait()
         reading.join(_CLEANUP_TIMEOUT)
+
+    def _read_lines(self, stdout: int) -> None:
+        """Pass on the lines until their writer has ended."""
+        ending = select.poll()  # unlike select(2), it takes descriptors from 1024 on
+        ending.register(stdout, 0)  # only the end of the writer
+        rest = b""
+        while chunk := os.read(stdout, _CHUNK_BYTES):
+            whole, is_whole, rest = (rest + chunk.replace(b"\r", b"\n")).rpartition(b"\n")
+            if is_whole:
+                self._on_lines(os.fsdecode(whole))
+            rest = rest[-_MAX_LINE_BYTES:]
+            if len(chunk) < _FEW_BYTES:  # else the pipe may be full before the time has passed
+                ending.poll(_GATHERING_MS)
 
     def _read_stderr(self, stderr: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError), stderr:

@@ -64,7 +64,7 @@ def put_tree(host_copy: HostCopy, source: Path | Sequence[Path], target: RemoteT
             target.path,
             replace(rules, rate=rate),
             on_meter=host_copy.meter(),
-            on_change=None if rules.dry_run else watch.begun,
+            on_changes=None if rules.dry_run else watch.begun,
             timeout=host_copy.remaining,
         )
 
@@ -74,7 +74,7 @@ def put_tree(host_copy: HostCopy, source: Path | Sequence[Path], target: RemoteT
         host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:
         return
-    changed = watch.changed(host_copy.sent)
+    changed = watch.changed(change.name for change in host_copy.sent)
     if changed:
         raise HostTransferError(
             f"changed while it was being sent: {_listed(changed)}; send it again"
