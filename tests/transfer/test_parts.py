@@ -11,7 +11,14 @@ from ringtasks.transfer.host_transfer import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
 from ringtasks.transfer.results import TransferProgress
 from ringtasks.transfer.rsync_flags import Rules, Version, can_stage, flags, parse_version
-from ringtasks.transfer.rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
+from ringtasks.transfer.rsync_output import (
+    Change,
+    Meter,
+    RsyncOutput,
+    parse_change,
+    parse_meter,
+    parse_stat,
+)
 
 MACOS = Version(2, 6, 9)
 NEW = Version(3, 2, 7)
@@ -85,6 +92,33 @@ def test_rsync_that_cannot_make_links_harmless_is_not_used_to_pull() -> None:
 )
 def test_rsync_output_line_is_parsed(line: str, change: Change | None) -> None:
     assert parse_change(line) == change
+
+
+@pytest.mark.parametrize("more", ["", "\nskipping: ringtasks-file <f 1 x"])
+def test_rsync_lines_that_come_together_are_read_as_one_by_one(more: str) -> None:
+    names = [
+        "a b",
+        " ",
+        "ringtasks-file <f 1 x",
+        "1 ringtasks-file <f 1 x",
+        "\u2028",
+        "\x85",
+        "\udcff",
+    ]
+    items = ["<f+++++++++", "cd+++++++++", "*deleting  ", ".d", "cL+++++++++", "<f.st......"]
+    names += [r"two\#012lines", "l\r"]
+    lines = [f"ringtasks-file {item} 1,234 {name}" for item in items for name in names]
+    together, one_by_one = RsyncOutput(lists=True), RsyncOutput(lists=True)
+
+    together.read("\n".join(lines) + more)
+    for line in lines:
+        one_by_one.read(line)
+
+    assert together.changes == one_by_one.changes
+    assert [change for change in together.changes if change.kind == "sent"] == [
+        Change("sent", name, 1234) for _ in range(2) for name in [*names[:7], "two\nlines", "l\r"]
+    ]
+    assert together.present == one_by_one.present
 
 
 def test_rsync_statistics_are_parsed() -> None:

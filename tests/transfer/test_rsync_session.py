@@ -104,6 +104,27 @@ def test_program_that_ended_before_there_was_a_link_starts_again(
     assert len(starts.read_text().split()) == 2
 
 
+#: Writes a piece when the one before was read.
+_IN_PIECES = """
+import fcntl, os, struct, sys, termios, time
+for piece in sys.argv[1:]:
+    os.write(1, os.fsencode(piece))
+    while struct.unpack("i", fcntl.ioctl(1, termios.FIONREAD, bytes(4)))[0]:
+        time.sleep(0.001)
+"""
+
+
+def test_lines_that_come_in_pieces_are_read_whole(client: SSHClient) -> None:
+    pieces = ["one\ntw", "o ", "\udcc3", "\udca9\r", "three", "\n\nfour\nnot ended"]
+    read: list[str] = []
+    argv = [sys.executable, "-I", "-S", "-c", _IN_PIECES, *pieces]
+
+    ending = Piped(argv, "".join, "/bin/sh", read.append).run(client.link(), 20)
+
+    assert ending.status == 0
+    assert read == ["one", "two é", "three\n\nfour"]
+
+
 def test_output_ends_although_no_session_can_be_opened(config: SSHConfig) -> None:
     """rsync waits for the end of its remote shell's output, whatever the shell's exit status."""
     with SSHClient(replace(config, use_control_master=True)) as client:
