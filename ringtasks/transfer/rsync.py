@@ -60,7 +60,7 @@ _FOREIGN = re.compile(
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
-OnChanges = Callable[[Sequence[Change]], None]
+OnChange = Callable[[Change], None]
 
 
 class _RsyncCall(NamedTuple):
@@ -118,7 +118,7 @@ class Rsync:
         rules: Rules = Rules(),  # noqa: B008  # frozen
         *,
         on_meter: OnMeter | None = None,
-        on_changes: OnChanges | None = None,
+        on_change: OnChange | None = None,
         timeout: float | None = None,
     ) -> RsyncResult:
         """Make ``target``, a folder on the host, hold the content of ``source``.
@@ -128,7 +128,7 @@ class Rsync:
         :param target: made with the folders above it; relative to the host's ``work_dir``, ``~`` is
             the remote home.
         :param on_meter: receives the progress now and then.
-        :param on_changes: receives changes when rsync has begun with them.
+        :param on_change: receives each change when rsync begins with it.
         :param timeout: seconds; None: no limit.
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
@@ -139,7 +139,7 @@ class Rsync:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
         mode, path = ("dry", f"{quoted_path(place)}/") if rules.dry_run else ("push", ".")
-        reading = RsyncOutput(on_meter, on_changes)
+        reading = RsyncOutput(on_meter, on_change)
         is_again, self._has_pushed = self._has_pushed, True  # the link was lost: it may be again
         follow = rules.follow_outside or rules.follow_all
         with (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -115,18 +115,17 @@ class RsyncResult(NamedTuple):
 class RsyncOutput:
     """The output of rsync so far.
 
-    :param on_changes: receives the changes that rsync has begun with, in their order.
     :param lists: `present` is needed.
     """
 
     def __init__(
         self,
         on_meter: Callable[[Meter], None] | None = None,
-        on_changes: Callable[[Sequence[Change]], None] | None = None,
+        on_change: Callable[[Change], None] | None = None,
         *,
         lists: bool = False,
     ) -> None:
-        self.on_meter, self._on_changes, self._lists = on_meter, on_changes, lists
+        self.on_meter, self._on_change, self._lists = on_meter, on_change, lists
         self.changes: list[Change] = []
         self.skipped: list[Change] = []
         self.present: set[str] = set()
@@ -172,8 +171,9 @@ class RsyncOutput:
         if self._removed:
             changes = [each for change in changes for each in (*self._cleared(change), change)]
         self.changes += changes
-        if self._on_changes is not None:
-            self._on_changes(changes)
+        if self._on_change is not None:
+            for change in changes:
+                self._on_change(change)
 
     def _is_kept(self, change: Change) -> bool:
         return change.kind == "deleted" and change.name.rstrip("/") in self._kept

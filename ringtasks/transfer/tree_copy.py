@@ -64,7 +64,7 @@ def put_tree(host_copy: HostCopy, source: Path | Sequence[Path], target: RemoteT
             target.path,
             replace(rules, rate=rate),
             on_meter=host_copy.meter(),
-            on_changes=None if rules.dry_run else watch.begun,
+            on_change=None if rules.dry_run else watch.begun,
             timeout=host_copy.remaining,
         )
 

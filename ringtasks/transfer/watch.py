@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import time
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .rsync_output import Change
 
 __all__ = ["Watch", "here"]
-
-_status_ns = attrgetter("st_ctime_ns")
 
 
 class Watch:
@@ -24,45 +21,39 @@ class Watch:
     """
 
     def __init__(self, source: Path | Sequence[Path]) -> None:
-        self._source = source
+        self._path: Callable[[str], str] = functools.partial(here, source)
+        if isinstance(source, Path):
+            self._path = f"{source}/".__add__  # no Python code for each of 20,000 files
         self._since_ns = time.time_ns()
-        self._under_way: list[str] = []
-        """The file that was begun last."""
+        self._under_way: str | None = None
         self._seen: set[str] = set()
         self._changed: dict[str, None] = {}
 
-    def begun(self, changes: Iterable[Change]) -> None:
-        """Note that rsync, which reads one file after the other, has begun with these."""
-        begun = [*self._under_way, *[change.name for change in changes if change.kind == "sent"]]
-        self._under_way = begun[-1:]
-        self._look(begun[:-1])
+    def begun(self, change: Change) -> None:
+        """Note that rsync, which reads one file after the other, has begun with this one."""
+        if change.kind == "sent":
+            if self._under_way is not None:
+                self._look(self._under_way)
+            self._under_way = change.name
 
     def changed(self, names: Iterable[str]) -> list[str]:
         """Return the files that have changed, once all of these were sent."""
-        self._look(self._under_way)
-        self._look([name for name in names if name not in self._seen])
+        if self._under_way is not None:
+            self._look(self._under_way)
+        for name in [name for name in names if name not in self._seen]:
+            self._look(name)
         return list(self._changed)
 
-    def _look(self, names: Sequence[str]) -> None:
-        self._seen.update(names)
-        if isinstance(self._source, Path):
-            folder = f"{self._source}/"
-            paths = [folder + name for name in names]
-        else:
-            paths = [here(self._source, name) for name in names]
-        with contextlib.suppress(OSError, ValueError):  # no Python code for each of 20,000 files
-            if max(map(_status_ns, map(os.stat, paths)), default=0) < self._since_ns:
-                return
-        for name, path in zip(names, paths, strict=True):
-            if self._has_changed(path):
-                self._changed[name] = None
-
-    def _has_changed(self, path: str) -> bool:
+    def _look(self, name: str) -> None:
+        self._seen.add(name)
         try:
-            # Each write sets the time of the status; that of the content may be in the future.
-            return os.stat(path).st_ctime_ns >= self._since_ns  # noqa: PTH116  # a path as text
-        except (OSError, ValueError):  # it is gone; a host's answer named a NUL
-            return True
+            status = os.stat(self._path(name))  # noqa: PTH116  # 20,000 times
+        except (OSError, ValueError):  # it is gone; or a name of the host's holds a NUL
+            self._changed[name] = None
+            return
+        # Each write sets the time of the status; that of the content may be in the future.
+        if status.st_ctime_ns >= self._since_ns:
+            self._changed[name] = None
 
 
 def here(source: Path | Sequence[Path], name: str) -> str:
