@@ -140,6 +140,7 @@ BARS_AND_LINES = "".join(
     f"train_loss={n}.5\n"
     for n in (1, 2)
 )
+TABLE = ("epoch    train_loss   val_loss", "    1   0.5   0.6", "    2   0.4   0.5")
 RANK_BAR = "[rank {0}]: Epoch 1:  50%|#  | {1}/2 [00:01<00:01,  1.0it/s, loss={1}.{0}]\n"
 
 Places = dict[str, int]
@@ -173,6 +174,14 @@ LAYOUTS = [
                  [(5, {"step": 1})], id="ranks of Horovod"),
     pytest.param("[1] step 100 loss 5\n[1] step 200 loss 4\n[2] step 100 loss 3\n", "loss",
                  [(5, {"step": 100}), (4, {"step": 200}), (3, {"step": 100})], id="no ranks"),
+    pytest.param("".join(f"[{n}] epoch 0 loss={n}.5\n" for n in range(3)), "loss",
+                 [(n + 0.5, {"epoch": 0}) for n in range(3)], id="counts in brackets"),
+    *(pytest.param("".join(f"{before.format(rank)}{row}\n" for row in TABLE for rank in (1, 0)),
+                   "val_loss", [(0.6, {"epoch": 1}), (0.5, {"epoch": 2})], id=f"table, {before}")
+      for before in ("{}: ", "trainer-{}  | ", "[rank{}]: ")),
+    pytest.param("epoch;loss;acc\n1;0.5;0.1\n2;0.4;1,234\n", "loss",
+                 [(0.5, {"epoch": 1}), (0.4, {"epoch": 2})], id="semicolons"),
+    pytest.param("step 1 id=abc loss=0.5\n", "loss", [(0.5, {"step": 1})], id="words as values"),
     pytest.param(MMCV, "val_bbox_mAP", [(0.211, {"epoch": 1})], id="mmdet 2, JSON"),
     pytest.param(MMCV, "lr", [(0.01, {"epoch": 1, "step": 50})], id="mmdet 2, JSON, lr"),
     pytest.param(MMENGINE, "coco/bbox_mAP", [(0.21, {"epoch": 1}), (0.31, {"epoch": 2})],

@@ -43,6 +43,8 @@ _MAX_WORD, _MAX_TEXT = 24, 240
 _GAP, _INDENT = 2, 3
 #: The arrays for so many lines fit in a processor's cache.
 _LINES = 4000
+#: The digits between separators of thousands.
+_GROUP = 3
 #: The kinds of slots.
 WORD, FREE, DIGITS, GAP = 0, 1, 2, 3
 _ZERO, _UNDERSCORE = ord("0"), ord("_")
@@ -343,8 +345,13 @@ def _is_free(raw: _Bytes, starts: Ints, ends: Ints) -> _Flags:
     is_part = (gap == 1) & (before == ord("."))
     is_exponent = (gap == 2) & _SIGN[before] & (_CODE[second_before] == 5)
     is_start = ~(is_part | is_exponent)
+    # "12,345" may be one number, "12,34" is two.
+    is_cell = (gap == 1) & (before == ord(","))
+    is_cell[1:] &= (ends - starts != _GROUP)[1:] | is_part[:-1]
     begins = ~_NOT_BEFORE[before] & ~(_SIGN_OR_COLON[before] & (second_before == _ZERO))
-    is_at_end = ~(
+    begins |= is_cell
+    precedes_cell = np.concatenate([is_cell[1:], [False]])
+    is_at_end = precedes_cell | ~(
         _NOT_BEHIND[behind]
         | (_POINT_OR_COMMA[behind] & _IS_WORD[second_behind])
         | (_SIGN[behind] & (second_behind == _ZERO))

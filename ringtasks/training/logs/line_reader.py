@@ -95,7 +95,7 @@ class Mode(NamedTuple):
     key_values: tuple[str, str]
     trial: str
     section: DataSection
-    lines_of_ranks: int
+    ranks: int
     detection: Detection
 
 
@@ -132,7 +132,7 @@ class LineReader:
             layout,
             self.trial,
             self.section,
-            self._ranks.lines_left,
+            self._ranks.kind,
             self._detection,
         )
 
@@ -142,7 +142,7 @@ class LineReader:
         self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
         self.key_values.go_to(mode.key_values)
         self.trial, self.section = mode.trial, mode.section
-        self._ranks.lines_left = mode.lines_of_ranks
+        self._ranks.kind = mode.ranks
         self._detection = mode.detection
 
     def read(self, line: bytes) -> list[Record]:

@@ -42,8 +42,8 @@ _SETTING = re.compile(rb"-\s|[A-Za-z_]\w*:(?:\s|\Z)")
 _IT = re.compile(rb"(?<![A-Za-z])it[\"']?\s*[=:]", re.IGNORECASE)
 #: F1, R2, valF1
 _SHORT_METRIC = re.compile(rb"[fFrR](?:(?<![A-Za-z0-9].)|(?<=[a-z][FR]))0(?![0-9A-Za-z])")
-_GAP = re.compile(r"[\t,]|\s{2,}")
-_NUMERIC_CELL = re.compile(rb"(?<![^\s,])[-+]?(?:0[0_]*\.?0*|\.0+)(?:[eE][-+]?0+)?(?![^\s,])")
+_GAP = re.compile(r"[\t,;]|\s{2,}")
+_NUMERIC_CELL = re.compile(rb"(?<![^\s,;])[-+]?(?:0[0_]*\.?0*|\.0+)(?:[eE][-+]?0+)?(?![^\s,;])")
 _WORD = re.compile(rb"[A-Za-z]+")
 _MAX_WORDS = 1 << 16
 

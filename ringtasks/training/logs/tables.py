@@ -162,11 +162,14 @@ class ColumnReader:
 
 
 class Column(NamedTuple):
-    """A column. ``start``, ``end``: its edges, if a ruler shows them."""
+    """A column. ``start``, ``end``: its edges, if a ruler shows them.
+
+    ``separator``: of the cells of its table; empty if those are spaces or bars.
+    """
 
     name: str
     unit: str
-    is_comma: bool
+    separator: str
     start: int = 0
     end: int = 0
 
@@ -192,6 +195,8 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
             continue
         elif column.name == "set":
             part = text[slice(*span)].lower()
+        elif column.separator == ";" and "," in text[slice(*span)]:
+            continue  # a decimal comma, or one of thousands
         elif (found := _CELL.match(text, *span)) and not is_unrecorded(column.name):
             values.append(Value(column.name, found.span("number")))
     parsed = Parsed(tuple(positions.values()), tuple(values)) if values else Parsed()
@@ -199,14 +204,15 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
 
 
 def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
-    if columns[0].is_comma:
-        cells = list(_between_commas(text))
+    separator = columns[0].separator
+    if separator:
+        cells = list(_between(separator, text))
     else:
         plain = VERTICAL.sub("   ", text.replace("|", " ").replace("No log", "No_log"))
         cells = [found.span() for found in re.finditer(r"\S+", plain)]
     if len(cells) == len(columns):
         return cells
-    if columns[0].is_comma or not columns[0].end:
+    if separator or not columns[0].end:
         return None
     return _by_edges(text, columns)
 
@@ -217,11 +223,11 @@ def _heading(text: str) -> list[Column]:
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
         return []
     plain = VERTICAL.sub("|", stripped)
-    is_comma = False
+    separator = next((each for each in ";," if each in plain and "  " not in plain), "")
     if "|" in plain:
-        cells = [cell.strip() for cell in plain.strip("|").split("|")]
-    elif "," in plain and "  " not in plain:
-        cells, is_comma = [cell.strip() for cell in plain.split(",")], True
+        separator, cells = "", [cell.strip() for cell in plain.strip("|").split("|")]
+    elif separator:
+        cells = [cell.strip() for cell in plain.split(separator)]
     else:
         cells = _cells_of(plain)
     if len(cells) < 2 or not all(map(_is_name, cells)):
@@ -231,9 +237,9 @@ def _heading(text: str) -> list[Column]:
     if all(map(_CV_CELL.fullmatch, cells)):
         unit = "" if "iterations" in cells else "round"
         names = [cell.replace(" ", "_") for cell in cells]
-        own = [Column(n, "round" if n == "iterations" else "", False) for n in names]
-        return [Column(_NOT_READ, unit, False), *own]
-    columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
+        own = [Column(n, "round" if n == "iterations" else "", "") for n in names]
+        return [Column(_NOT_READ, unit, ""), *own]
+    columns = [Column(cell.replace(" ", "_"), _unit(cell), separator) for cell in cells]
     has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
         return []
@@ -259,9 +265,9 @@ def _unit(cell: str) -> str:
     return named_unit[0] if named_unit else _SHORT_POSITIONS.get(cell.lower(), "")
 
 
-def _between_commas(text: str) -> Iterator[Span]:
+def _between(separator: str, text: str) -> Iterator[Span]:
     at = 0
-    for cell in text.split(","):
+    for cell in text.split(separator):
         start = at + len(cell) - len(cell.lstrip())
         yield start, start + len(cell.strip())
         at += len(cell) + 1

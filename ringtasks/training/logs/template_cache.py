@@ -41,8 +41,8 @@ _DIGITS, _NEXT = "0123456789", "1234567890"
 IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?(?:_\d+)*", re.ASCII)
 _ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
 #: In front of a separator of thousands, a leading 0 makes another number of the same digits. Behind
-#: a clock these are milliseconds: ``10:00:00,123``.
-_GROUPED = re.compile(rb"(?<!00:00:)(?<!0)0+(?=[,_]000)")
+#: a clock these are milliseconds: ``10:00:00,123``; behind a fraction, it is another cell.
+_GROUPED = re.compile(rb"(?<!00:00:)(?<![0.])0+(?=[,_]000(?!0))")
 
 _Key = tuple[bytes, tuple[str, ...]]
 

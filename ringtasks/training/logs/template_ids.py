@@ -182,7 +182,7 @@ class TemplateIds(dict[bytes, int]):
         plain = plain_kind(text, has_results=self._has_results)
         if plain and self._may_be_row(text, plain, self._tables):
             plain = NOT_PLAIN
-        is_exact = len(template) > MAX_CHARS or bool(leading_digits(template))
+        is_exact = len(template) > MAX_CHARS
         form = _Form(plain, frozenset(), is_exact=is_exact)
         if not (plain or is_exact):
             form.literal = _in_names(template, self._lines.slots(row))
@@ -194,6 +194,8 @@ class TemplateIds(dict[bytes, int]):
         """Return the number of a line that is not plain."""
         if form.is_exact or template in self:
             return self[template]
+        if any(self._block.line(line)[n] == ord("0") for n in leading_digits(template)):
+            return IRREGULAR
         if form.templates < _MIN_TEMPLATES:
             form.templates += 1
             return self[template]

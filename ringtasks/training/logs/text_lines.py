@@ -125,7 +125,7 @@ _BEFORE_COUNT = tuple(
     f"{a}{word}{b}" for word in ("at", "after", "in", "for", "over") for a in " \t" for b in " \t"
 )
 _COUNTED = re.compile(r"\s(?:epoch|step|iteration|iter|batch|round)(?:\s#?|\s?[:=]\s?)\d", _FLAGS)
-_WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
+_WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'=-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
 _NO_QUALIFIER = frozenset(
     """
     a an and are at avg average after before by current currently done end ended epoch epochs final
