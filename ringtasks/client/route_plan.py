@@ -13,7 +13,7 @@ import os
 import time
 from binascii import crc32
 
-from ringtasks.common.regular_file import open_regular
+from ringtasks.common.regular_file import UNUSABLE, open_regular
 
 TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load(inventory: str, name: str) -> Plan | None:
             return None
         routes = [(str(route), str(address), int(port)) for route, address, port in known["routes"]]
         return Plan(str(known["host"]), routes, str(known["health_file"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except UNUSABLE:
         return None
 
 

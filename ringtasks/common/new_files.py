@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from .descriptors import write_all
 from .digest import digest
+from .file_lock import try_lock
 
 __all__ = ["MODE_BITS", "NewFile", "PartFile", "finish", "lock_own", "open_anew", "rename"]
 
@@ -166,7 +166,7 @@ class PartFile(NewFile):
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         # Without locks in the file system, no other run uses a part that it has not made.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(descriptor)
         return name, descriptor
 
     def _opened(self, name: str) -> int | None:
@@ -192,11 +192,9 @@ def lock_own(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    with contextlib.suppress(OSError):
+        return try_lock(descriptor)
+    return False
 
 
 def finish(descriptor: int, mode: int, modified_ns: int | None) -> None:

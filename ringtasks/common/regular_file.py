@@ -9,7 +9,10 @@ import errno
 import os
 import stat
 
-__all__ = ["is_null_device", "open_regular", "read_regular"]
+__all__ = ["UNUSABLE", "is_null_device", "open_regular", "read_regular"]
+
+#: The errors of reading JSON that is missing, damaged or of another version.
+UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import setting_checks, settings
 from ringtasks.common.atomic_file import keep_newest, replace_file
-from ringtasks.common.regular_file import read_regular
+from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.errors import InventoryError
 
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
@@ -54,7 +54,7 @@ def load(file: Path, text: bytes) -> Content | None:
         warnings = tuple(known["warnings"])
         defaults, lines = known["defaults"], known["default_lines"]
         return Content(hosts, groups, warnings, sources, defaults, lines)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except UNUSABLE:
         return None
 
 

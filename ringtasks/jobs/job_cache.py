@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import RenewedLock
-from ringtasks.common.regular_file import read_regular
+from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .states import JobState, JobStatus
@@ -103,7 +103,7 @@ def _read(file: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(read_regular(file))
         is_usable = content["version"] == _VERSION and isinstance(content["jobs"], list)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except UNUSABLE:
         return None
     return content if is_usable else None
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.regular_file import read_regular
+from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.errors import RingtasksError
 
 __all__ = ["FILES_STATUS", "candidates", "inventory_of", "main", "project_folder"]
@@ -183,7 +183,7 @@ def _cached() -> list[dict[str, Any]]:
     try:
         found = json.loads(read_regular(_cache_file()))
         return [entry for entry in found if entry["files"] and isinstance(entry["names"], list)]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except UNUSABLE:
         return []
 
 
@@ -207,7 +207,7 @@ def _jobs() -> list[str]:
 
     found: dict[str, dict[str, None]] = {"jobs": {}, "ended": {}}
     for file in sorted((state_folder() / "jobs").glob("*.json")):
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        with suppress(*UNUSABLE):
             content = json.loads(read_regular(file))
             for kind, names in found.items():
                 for job in content.get(kind, ()):

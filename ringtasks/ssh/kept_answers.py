@@ -15,7 +15,7 @@ from pathlib import Path
 from ringtasks.common.atomic_file import keep_newest, replace_file
 from ringtasks.common.digest import digest
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.regular_file import read_regular
+from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .settings_files import Version
@@ -60,7 +60,7 @@ def load(question: Question) -> KeptAnswer | None:
         values = {keyword: tuple(values) for keyword, values in found["values"].items()}
         versions = {name: seen and tuple(seen) for name, seen in found["versions"].items()}
         return KeptAnswer(values, bool(found["is_alias"]), versions)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except UNUSABLE:
         return None
 
 

@@ -18,11 +18,9 @@ from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE, combined_status
 from ringtasks.inventory.model import HostConfig
 from ringtasks.output import display
+from ringtasks.output.deploy import Answer
 
 __all__ = ["diff"]
-
-#: The JSON fields of each host, and the exit status.
-Answer = tuple[list[dict[str, Any]], int]
 
 
 def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:

@@ -16,7 +16,7 @@ from ringtasks.common import file_lock
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.digest import digest
 from ringtasks.common.light_typing import NamedTuple
-from ringtasks.common.regular_file import read_regular
+from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.inventory.state_files import state_folder
 
 from .checking import from_json
@@ -71,7 +71,7 @@ def _read_version(file: Path, *_version: int) -> Cached:
             float(stored[name]) for name in ("fetched_at", "tried_at", "elapsed")
         )
         return Cached(from_json(stored), fetched_at, tried_at, elapsed, str(stored["error"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except UNUSABLE:
         return Cached()
 
 

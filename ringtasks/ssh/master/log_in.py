@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common import file_lock, rehearsal
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.regular_file import UNUSABLE
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -256,7 +257,7 @@ def _share_failure(host: str, name: Path, since: float) -> None:
         noted = json.loads(Path(f"{name}{_FAILURE_SUFFIX}").read_bytes())
         failures = tuple(_route_error(fields) for fields in noted["routes"])
         is_new = noted["at"] >= since
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except UNUSABLE:
         return
     if is_new:
         raise UnreachableError(host, failures)
