@@ -75,11 +75,13 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
     found |= _tried([c for c in served if _has_moved(c, found[c.id], started)], attempt)
     tried = {host: [p for p in own if p.fault is None] for host, own in found.items()}
     HealthStore().record([_outcome(host, own) for host, own in tried.items() if own])
-    if fresh:
-        for config in served:
-            if all(p.latency_ms is None for p in found[config.id]):
-                old = _try_old(config)
-                found[config.id] += [old] if old else []
+    for config in served:
+        own = found[config.id]
+        if fresh and all(p.latency_ms is None for p in own):
+            old = _try_old(config)
+            own += [old] if old else []
+        elif not fresh and is_alive_by_old_only(own):
+            found[config.id] = _with_log_in(config, own)
     return [each for own in found.values() for each in own]
 
 
@@ -98,6 +100,15 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
         p.failure is not None and (p.route in old or p.failure.reason in _LOG_IN_REFUSED)
         for p in probes
     )
+
+
+def _with_log_in(config: SSHConfig, probes: Sequence[Probe]) -> list[Probe]:
+    """Log in over the route of the old connection, too: another one refused the log-in."""
+    [old] = (p for p in probes if p.is_old)
+    [route] = (r for r in routes_of(config, os.environ) if r.name == old.route)
+    anew = _try_anew((config, route))
+    others = [p for p in probes if p is not old]
+    return [*others, anew] if anew.latency_ms is not None else [*others, anew, old]
 
 
 def _tried(

@@ -32,6 +32,22 @@ def test_check_passes_with_a_dead_tailnet_address_and_another_working_route(
     ]
 
 
+def test_route_to_another_machine_keeps_no_other_route_from_working(
+    inv: Inv, write_hosts: WriteHosts, make_sshd: Callable[..., Sshd], use_control_master: bool
+) -> None:
+    other = make_sshd(None)  # it has the address now, and refuses the log-in
+    tailnet = {"tailscale_ip": other.address, "tailscale_port": other.port}
+    write_hosts(a={**tailnet, "use_control_master": use_control_master})
+
+    done, again = (inv("run", "--host", "a", "--cmd", "echo in") for _ in range(2))
+    checked = inv("check", "--host", "a")
+
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr
+    assert b"host key changed" not in done.stderr
+    assert (checked.returncode, b"ALIVE ONLY" in checked.stderr) == (0, False), checked.stderr
+    assert b"impostor" in checked.stderr
+
+
 @pytest.mark.parametrize("flags", [[], ["--fresh"]], ids=["check", "check --fresh"])
 def test_check_reaches_a_host_with_a_cipher_only_openssh_supports(
     inv: Inv,

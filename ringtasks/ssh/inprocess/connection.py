@@ -109,7 +109,7 @@ class Connection(DialledConnection):
         self.connect_kwargs = self.resolve_connect_kwargs(connect_kwargs)
         self._transport_name = transport
         self._opening = threading.RLock()
-        check_pins(self.client, self)
+        self._pin_policy = check_pins(self.client, self)
         if not connect_kwargs and self._is_told_by_settings():
             self._for_master = settled.for_master
         self._settled = self._values()

@@ -30,6 +30,7 @@ from .algorithms import apply as apply_algorithms
 from .connection_values import with_keys
 from .fabric_private import PublicConnection
 from .gateways import opener
+from .host_key_policy import PinPolicy
 from .log_in import with_log_in
 from .transport import Transport
 
@@ -50,6 +51,7 @@ class DialledConnection(PublicConnection):
     _attempt: HostAttempt | None = None
     _report: Callable[[HostOutcome], None] = staticmethod(_record)
     _key_file: Path | None = None
+    _pin_policy: PinPolicy = None  # type: ignore[assignment]
     connect_kwargs: dict[str, Any]
     connect_timeout: float | None
 
@@ -104,6 +106,7 @@ class DialledConnection(PublicConnection):
         try:
             with self._connecting_over(dialled.stream, patience), translated(self.ssh.id):
                 result = super().open()
+                self._pin_policy.pin()
                 self._watch()
         except Exception as error:
             is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import paramiko
@@ -26,10 +26,12 @@ class Configured(Protocol):
     ssh_config: Mapping[str, Any]
 
 
-def check_pins(client: paramiko.SSHClient, connection: Configured) -> None:
+def check_pins(client: paramiko.SSHClient, connection: Configured) -> PinPolicy:
     """Let a new client check the host's key against the pins."""
     speed_up_host_keys(client)
-    client.set_missing_host_key_policy(PinPolicy(connection))
+    policy = PinPolicy(connection)
+    client.set_missing_host_key_policy(policy)
+    return policy
 
 
 class PinPolicy(paramiko.MissingHostKeyPolicy):
@@ -37,6 +39,18 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
 
     def __init__(self, connection: Configured) -> None:
         self._connection = connection
+        self._pin: Callable[[], None] | None = None
+
+    def pin(self) -> None:
+        """Pin the key of a first contact; to be called when the host has accepted the log-in.
+
+        A machine that refuses it is not the host: an old address may belong to another one now.
+
+        :raises HostKeyError: another key was pinned meanwhile.
+        """
+        if self._pin is not None:
+            self._pin()
+        self._pin = None
 
     def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
         ssh, known_hosts = self._connection.ssh, KnownHosts()
@@ -50,13 +64,20 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
             pins = known_hosts.pins(ssh, offered)
             return judge(offered, pins, certified, is_ephemeral=ssh.is_ephemeral)
 
-        found = verdict()
-        if not _is_pinned(ssh, known_hosts, found):
-            found = verdict()  # another key was pinned a moment ago
-        if not found.is_trusted:
-            from ringtasks.ssh.refused_host_key import changed_key
+        def check(found: KeyVerdict) -> None:
+            if not found.is_trusted:
+                from ringtasks.ssh.refused_host_key import changed_key
 
-            raise changed_key(ssh, offered, found.refusal_reason)
+                raise changed_key(ssh, offered, found.refusal_reason)
+
+        found = verdict()
+        check(found)
+
+        def pin() -> None:
+            if not _is_pinned(ssh, known_hosts, found):
+                check(verdict())  # another key was pinned a moment ago
+
+        self._pin = pin
 
 
 def _check_size(ssh: SSHConfig, key: paramiko.PKey, required_bits: int) -> None:
