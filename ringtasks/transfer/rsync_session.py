@@ -41,6 +41,10 @@ _REMOTE_SHELL = f'"{sys.executable}" -I -S "{remote_shell.__file__}" %d'
 REMOTE_SHELL = "\0remote shell"
 
 _HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send the rest of its message
+_END_TIMEOUT = 60.0  # seconds for the host's program to end after the local one has succeeded
+_NO_END = (
+    "the copy ended here, but not on the host: run it again, which copies only what is missing"
+)
 _CLEANUP_TIMEOUT = 5.0  # seconds for a program to end by itself after a request
 _CHUNK_BYTES = 256 * 1024
 _UNKNOWN_STATUS = 255  # the status of ssh's own errors
@@ -48,6 +52,8 @@ _MAX_STDERR_BYTES = 64 * 1024
 
 #: A longer line, as no name makes it, loses its beginning.
 _MAX_LINE_BYTES = 1024 * 1024
+#: The error after that.
+_NO_END = "the copy ended here, but not on the host: run it again: it copies what is missing"
 #: rsync writes line by line: waking for each of 20,000 lines costs as much as sending the files.
 _FEW_BYTES, _GATHERING_MS = 4096, 20
 
@@ -99,6 +105,7 @@ class Piped(LimitedWork):
         self._relay: _Relay | None = None
         self.output = CapturedOutput(_MAX_STDERR_BYTES)
         self._take_stderr = functools.partial(self.output.add, STDERR)
+        self.end_timeout = _END_TIMEOUT
         self.was_killed = False
         """Whether the program had no time to end by itself."""
 
@@ -125,22 +132,14 @@ class Piped(LimitedWork):
             try:
                 self._follow(process)
                 if process.returncode == 0 and not self._is_stopped:
-                    relay.wait()
+                    relay.wait(self.end_timeout)
             except BaseException:
                 self._end(process)
                 raise
             finally:
                 relay.finish()
                 self.was_killed = process.returncode == -signal.SIGKILL
-        if self._is_stopped:
-            return None
-        if relay.not_started is not None:
-            raise relay.not_started
-        if relay.lost is not None:
-            return Ending(lost=relay.lost)
-        if relay.no_mark is not None:
-            return Ending(status=relay.no_mark.status, unproven=relay.no_mark.evidence)
-        return Ending(status=_combined(process.returncode, relay.status))
+        return None if self._is_stopped else relay.ending(process.returncode)
 
     def _interrupt(self) -> None:
         process, relay = self._process, self._relay
@@ -239,11 +238,12 @@ class _Relay:
         self._command, self._shell = command
         self._on_stderr, self._fd_session = on_stderr, fd_session
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
-        self.status: int | None = 0
+        self._is_late = False
+        self._status: int | None = 0
         """That of the session, as far as there was one; None: not known."""
-        self.lost: str | None = None
-        self.not_started: LinkLostError | None = None
-        self.no_mark: NoMarkError | None = None
+        self._lost: str | None = None
+        self._not_started: LinkLostError | None = None
+        self._no_mark: NoMarkError | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -252,10 +252,12 @@ class _Relay:
         """Let the session end, from another thread."""
         self._fd_session.cancel()
 
-    def wait(self) -> None:
+    def wait(self, timeout: float) -> None:
         """Wait for the session to end, after the program has succeeded."""
         self._end_receiving()
-        self._thread.join()
+        self._thread.join(timeout)
+        self._is_late = self._thread.is_alive()
+        self._fd_session.cancel()
 
     def finish(self) -> None:
         """Give the session a time to end, after the program has ended."""
@@ -263,6 +265,21 @@ class _Relay:
         self._thread.join(_CLEANUP_TIMEOUT)
         self._fd_session.cancel()
         self._thread.join(_CLEANUP_TIMEOUT)
+
+    def ending(self, own_status: int) -> Ending:
+        """Return the end of the whole, of which the program ended with ``own_status``.
+
+        :raises LinkLostError: nothing had begun on the host.
+        """
+        if self._not_started is not None:
+            raise self._not_started
+        if self._is_late:
+            return Ending(status=1, error=_NO_END)
+        if self._lost is not None:
+            return Ending(lost=self._lost)
+        if self._no_mark is not None:
+            return Ending(status=self._no_mark.status, unproven=self._no_mark.evidence)
+        return Ending(status=_combined(own_status, self._status))
 
     def _end_receiving(self) -> None:
         with contextlib.suppress(OSError):
@@ -272,7 +289,7 @@ class _Relay:
         try:
             handed_over = _receive(self._channel)
             if handed_over is not None:  # else the program ended without a remote shell
-                self.status = self._pass_on(*handed_over)
+                self._status = self._pass_on(*handed_over)
         except OSError as error:
             self._on_stderr(f"the streams cannot be taken over: {error.strerror}\n".encode())
 
@@ -282,11 +299,11 @@ class _Relay:
             return self._fd_session.run(self._command(arguments), self._shell, stdin, stdout)
         except LinkLostError as error:
             if self._fd_session.has_begun and not isinstance(error, NotStartedError):
-                self.lost = str(error)
+                self._lost = str(error)
             else:
-                self.not_started = error
+                self._not_started = error
         except NoMarkError as error:
-            self.no_mark = error
+            self._no_mark = error
         except OSError as error:
             self._on_stderr(f"the output cannot be passed on: {error.strerror}\n".encode())
         return None

@@ -53,7 +53,7 @@ def test_remote_shell_that_ends_within_the_hand_over_ends_the_transfer(
 
 
 #: Ends as rsync does if all went well on this side.
-_SUCCEEDS = ["/bin/sh", "-c", 'eval "$0 host"; exit 0', REMOTE_SHELL]
+_SUCCEEDS = ["/bin/sh", "-c", 'eval "$0 host" >/dev/null; exit 0', REMOTE_SHELL]
 
 
 def test_failure_on_the_host_alone_fails_the_transfer(client: SSHClient) -> None:
@@ -75,6 +75,16 @@ def test_transfer_whose_host_does_not_end_can_be_cancelled(
 
     running.join(10)
     assert endings == [Ending(interrupted=True)]
+
+
+def test_host_that_does_not_end_fails_the_transfer(client: SSHClient) -> None:
+    piped = Piped(_SUCCEEDS, lambda arguments: "exec sleep 60", "/bin/sh", lambda lines: None)
+    piped.end_timeout = 0.1
+
+    ending = piped.run(client.link(), None)
+
+    assert ending.status == 1
+    assert "ended here, but not on the host" in str(ending.error)
 
 
 def test_program_that_waits_for_a_link_ends_with_its_block(tmp_path: Path) -> None:
