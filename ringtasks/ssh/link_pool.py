@@ -77,8 +77,9 @@ def _leave_links_to_parent() -> None:
 #: Paramiko's modules import each other, which fails if two threads begin with different ones.
 _importing = fork.RenewedLock()
 
-#: Seconds that the exit waits for an import; it takes a quarter of a second.
-_EXIT_LIMIT = 1.5
+#: Seconds that the exit waits for an import: a quarter of a second, but many times that on a busy
+#: machine.
+_EXIT_LIMIT = 10.0
 
 
 def _wait_for_import() -> None:

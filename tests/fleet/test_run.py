@@ -320,9 +320,12 @@ def test_logins_dropped_by_max_startups_are_retried_until_all_hosts_are_served(
 ) -> None:
     server = make_sshd(config=["MaxStartups 2:50:4"], addresses=["0.0.0.0"])
     hosts = [
-        SSHConfig(f"127.0.2.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}")
+        SSHConfig(
+            f"127.0.2.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}",
+            connect_timeout=60,  # for as long, a dropped log-in is tried again
+        )
         for n in range(30)
-    ]
+    ]  # fmt: skip
 
     result = fleet.run(hosts, "echo hi")
 
