@@ -138,7 +138,8 @@ class LiveView:
         if len(curve.ys) < 2:
             return row
         width = min(self._console.width, 100)
-        lines = terminal.draw([PlotLine(main, "", curve.xs, curve.ys)], width, _PLOT_LINES)
+        line = PlotLine(main, "", curve.xs, curve.ys, curve.ys)
+        lines = terminal.draw([line], width, _PLOT_LINES)
         return Group(row, *(Text(line, no_wrap=True) for line in lines))
 
 

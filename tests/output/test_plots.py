@@ -127,6 +127,20 @@ def test_logarithmic_plot_centres_the_geometric_mean() -> None:
     assert lines[1][9 + 11] != "⠀"
 
 
+def test_values_that_a_logarithmic_axis_cannot_show_are_figures_all_the_same(
+    tmp_path: Path,
+) -> None:
+    curve = Curve("loss", "step", (0, 1, 2), (4.0, 1.0, -0.5))
+    style = Style(is_log=True, smooth=0.5)
+
+    figure.write({"run loss": curve}, "run", tmp_path / "run.html", style)
+
+    (line,) = chart_of(curve, style=style).panels[0].lines
+    assert terminal.legend(line, 0) == "run loss: last -0.5"
+    row = "<td>run loss</td><td>4</td><td>-0.5</td><td>4</td><td>-0.5</td>"
+    assert row in (tmp_path / "run.html").read_text()
+
+
 def test_point_between_values_that_cannot_be_drawn_is_marked() -> None:
     def has_lone_points(*ys: float) -> bool:
         (panel,) = chart_of(Curve("loss", "step", tuple(range(len(ys))), ys)).panels

@@ -33,12 +33,16 @@ class Style(NamedTuple):
 
 
 class PlotLine(NamedTuple):
-    """A curve under its name in the legend; ``raw``: its values before they were smoothed."""
+    """A curve under its name in the legend; ``raw``: its values before they were smoothed.
+
+    ``values``: those of the curve, also those that cannot be drawn.
+    """
 
     label: str
     colour: str
     xs: Sequence[float]
     ys: Sequence[float]
+    values: Sequence[float]
     raw: Sequence[float] | None = None
 
     @property
@@ -98,8 +102,8 @@ def _line(label: str, curve: Curve, colour: str, style: Style) -> PlotLine:
     if style.is_log:
         ys = tuple(y if y > 0 else math.nan for y in ys)
     if not style.smooth:
-        return PlotLine(label, colour, xs, ys)
-    return PlotLine(label, colour, xs, _smoothed(ys, style.smooth), ys)
+        return PlotLine(label, colour, xs, ys, curve.ys)
+    return PlotLine(label, colour, xs, _smoothed(ys, style.smooth), curve.ys, ys)
 
 
 def _within_range(values: Sequence[float]) -> Sequence[float]:

@@ -135,7 +135,7 @@ def _share(n: int, count: int, gap: float) -> list[float]:
 
 
 def _row(line: PlotLine) -> str:
-    ys = line.raw if line.raw is not None else line.ys
+    ys = line.values
     finite = [y for y in ys if math.isfinite(y)] or [math.nan]
     figures = (ys[0], min(finite), max(finite), ys[-1])
     cells = "".join(f"<td>{figure:.6g}</td>" for figure in figures)

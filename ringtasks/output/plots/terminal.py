@@ -25,7 +25,7 @@ COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
 
 def legend(line: PlotLine, n: int, *, has_colours: bool = False) -> str:
     """Return the text above a picture that names its n-th line."""
-    text = f"{shown(line.label)}: last {short(line.ys[-1])}"
+    text = f"{shown(line.label)}: last {short(line.values[-1])}"
     if not has_colours:
         return text
     return str(color(text, fg=COLOURS[n % len(COLOURS)]))
