@@ -394,12 +394,14 @@ class RunNotStartedError(RingtasksError):
 
 
 class RendezvousError(RingtasksError):
-    """The hosts of a run do not reach the first one."""
+    """The hosts of a run do not reach the first one, or it cannot listen for them."""
 
-    def __init__(self, first: str, evidence: str) -> None:
-        self.first, self.evidence = first, evidence
+    def __init__(self, first: str, evidence: str, *, is_listening: bool = True) -> None:
+        self.first, self.evidence, self.is_listening = first, evidence, is_listening
 
     def __str__(self) -> str:
+        if not self.is_listening:
+            return f"{self.first}: it cannot listen: {self.evidence}"
         return (
             f"{self.first}: the other hosts cannot reach it: {self.evidence}; "
             "put them into one tailnet, or pick hosts of one network"

@@ -98,6 +98,7 @@ def status(
     inventory: str | None = None,
 ) -> ClusterState | None:
     """Show the nodes of a Ray cluster, and the state that Ray reports."""
+    from ringtasks.client.result import why_failed
     from ringtasks.training import ray
 
     clients = _clients(c, host, name, inventory, venv)
@@ -115,13 +116,14 @@ def status(
         display.say(f"{_state_of_head(cluster_state)}, so Ray was not asked")
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
     result = ray.ask(head)
+    if why := why_failed(result):
+        display.say(f"{head.host}: Ray did not tell its state: {display.shown(why)}")
+        return ended(c, cluster_state, UNREACHABLE)
     for line in result.output.splitlines():
         print(display.shown(line))
-    if result.error:
-        display.say(result.error)
     if cluster_state.unreachable:
         return ended(c, cluster_state, UNREACHABLE)
-    return ended(c, cluster_state, result.returncode or (0 if cluster_state.is_well else 1))
+    return ended(c, cluster_state, 0 if cluster_state.is_well else 1)
 
 
 def _state_of_head(cluster_state: ClusterState) -> str:

@@ -21,7 +21,7 @@ from ringtasks.client.held_program import HeldProgram
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import bounded
-from ringtasks.errors import AnswerError, RendezvousError
+from ringtasks.errors import AnswerError, RendezvousError, UsageError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.remote.answers import whole
 from ringtasks.remote.programs import Program
@@ -62,6 +62,7 @@ def find_rendezvous(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
     """Let the first host listen and the others connect.
 
     :param port: the port of the rendezvous; 0: a free one.
+    :raises UsageError: it cannot be used.
     :raises RendezvousError: there is no address that all others reach, or no python3 for the test.
     """
     first, others = clients[0], clients[1:]
@@ -122,7 +123,7 @@ class _Listener:
     """A socket of the first host that answers with the word, until the block is left."""
 
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
-        self._host = client.config.id
+        self._host, self._given = client.config.id, port
         ports = [port] if port else [likely_free_port(), 0]
         listen = Ask(_python("listen", word, *map(str, ports)), _TIMEOUT, in_venv=True)
         self._program = HeldProgram(client, listen, _MAX_PRINTED_BYTES)
@@ -147,6 +148,7 @@ class _Listener:
     def _await_port(self) -> None:
         """Wait for the line with the port and the address of the host.
 
+        :raises UsageError: the port that was given is in use.
         :raises RendezvousError: there is none.
         """
         lines = self._lines_until("port")
@@ -156,7 +158,9 @@ class _Listener:
             self.own_address = _address(address)
         except AnswerError as error:
             why = str(error) if lines else self._evidence()
-            raise RendezvousError(self._host, f"it cannot listen: {why}") from error
+            if self._given and f"port {self._given}: " in why:
+                raise UsageError(f"{self._host}: {why}: give another port") from error
+            raise RendezvousError(self._host, why, is_listening=False) from error
 
     def _evidence(self) -> str:
         result = self._program.result

@@ -153,6 +153,19 @@ def test_host_outside_the_cluster_does_not_affect_its_state(
     assert inv("ray.down").returncode == 0
 
 
+def test_state_that_ray_does_not_tell_is_unknown(inv: Inv, cluster: RayHosts) -> None:
+    inv("ray.up", "--host", "a")
+    (token,) = (cluster.servers["a"].home / ".ringtasks" / "ray").glob("*/token")
+    token.write_text("another")
+
+    status = inv("ray.status")
+
+    assert status.returncode == 255
+    assert b"a: Ray did not tell its state: InvalidAuthToken" in status.stderr
+    assert b"head  running" in status.stdout
+    assert b"InvalidAuthToken" not in status.stdout
+
+
 @pytest.mark.long
 def test_stopping_some_hosts_of_a_cluster_names_the_others(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
@@ -216,7 +229,7 @@ def test_requested_port_in_use_is_detected_before_anything_is_sent(
         port = str(stranger.getsockname()[1])
         done = inv("ray.up", "--host", "a,b", flag, port)
 
-    assert done.returncode in (2, 255)
+    assert done.returncode == 2
     assert f"port {port}" in done.stderr.decode()
     assert b"Address already in use" in done.stderr
     assert cluster.files("a") == cluster.files("b") == []
