@@ -49,21 +49,27 @@ def when_there_is_room(
         link has been open for a while, so that waiting is of no use.
     """
     lonely_until: float | None = None
+
+    def is_over() -> bool:
+        return is_cancelled() or (deadline is not None and time.monotonic() > deadline)
+
     while True:
         try:
             with awaiting_over(link, host):
                 return open_(timeout=remaining(deadline))
         except SessionRefusedError:
             now = time.monotonic()
-            if (deadline is not None and now > deadline) or is_cancelled():
+            if is_over():
                 raise
             if link.await_session_end(_INTERVAL):
                 lonely_until = None
-                continue
-            lonely_until = lonely_until or now + _LONELY_TIMEOUT
-            if now >= lonely_until:
+            else:
+                lonely_until = lonely_until or now + _LONELY_TIMEOUT
+                if now >= lonely_until:
+                    raise
+                time.sleep(_LONELY_DELAY)
+            if is_over():  # a request that is not answered in time has an unknown outcome
                 raise
-            time.sleep(_LONELY_DELAY)
 
 
 def remaining(deadline: float | None) -> float | None:

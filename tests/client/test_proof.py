@@ -485,11 +485,16 @@ def test_copy_waits_for_a_free_session_on_the_host(
             ]
             assert all(event.wait(10) for event in up)
             late = client.scp_to(tmp_path / "f", "f", timeout=1)
+            unbegun = [client.run("true", 0.2) for _ in range(4)]
             copying = pool.submit(client.scp_to, tmp_path / "f", "f")
             putting = pool.submit(put, tmp_path / "f", "g", [client])
             go.touch()
 
             assert late.timed_out
+            said = "the command had not been started"
+            assert [result.timed_out and said in str(result.error) for result in unbegun] == [
+                True
+            ] * 4
             assert [ended.result().returncode for ended in running] == [7] * most
             assert copying.result().success, copying.result()
             assert putting.result(), putting.result()

@@ -32,6 +32,9 @@ __all__ = ["MuxLink"]
 _ROOM_DELAYS = (0.005, 0.05)
 #: Seconds for a busy master to answer if it answered a moment ago.
 _PATIENCE = 4 * ANSWER_TIMEOUT
+#: Seconds for the answer to a request for a session that is sent shortly before a time limit: without
+#: the answer, it is not known whether the command runs.
+_LEAST_ANSWER_TIMEOUT = 0.5
 #: Seconds for which a master that has answered is taken to be responsive.
 _TRUST_TIME = 1.0
 
@@ -118,7 +121,9 @@ class MuxLink:
 
     def _begin_use(self, timeout: float | None) -> MasterUse:
         """Mark the master as in use."""
-        limit = self._timeout if timeout is None else min(self._timeout, timeout)
+        limit = self._timeout
+        if timeout is not None:
+            limit = min(limit, max(timeout, _LEAST_ANSWER_TIMEOUT))
         try:
             return MasterUse(self.master, limit, self._silence_timeout, self._session_ended)
         except OSError as error:
