@@ -1,7 +1,8 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the log of a job: first "ringtasks-offset:N", the offset at which the rest begins.
 #
-# The last line on stderr is "ringtasks-at:N", the offset at which it ended: a tool that fails within a
+# If login files have sent stderr to stdout, nothing but the log is printed after the first line. Else
+# the last line on stderr is "ringtasks-at:N", the offset at which it ended: a tool that fails within a
 # pipe is not noticed otherwise.
 #
 # Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running or its
@@ -77,7 +78,8 @@ fi
 echo "ringtasks-offset:$at"
 
 leave() {
-  echo "ringtasks-at:$at" >&2
+  # shellcheck disable=SC3013  # dash, bash, zsh and BusyBox have it
+  [ /dev/fd/1 -ef /dev/fd/2 ] || echo "ringtasks-at:$at" >&2
   exit "$1"
 }
 

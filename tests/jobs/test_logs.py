@@ -52,6 +52,21 @@ def test_log_is_read_completely_during_and_after_the_job(host: JobHost) -> None:
     assert text(job.logs()) == text(job.logs(follow=True)) == b"a\0\xff\rb\nend"
 
 
+def test_log_is_read_as_it_is_if_login_files_send_errors_to_stdout(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(config=['ForceCommand exec 2>&1; eval "$SSH_ORIGINAL_COMMAND"'])
+    config = SSHConfig(
+        server.address, server.port, server.user, str(client_key),
+        name="box", use_control_master=use_control_master,
+    )  # fmt: skip
+
+    with SSHClient(config) as client:
+        job = JobHost(server.home, client).start("echo line")
+        job.wait(20)
+        assert text(job.logs(follow=True)) == b"line\n"
+
+
 def test_following_ends_with_the_last_byte_of_an_ended_job(host: JobHost) -> None:
     job = host.start("for n in 1 2 3 4 5; do echo $n; sleep 0.1; done; printf last")
 

@@ -32,8 +32,8 @@ __all__ = ["MuxLink"]
 _ROOM_DELAYS = (0.005, 0.05)
 #: Seconds for a busy master to answer if it answered a moment ago.
 _PATIENCE = 4 * ANSWER_TIMEOUT
-#: Seconds for the answer to a request for a session that is sent shortly before a time limit: without
-#: the answer, it is not known whether the command runs.
+#: Seconds for the answer to a request for a session that is sent shortly before a time limit:
+#: without the answer, it is not known whether the command runs.
 _LEAST_ANSWER_TIMEOUT = 0.5
 #: Seconds for which a master that has answered is taken to be responsive.
 _TRUST_TIME = 1.0
