@@ -11,6 +11,7 @@ the channel would leave them running.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import BinaryIO
@@ -103,11 +104,13 @@ class Execution:
         :raises LinkLostError: the link failed before the command can have started.
         """
         self._begin(link)
+        terminal = self._options.terminal
+        command = self._line or self._script.start_line(self._options.shell, pty=self.has_terminal)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.session = session = when_there_is_room(
                 link,
-                self._request_session,
+                functools.partial(link.open_session, command, terminal),
                 deadline=deadline,
                 is_cancelled=lambda: self._options.is_stop or self._is_cancelled,
                 host=self._options.host,
@@ -118,28 +121,19 @@ class Execution:
             if _is_over(deadline):
                 return Ending(timed_out=True)
             raise
-        except KeyboardInterrupt:
-            is_known = self._line is None or not self._is_requested
+        except KeyboardInterrupt as error:
+            # The command travels in the request for the session, which may have been sent; not
+            # while room is awaited after a refusal.
+            is_refused = isinstance(error.__context__, SessionRefusedError)
+            is_known = self._line is None or is_refused
             return Ending(interrupted=True, stopped=None if is_known else StopOutcome(is_gone=None))
         try:
             return self._follow(session, deadline)
         finally:
             session.close()
 
-    def _request_session(self, timeout: float | None) -> Session:
-        """Request a session; the request carries the command, unless that is a payload."""
-        terminal = self._options.terminal
-        command = self._line or self._script.start_line(self._options.shell, pty=self.has_terminal)
-        self._is_requested = True
-        try:
-            return self._link.open_session(command, terminal, timeout=timeout)
-        except SessionRefusedError:
-            self._is_requested = False
-            raise
-
     def _begin(self, link: Link) -> None:
         self._link = link
-        self._is_requested = False
         self._answer = MarkedOutput(
             self._script.mark,
             has_end=self._script.is_own,
