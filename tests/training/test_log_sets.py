@@ -56,6 +56,28 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
         ),
         pytest.param("Evaluating...\n{'loss': 4}\nepoch 2 loss 3", {"loss": [3], "eval_loss": [4]},
                      id="dict"),
+        pytest.param(
+            "[Epoch: 0, numImages: 146]\nLoss: 3\nTest:\n[Epoch: 0, numImages:  14]\nLoss: 4\n"
+            "[Epoch: 1, numImages: 146]\nLoss: 2",
+            {"Loss": [3, 2], "test_loss": [4]},
+            id="DeepLab",
+        ),
+        pytest.param(
+            "".join(f"[INFO] {name}. Step: 12000. Time Elapsed: 20.1 s. Mean Reward: {reward}.5. "
+                    "Std of Reward: 0.7. Training.\n" for name, reward in (("A", 1), ("B", 2))),
+            {"A/mean_reward": [1.5], "B/mean_reward": [2.5]},
+            id="ML-Agents",
+        ),
+        pytest.param(
+            "Run: 01, Epoch: 01, Loss: 3, Valid: 11.2%\nRun: 02, Epoch: 01, Loss: 2, Valid: 12.2%",
+            {"run_1/Loss": [3], "run_1/Valid": [11.2], "run_2/Loss": [2], "run_2/Valid": [12.2]},
+            id="runs",
+        ),
+        pytest.param("DEBUG TRAIN Batch 0/9 loss 3\nDEBUG CV Batch 0/0 loss 4",
+                     {"train_loss": [3], "cv_loss": [4]}, id="WeNet"),
+        pytest.param("[Step 9] Train / Test accuracy: 0.1 / 0.2.\nValidation loss 1000: 1.5", {},
+                     id="names for several values"),
+        pytest.param("step 1 9.5 records/second. Loss is 3.", {"Loss": [3]}, id="sentences"),
         pytest.param("Validation losses:\nloss=3", {"validation_loss": [3]}, id="of losses"),
         pytest.param("Training |  Validation\nloss=3", {"loss": [3]}, id="two parts"),
         pytest.param("Training...\nloss: 3\nsaved\nloss: 2", {"loss": [3, 2]}, id="training"),

@@ -100,6 +100,8 @@ def section_after(
     of_steps = bool(units) and units <= {"step", "batch"}
     if is_first and of_steps and not parsed.values:  # Coqui: below it "--> STEP: 0", then metrics
         section = section._replace(has_steps=True)
+    if is_first and units == {"epoch"} and "numImages" in text:
+        return "", section._replace(left=_LINES_BEFORE)  # DeepLab: "[Epoch: 0, numImages: 1449]"
     is_step = of_steps and (section.has_steps or (not parsed.values and "global_step" in text))
     goes_on = is_step or (bool(parsed.values) and not units)
     goes_on = is_indented if section.is_indented else goes_on

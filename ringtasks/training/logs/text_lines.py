@@ -86,13 +86,14 @@ _SOURCE_CODE = re.compile(
     re.ASCII,
 )
 
-_WORD = r"[A-Za-z][\w'/]*\.?"
+_WORD = r"[A-Za-z](?:[\w'/]{0,4}\.|[\w'/]*)"  # "val. loss"; a longer word ends a sentence
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
 #: "mAP@0.50:0.95: 0.4": without a value behind it, the range holds no number.
 _RANGE = r"(?::0?\.\d+(?=[\"']?\s{0,4}[=:])|(?!(?<=\.\d):0?\.\d)(?!(?<=\.\d\d):0?\.\d))"
 _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}\s?[\"']?"  # np.float64(0.25), [ 0.25], "0.25"
 #: "loss 0.9 -> 0.5" is one value before and one after.
-_NO_ARROW = r"(?!\s?(?:-{1,2}>|=>|\xe2\x86\x92)\s?\d)"
+#: "Train / test accuracy: 0.5 / 0.6" is one of each part.
+_NO_ARROW = r"(?!\s?(?:-{1,2}>|=>|\xe2\x86\x92)\s?\d|\s/\s{1,2}[-+]?\.?\d)"
 _PAIR = re.compile(
     rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)(?<!=\s)(?<![Tt]ime\s)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
@@ -107,7 +108,7 @@ _BARE_NAME = (
 )
 _BARE = re.compile(
     rf"(?<![\w./-])(?P<name>(?:[A-Za-z]\w{{0,30}}[_/])?{_BARE_NAME})\s{{1,8}}(?:so\sfar\s)?(?:is\s)?"
-    r"(?!\d+\s+\d+\.\d)"  # "Prec@1 05 0.125": a threshold is before the value
+    r"(?!\d+:?\s+\d+\.\d)"  # "Prec@1 05 0.125", "loss 1000: 0.5": the value is behind
     rf"(?P<number>{NUMBER}){END}{_NO_ARROW}",
     _FLAGS,
 )
@@ -131,7 +132,7 @@ _NO_QUALIFIER = frozenset(
     a an and are at avg average after before by current currently done end ended epoch epochs final
     finished for from got had has have in info is iter iteration mean new now of on our over reached
     round running step steps that the then this to took total was we were will with set debug batch
-    completed finished it its got inf nan infinity fold trial
+    completed finished it its got inf nan infinity fold trial saved saving
     """.split()
 )
 _PROSE = frozenset("from to than least most below above threshold until".split())
@@ -347,6 +348,8 @@ def _set_of_line(text: str, start: int) -> str:
 def _split_of_line(text: str, start: int) -> str:
     if _TEST_MEANS.search(text):
         return "test_avg"
+    if " CV Batch " in text:  # WeNet
+        return "cv"
     # PaddleOCR and TensorFlow's Estimator, of a validation
     if "cur metric, " in text or "Saving dict for global step " in text:
         return "eval"

@@ -12,9 +12,11 @@ from .records import Record
 __all__ = ["in_trial", "named_in_trial", "trial_after", "trial_of"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
-# "fold 0 epoch 1 loss 0.5", "[Trial 3] loss: 0.5", '{"fold": 1, "loss": 0.5}'.
+# "fold 0 epoch 1 loss 0.5", "[Trial 3] loss: 0.5", '{"fold": 1, "loss": 0.5}', OGB's "Run: 01, ".
 _ON_LINE = re.compile(
-    r"(?<![\w-])(?P<kind>fold|trial)[\"']?[ _]?\s?[:=#]?\s?#?(?P<number>\d{1,6})(?![\w.])", _FLAGS
+    r"(?:(?<![\w-])(?P<kind>fold|trial)[\"']?[ _]?\s?[:=#]?|^Run:)\s?#?"
+    r"(?P<number>\d{1,6})(?![\w.])",
+    _FLAGS,
 )
 # "===== Fold 1/5 =====", "Training fold 3", "Starting trial 2 of 10 ...".
 _HEADING = re.compile(
@@ -26,13 +28,13 @@ _HEADING = re.compile(
 _FINISHED = re.compile(r"\bTrial (?P<number>\d{1,6}) (?:finished|pruned|failed)\b", re.ASCII)
 # After all folds: "========== CV ==========", "Overall OOF score: 0.8".
 _OVERALL = re.compile(r"\W*(?:overall )?(?:cv|oof)\b(?! ?(?:fold )?\d)", _FLAGS)
-_NAMED = re.compile(r"(?:fold|trial)_\d+/")
+_NAMED = re.compile(r"(?:fold|trial|run)_\d+/")
 
 
 def trial_of(text: str) -> str:
     """Return the fold or trial that a line names beside its metrics; an empty text if none."""
     found = _ON_LINE.search(text, 0, 200)
-    return f"{found['kind'].lower()}_{int(found['number'])}" if found else ""
+    return f"{(found['kind'] or 'run').lower()}_{int(found['number'])}" if found else ""
 
 
 def trial_after(text: str) -> str | None:

@@ -17,7 +17,8 @@ _OBJECTIVE = (
     r"is (?P<{}>[-+.\de]+) over [\d.]+ frames"
 ).format
 
-#: A text that each such line has, and its pattern: groups are units, or names of metrics.
+#: A text that each such line has, and its pattern: groups are units, or names of metrics; a
+#: ``label`` stands before these names.
 _LINES = [
     (text, re.compile(pattern, re.ASCII))
     for text, pattern in (
@@ -36,6 +37,12 @@ _LINES = [
         ("Average objective f", _OBJECTIVE("output-xent", "objective_xent")),
         ("Overall average objective f", _OBJECTIVE("output", "overall_objective")),
         ("Overall average objective f", _OBJECTIVE("output-xent", "overall_objective_xent")),
+        # ML-Agents: each behaviour has a curve.
+        (
+            " Time Elapsed: ",
+            rf".*?(?P<label>[\w-]+)(?:\.|:) Step: (?P<step>\d+)\. Time Elapsed: [\d.]+ s\.? ?"
+            rf"(?:Mean Reward: (?P<mean_reward>{NUMBER})\.\s.*)?",
+        ),
         # ParlAI: these are counts so far.
         (" total_exs:", r".*\btime:\d+s total_exs:\d+(?: total_steps:(?P<step>\d+))?"),
         # rl_games: frames per second of three parts of the work
@@ -91,8 +98,9 @@ def _parsed(found: re.Match[str]) -> Parsed:
         for name in names
         if name in _UNITS
     ]
-    kept = [n for n in names if n not in _UNITS and not n.endswith("_total")]
-    values = [Value(name, found.span(name)) for name in kept]
+    kept = [n for n in names if n not in (*_UNITS, "label") and not n.endswith("_total")]
+    label = f"{found['label']}/" if "label" in names else ""
+    values = [Value(label + name, found.span(name)) for name in kept]
     return Parsed(tuple(positions), tuple(values))
 
 

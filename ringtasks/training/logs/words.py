@@ -75,7 +75,7 @@ _ARGUMENTS = frozenset(
     start_epoch start_iter world_size n_gpu n_gpus ngpus gpus num_gpus nodes num_nodes port version
     v_num pid worker process proc cuda
     rank local_rank global_rank mpirank node node_rank device gpu line lineno attempt num_samples
-    num_examples num_train fold trial num_params params parameters trainable flops
+    num_examples num_train fold trial run num_images num_params params parameters trainable flops
     """.split()
 )
 #: Clocks and the work that they time: they grow with the run and measure the machine.
@@ -188,6 +188,7 @@ def is_unrecorded(name: str) -> bool:
     plain = name.lower().replace(" ", "_")
     return (
         plain.partition("(")[0] in _UNRECORDED
+        or "_".join(split_name(name)) in _ARGUMENTS
         or plain in _ARGUMENTS
         or plain.endswith(_ENDINGS_OF_UNRECORDED)
         or "best" in split_name(name)
