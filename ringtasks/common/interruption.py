@@ -36,6 +36,7 @@ __all__ = [
     "Text",
     "also",
     "begin",
+    "call_if_slow",
     "ending",
     "exit_at_once",
     "fatal_signals",
@@ -53,6 +54,7 @@ GRACE = 1.0
 REPEAT_TIME = 0.3
 #: Seconds after which an announced end is printed: most ends are faster.
 _ANNOUNCE_DELAY = 0.15
+_QUICK = 0.25  # seconds in which most tasks end; they need no further thread
 _LOOK_INTERVAL = 0.02  # seconds; an end that is announced that late still seems immediate
 #: Seconds after the second signal to report the processes that remain.
 _REPORT_TIME = 3.0
@@ -106,6 +108,9 @@ class _Guard:
         self._unreported: list[str] = []  # the processes that remain, until they are reported
         self._handlers: dict[int, Any] = {}
         self._reader = self._writer = -1
+        self.is_quick = False
+        """True in the first `_QUICK` seconds of a task; then the thread calls ``if_slow``."""
+        self.if_slow: Callable[[], None] | None = None
 
     def install(self) -> None:
         for number in _SIGNALS:
@@ -126,7 +131,7 @@ class _Guard:
     def watch(self) -> None:
         """Start the thread that reads the signals."""
         reader, self._writer = os.pipe()
-        self._reader = reader
+        self._reader, self.is_quick, self.if_slow = reader, True, None
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         if signal.getsignal(_WAKE) is signal.SIG_DFL:
@@ -137,6 +142,7 @@ class _Guard:
         thread.start()
 
     def unwatch(self) -> None:
+        self.is_quick = False
         signal.set_wakeup_fd(-1)
         os.close(self._writer)  # ends the thread
         if signal.getsignal(_WAKE) is _wake:
@@ -181,8 +187,19 @@ class _Guard:
     def _is_repeated(self) -> bool:
         return time.monotonic() < self._signalled_at + REPEAT_TIME
 
+    def _await_signal(self, reader: int, quick_until: float) -> None:
+        if self.is_quick:
+            if _readable(reader, max(0.0, quick_until - time.monotonic())):
+                return
+            self.is_quick = False
+            if (action := self.if_slow) is not None:
+                action()
+        _readable(reader)
+
     def _watch(self, reader: int) -> None:
-        while _readable(reader):
+        quick_until = time.monotonic() + _QUICK
+        while True:
+            self._await_signal(reader, quick_until)
             # Before the read, so that each signal is in one of the two places at any time.
             self._is_counting = True
             read = os.read(reader, 64)
@@ -314,6 +331,17 @@ def guarded() -> Iterator[None]:
             if not guard.is_for_good:
                 guard.restore()
                 _guard = None
+
+
+def call_if_slow(action: Callable[[], None]) -> bool:
+    """Call ``action`` once in another thread if the task takes more than a moment.
+
+    The last one counts.  False: it has taken more by now, or it is not in the main thread.
+    """
+    if _guard is None:
+        return False
+    _guard.if_slow = action
+    return _guard.is_quick  # looked at last: the thread resets it first
 
 
 def status() -> int | None:

@@ -57,11 +57,16 @@ class _SilentHosts:
         with self._changed:
             is_first = not self.pending
             self.pending.add(answer)
-            if self._thread is None:
-                with contextlib.suppress(UsageError):  # it is not needed for the work
-                    self._thread = start_thread(self._run, name="ringtasks-silent-hosts")
-            elif is_first:
+            if is_first and self._thread is not None:
                 self._changed.notify()
+        # To start a thread, and to wait for its end, takes a quick command half a millisecond.
+        if self._thread is None and not interruption.call_if_slow(self._start):
+            self._start()
+
+    def _start(self) -> None:
+        with self._changed, contextlib.suppress(UsageError):  # it is not needed for the work
+            if self._thread is None and not self._is_over:
+                self._thread = start_thread(self._run, name="ringtasks-silent-hosts")
 
     def remove(self, answer: PendingAnswer) -> None:
         with self._changed:
