@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks import fleet
 from ringtasks.client.result import SSHResult
@@ -16,10 +16,12 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
+from ringtasks.fleet.host_run import OnOutput
 from ringtasks.fleet.last_run import LastRun
 from ringtasks.fleet.results import FleetState, state_of
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.host_settings import SSHConfig
+from ringtasks.inventory.model import HostConfig
 from ringtasks.output import display
 from ringtasks.output.files import FilesReport
 from ringtasks.output.fleet_report import JsonReport, Report, summary
@@ -29,14 +31,7 @@ from ringtasks.output.screen import HostProgress, Screen
 from ringtasks.ssh.link import Terminal
 
 from . import plan
-
-if TYPE_CHECKING:
-    from ringtasks.inventory.model import HostConfig
-
-    from .run_flags import OutputFlags, RunFlags
-
-    #: Receives the host, the stream (1 or 2) and the bytes.
-    OnOutput = Callable[[str, int, bytes], None]
+from .run_flags import OutputFlags, RunFlags
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 

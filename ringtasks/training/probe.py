@@ -10,18 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ringtasks.client.ask import Ask
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import joined_lines, printable
 from ringtasks.remote.answers import lines_by_name
 from ringtasks.remote.gpus import parse_tool
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.resources import Resources, parse_resources
 from ringtasks.remote.script import quoted_path
-
-if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
 
 __all__ = ["HostProbe", "parse", "probe_host", "script"]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks import transfer
-from ringtasks.client.dialogue import Ask, ask_until_known, hold
+from ringtasks.client.ask import Ask, OnOutput
+from ringtasks.client.dialogue import ask_until_known, hold
 from ringtasks.client.result import SSHResult, last_words, why_failed
 from ringtasks.common import interruption
 from ringtasks.common.program_name import as_typed
@@ -41,7 +42,6 @@ _RETRY_DELAY = 2.0
 _SUBMIT_TIMEOUT = 300.0
 _STOP_TIMEOUT = 90.0
 
-OnOutput = Callable[[int, bytes], None]
 Tell = Callable[[str], None]
 
 
