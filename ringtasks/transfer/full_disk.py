@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ringtasks.common.disk_space import no_space
-from ringtasks.remote.paths import joined
 
 from .host_transfer import HostCopy, HostTransferError
 from .watch import here
@@ -43,15 +42,16 @@ def told_on_host(host_copy: HostCopy, source: Path | Sequence[Path], target: str
 
 
 @contextlib.contextmanager
-def told_here(host_copy: HostCopy, source: str, target: Path) -> Iterator[None]:
-    """Translate the error of a full local disk; ``source`` is a folder of the host.
+def told_here(host_copy: HostCopy, place_of: Callable[[str], str], target: Path) -> Iterator[None]:
+    """Translate the error of a full local disk.
 
+    :param place_of: returns the path on the host of a name in ``target``.
     :raises HostTransferError: any error of the copy.
     """
 
     def needed(place: str) -> int | None:
         name = os.path.relpath(place, target)
-        found = host_copy.path_probe(sources=joined(source, name)).found
+        found = host_copy.path_probe(sources=place_of(name)).found
         return found[0].size_bytes if len(found) == 1 else None
 
     def free() -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.text import names_and_more
-from ringtasks.remote.paths import name_of, quoted_pattern
+from ringtasks.remote.paths import joined, name_of, quoted_pattern
 
 from .checksums import HASHERS, hashes_on_host, sha256_of
 from .full_disk import told_here, told_on_host
@@ -43,6 +43,14 @@ class RemoteTree(NamedTuple):
     verify: bool
     ignored: tuple[str, ...] = ()
     matched: Sequence[RemotePath] = ()
+
+    def place_of(self, name: str) -> str:
+        """Return the path on the host of a name that was copied."""
+        first, slash, rest = name.partition("/")
+        for item in self.matched:
+            if name_of(item.path) == first:
+                return item.path + slash + rest
+        return joined(self.path, name)
 
     def hasher(self, host_copy: HostCopy) -> str:
         """Return the host's program for a SHA-256; empty if it has none."""
@@ -129,7 +137,7 @@ def get_tree(host_copy: HostCopy, source: RemoteTree, target: Path) -> None:
 
         return TreeCopy("get", several or [("", source.path)], str(target), rules)
 
-    with told_here(host_copy, source.path, target), host_copy.local(target):
+    with told_here(host_copy, source.place_of, target), host_copy.local(target):
         host_copy.move(pull if can_pull() else None, over_sftp)
     if source.verify and not host_copy.options.dry_run:
         _verify(host_copy, target, source)
@@ -151,7 +159,7 @@ def _verify(host_copy: HostCopy, local: Path | Sequence[Path], remote: RemoteTre
     names = [change.name for change in sent]
     folder, paths = remote.path, names
     if remote.matched:
-        folder, paths = "/", [_there(remote.matched, name) for name in names]
+        folder, paths = "/", [remote.place_of(name) for name in names]
     size_bytes = sum(change.size_bytes for change in sent)
     sums = hashes_on_host(host_copy.answer, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
@@ -164,12 +172,6 @@ def _verify(host_copy: HostCopy, local: Path | Sequence[Path], remote: RemoteTre
     host_copy.checked = len(names) - len(differing)
     if differing:
         raise HostTransferError(f"differs by its SHA-256: {_listed(differing)}")
-
-
-def _there(matched: Sequence[RemotePath], name: str) -> str:
-    """Return its path on the host."""
-    first, slash, rest = name.partition("/")
-    return next(item.path for item in matched if name_of(item.path) == first) + slash + rest
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -788,12 +788,12 @@ def test_sync_keeps_holes_and_hard_links_if_asked(
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
-@pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
-@pytest.mark.matrix(5)
+@pytest.mark.parametrize("way", ["sync", "put", "pull", "get", "get a pattern"])
+@pytest.mark.matrix(7)
 def test_no_space_for_a_folder_is_told_with_the_side_the_file_and_the_sizes(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
-    pulls = way in ("pull", "get")
+    pulls = way in ("pull", "get", "get a pattern")
     source, target = (far, near) if pulls else (near, far)
     (source / "s" / "sub").mkdir(parents=True)
     (source / "s" / "sub" / "large 1").write_bytes(os.urandom(3 * 1024**2))
@@ -805,6 +805,7 @@ def test_no_space_for_a_folder_is_told_with_the_side_the_file_and_the_sizes(
         "put": lambda: put(near / "s", "full/s", [client]),
         "pull": lambda: sync("s", near / "full/s", [client], pull=True),
         "get": lambda: get("s", near / "full/s", [client]),
+        "get a pattern": lambda: get("s/*", near / "full/s/", [client]),
     }[way]
     try:
         result = only(copy())
