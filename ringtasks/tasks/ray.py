@@ -98,7 +98,6 @@ def status(
     inventory: str | None = None,
 ) -> ClusterState | None:
     """Show the nodes of a Ray cluster, and the state that Ray reports."""
-    from ringtasks.client.result import why_failed
     from ringtasks.training import ray
 
     clients = _clients(c, host, name, inventory, venv)
@@ -116,11 +115,13 @@ def status(
         display.say(f"{_state_of_head(cluster_state)}, so Ray was not asked")
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
     result = ray.ask(head)
-    if why := why_failed(result):
-        display.say(f"{head.host}: Ray did not tell its state: {display.shown(why)}")
+    is_told = result.error is None and result.success
+    for line in map(display.shown, result.output.splitlines()):
+        print(line) if is_told else display.say(line)
+    if not is_told:
+        why = result.error or f"exit status {result.returncode}"
+        display.say(f"{head.host}: Ray did not tell its state: {why}")
         return ended(c, cluster_state, UNREACHABLE)
-    for line in result.output.splitlines():
-        print(display.shown(line))
     if cluster_state.unreachable:
         return ended(c, cluster_state, UNREACHABLE)
     return ended(c, cluster_state, 0 if cluster_state.is_well else 1)

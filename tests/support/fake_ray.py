@@ -104,6 +104,8 @@ class JobSubmissionClient:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, **runtime_env["env_vars"]},
         )
+        if "lose the answer" in entrypoint:
+            raise RuntimeError("connection reset")
 
     def get_job_info(self, job):
         if not (self.jobs / job).is_dir():

@@ -30,6 +30,7 @@ from ringtasks.transfer.patterns import literal
 from .cluster_state import Member
 from .commands import FOLDER, token_settings
 from .job_api import FAILED, NO_ANSWER, NO_SUCH_JOB, STOPPED
+from .port_guard import SILENT, STRANGER
 from .prepare import ray_python
 from .upload import Upload
 
@@ -142,8 +143,9 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
     if result.success:
         return
     why = result.error or last_words(result)
-    if result.is_unknown or result.timed_out:
-        why += f"; '{as_typed(f'ray.submit --attach {job_id}')}' finds out whether Ray has it"
+    if result.is_unknown or result.timed_out or result.returncode == NO_ANSWER:
+        finds_out = f"'{as_typed(f'ray.submit --attach {job_id}')}' finds out"
+        raise ClusterError(head.host, f"it is unknown whether Ray has the job: {why}; {finds_out}")
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 
 
@@ -170,6 +172,6 @@ def _judged(result: SSHResult, job_id: str) -> SSHResult:
     if result.returncode == NO_SUCH_JOB:
         raise UsageError(f"{result.host}: Ray knows no job {job_id}")
     text = f"{result.host}: the outcome of job {job_id} is unknown: {last_words(result)}"
-    if result.returncode == NO_ANSWER:
+    if result.returncode in (NO_ANSWER, SILENT, STRANGER):
         text += f": Ray's job API gives no answer; see '{as_typed('ray.status')}'"
     return replace(result, returncode=UNREACHABLE, success=False, error=text)

@@ -161,7 +161,7 @@ def test_state_that_ray_does_not_tell_is_unknown(inv: Inv, cluster: RayHosts) ->
     status = inv("ray.status")
 
     assert status.returncode == 255
-    assert b"a: Ray did not tell its state: InvalidAuthToken" in status.stderr
+    assert b"InvalidAuthToken\nringtasks: a: Ray did not tell its state" in status.stderr
     assert b"head  running" in status.stdout
     assert b"InvalidAuthToken" not in status.stdout
 

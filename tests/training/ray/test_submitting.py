@@ -28,6 +28,10 @@ def test_submitted_command_is_one_string_shown_as_it_prints_with_the_status_from
 
     well = inv("ray.submit", "--cmd", "echo 'a  b'; pwd && echo \"$PYTHONUNBUFFERED\"")
     badly = inv("ray.submit", "--cmd", "echo out; exit 3")
+    lost = inv("ray.submit", "--cmd", "echo lose the answer")
+    attach = re.search(r"'inv (ray.submit --attach \w+)' finds out", lost.stderr.decode())
+    assert attach, lost.stderr
+    found = inv(*attach[1].split())
     count = "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.7; done"
     slowly = start("ray.submit", "--cmd", count, **PIPES)
     assert slowly.stdout is not None
@@ -39,6 +43,9 @@ def test_submitted_command_is_one_string_shown_as_it_prints_with_the_status_from
     assert badly.stdout == b"out\n"
     assert b"Ray: job FAILED: exit code 3\n" in badly.stderr
     assert b"and its log" not in badly.stderr
+    assert lost.returncode == 255
+    assert b"it is unknown whether Ray has the job: " in lost.stderr
+    assert (found.returncode, found.stdout) == (0, b"lose the answer\n")
     assert slowly.wait(TIMEOUT) == 0
     assert len(times) == 8
     assert times[-1] - times[0] > 1
