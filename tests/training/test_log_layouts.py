@@ -179,6 +179,8 @@ LAYOUTS = [
     *(pytest.param("".join(f"{before.format(rank)}{row}\n" for row in TABLE for rank in (1, 0)),
                    "val_loss", [(0.6, {"epoch": 1}), (0.5, {"epoch": 2})], id=f"table, {before}")
       for before in ("{}: ", "trainer-{}  | ", "[rank{}]: ")),
+    pytest.param("epoch  loss  auc   val_loss\n1      0.5   0.25\n2      0.4         0.6\n",
+                 "val_loss", [(0.6, {"epoch": 2})], id="empty cells"),
     pytest.param("epoch;loss;acc\n1;0.5;0.1\n2;0.4;1,234\n", "loss",
                  [(0.5, {"epoch": 1}), (0.4, {"epoch": 2})], id="semicolons"),
     pytest.param("step 1 id=abc loss=0.5\n", "loss", [(0.5, {"step": 1})], id="words as values"),

@@ -157,7 +157,7 @@ def find_pattern(
     after, bar, keras, outlines, _ = tried[0]
     if after is None or (len(lines) > 1 and (bar or keras)):
         return None
-    if any(slots) and (bar or keras or _has_edges(before)):
+    if any(slots) and (bar or keras or any(map(before.table.counts_offsets, texts))):
         return None
     found = [
         FoundRecord(kind, line, fields)
@@ -181,11 +181,6 @@ def slots_that_count(
             if not _tried(before, [*texts[:n], changed, *texts[n + 1 :]]).is_like(plain):
                 found.add(slot)
     return frozenset(found)
-
-
-def _has_edges(mode: Mode) -> bool:
-    """Return whether the offset of a word tells its column."""
-    return any(column.end for column in mode.table.columns)
 
 
 class _TrialLines(NamedTuple):

@@ -85,9 +85,16 @@ class Table:
         return hash(self.columns)
 
     def has_place_for(self, text: str) -> bool:
-        """Return whether a line of the form of a text may have as many cells as a row."""
-        has_edges = any(column.end for column in self.columns)
-        return has_edges or _cells(self.columns, text) is not None
+        """Return whether a line of the form of a text may be a row."""
+        return self.counts_offsets(text) or _cells(self.columns, text) is not None
+
+    def counts_offsets(self, text: str) -> bool:
+        """Return whether the offsets of a line's words may tell their columns."""
+        first = self.columns[0] if self.columns else None
+        is_short = first is not None and first.at >= 0 and len(text.split()) < len(self.columns)
+        if is_short and first and first.unit:
+            is_short = text.lstrip()[:1].isdigit()
+        return is_short or any(column.end for column in self.columns)
 
 
 class ColumnReader:
@@ -162,7 +169,7 @@ class ColumnReader:
 
 
 class Column(NamedTuple):
-    """A column. ``start``, ``end``: its edges, if a ruler shows them.
+    """A column. ``start``, ``end``: its edges, if a ruler shows them; ``at``: its name's offset.
 
     ``separator``: of the cells of its table; empty if those are spaces or bars.
     """
@@ -172,6 +179,7 @@ class Column(NamedTuple):
     separator: str
     start: int = 0
     end: int = 0
+    at: int = -1
 
 
 def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
@@ -212,6 +220,8 @@ def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
         cells = [found.span() for found in re.finditer(r"\S+", plain)]
     if len(cells) == len(columns):
         return cells
+    if len(cells) < len(columns) and (found := _below_names(cells, columns)):
+        return found
     if separator or not columns[0].end:
         return None
     return _by_edges(text, columns)
@@ -240,10 +250,29 @@ def _heading(text: str) -> list[Column]:
         own = [Column(n, "round" if n == "iterations" else "", "") for n in names]
         return [Column(_NOT_READ, unit, ""), *own]
     columns = [Column(cell.replace(" ", "_"), _unit(cell), separator) for cell in cells]
+    if not separator and "|" not in plain:
+        columns = _placed(columns, cells, text)
     has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
         return []
     return columns
+
+
+def _placed(columns: Sequence[Column], cells: Sequence[str], text: str) -> list[Column]:
+    at, placed = 0, []
+    for column, cell in zip(columns, cells, strict=True):
+        found = text.find(cell, at)
+        placed.append(column._replace(at=found))
+        at = max(at, found + len(cell))
+    return placed
+
+
+def _below_names(cells: Sequence[Span], columns: Sequence[Column]) -> list[Span] | None:
+    """Return the cells of a row of which some are empty, if each begins below a name (Chainer)."""
+    by_start = {cell[0]: cell for cell in cells}
+    if not by_start.keys() <= {column.at for column in columns}:
+        return None
+    return [by_start.get(column.at, (0, 0)) for column in columns]
 
 
 def _is_name(cell: str) -> bool:
