@@ -10,12 +10,13 @@ import copy
 import importlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 from invoke import Collection, Program, Task
-from invoke.parser import Argument
+from invoke.parser import Argument, ParserContext
 
 from .invoke_private import set_name
 
@@ -55,6 +56,20 @@ class _Flag(Argument):
         return _Flag(self)
 
 
+class _NoFlags(list[Argument]):
+    """The flags of a task that the command line does not name: none.
+
+    Invoke makes a context of them, and copies all contexts, by `copy`: 1.5 ms for this collection.
+    This one lets the copies share the context, since only that of a named task is changed.
+    """
+
+    def __iter__(self) -> Iterator[Argument]:
+        context = sys._getframe(1).f_locals.get("self")
+        if isinstance(context, ParserContext):
+            vars(context)["__deepcopy__"] = lambda memo: context
+        return super().__iter__()
+
+
 class LazyTask(Task[Any]):
     """The task ``function`` of a module of this package, which is loaded on first use."""
 
@@ -76,7 +91,7 @@ class LazyTask(Task[Any]):
 
                 _checked.add(program)
                 check_first_word(program)
-            return []
+            return _NoFlags()
         texts = dict(self.help)
         found: list[Argument] = [*map(_Flag, super().get_arguments(ignore_unknown_help))]
         self.help = texts  # Invoke takes each text out of it

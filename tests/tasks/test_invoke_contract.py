@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from invoke import Program
 
+from ringtasks.tasks import namespace
 from tests.support.deploys import Fleet
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.inv_program import InvProgram
@@ -468,3 +471,15 @@ def test_files_of_a_tasks_py_are_written_at_the_exit(
     subprocess.run([sys.executable, "-m", "invoke", "note"], cwd=tmp_path, check=True)
 
     assert (tmp_path / "log.txt").read_text() == "noted"
+
+
+def test_copies_share_the_contexts_of_tasks_that_are_not_named() -> None:
+    program = Program(namespace=namespace, binary="inv")
+    program.parse_core(["inv", "check", "--host", "box"])
+    program.parse_collection()
+
+    program.parse_tasks()
+
+    contexts = program.parser.contexts
+    shared = {name for name, context in contexts.items() if copy.deepcopy(context) is context}
+    assert shared == contexts.keys() - {"check"}
