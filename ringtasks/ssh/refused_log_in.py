@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed_for
-from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
+from ringtasks.errors import ADVICE, TOO_MANY_KEYS, AuthenticationError, Reason
 from ringtasks.inventory.host_settings import PRIVATE_KEY_VARIABLE, SSHConfig, expand
 
 from .evaluated_config import settings_of, tokens_of
@@ -37,6 +37,10 @@ _PARTIAL = r'(?m)^Authenticated using "publickey" with partial success'
 _ANOTHER_KEY = "it wants another key, too: name each by IdentityFile in ~/.ssh/config"
 #: Older releases of ssh look for it, too.
 _OLD_KEY = "id_dsa"
+_ONE_TRY = (
+    "it refused the only key that was offered, and allows few tries (sshd_config: MaxAuthTries): "
+    f"{ADVICE[Reason.AUTHENTICATION]}"
+)
 _NAME_A_KEY = "name a key by IdentityFile; its .pub file will do if an agent has the key"
 _UNREADABLE = "ssh cannot read this key: try 'ssh-keygen -y -f FILE'"
 _MAKE_A_KEY = "set ssh_key, or make a key with ssh-keygen and put the public one on the host"
@@ -59,11 +63,10 @@ def explain(
     if problem is not None:  # ssh itself goes on without the key
         error.evidence += f"; the key file {problem.what}"
         error.advice = problem.fix
-    elif TOO_MANY in error.evidence:
-        error.advice = TOO_MANY_KEYS
-    elif TOO_MANY in said:
-        error.evidence = f"{TOO_MANY}: {error.evidence}"
-        error.advice = TOO_MANY_KEYS
+    elif TOO_MANY in error.evidence or TOO_MANY in said:
+        if TOO_MANY not in error.evidence:
+            error.evidence = f"{TOO_MANY}: {error.evidence}"
+        error.advice = _ONE_TRY if _has_one_key(config) else TOO_MANY_KEYS
     elif methods and "publickey" not in methods:
         error.evidence += (
             f"; it needs {_need(methods)}" if any(methods) else "; it allows no method"
@@ -196,6 +199,14 @@ def _has_no_key(config: SSHConfig) -> bool:
     if "certificatefile" in settings.values or methods_of_openssh(settings.firsts()):
         return False  # a token may hold one, or the agent the key of a certificate
     return _leaves_agent_out(config) or not keys_in_agent(_agent(config))
+
+
+def _has_one_key(config: SSHConfig) -> bool:
+    """Return True if no more than one key can have been offered."""
+    if config.key_path:
+        return True
+    files = [path for _, path in (*_named_files(config), *_usual_files(config)) if is_known(path)]
+    return len(files) < 2 and (_leaves_agent_out(config) or not keys_in_agent(_agent(config)))
 
 
 def _are_keys_off(config: SSHConfig) -> bool:

@@ -76,8 +76,11 @@ def file_arguments(file: str | None = None) -> tuple[str, ...]:
         return ("-F", file if file == NO_FILE else absolute(file))
     if not is_configured():
         return ()
-    home = os.environ.get("HOME", "")
-    if not home or home == passwd_home():
+    home, of_ssh = os.environ.get("HOME", ""), passwd_home()
+    if not home or home == of_ssh:
+        return ()
+    # A relative pattern in the system's file means another folder if that file is included.
+    if not (user_file().exists() or _user_file(of_ssh).exists()):
         return ()
     return ("-F", str(joined_file(home)))
 
@@ -112,7 +115,7 @@ def read_files(config_file: str | None) -> list[str]:
     return [
         found
         for file in files_of(config_file)
-        for found in (file, *_included(file, _include_folder(file), _MOST_INCLUDES))
+        for found in (file, *_included(file, _include_folder(file, config_file), _MOST_INCLUDES))
     ]
 
 
@@ -132,8 +135,13 @@ def ignored_by_paramiko(config_file: str | None) -> str:
 
 
 def include_patterns(file: str) -> tuple[str, ...]:
-    """Return the patterns of a file's ``Include`` lines, with whole paths."""
-    return _patterns(file, _include_folder(file), version_of(file))
+    """Return the patterns of a file's ``Include`` lines, with whole paths.
+
+    A relative one is for the folder of the file that ssh began with, so it is returned for each.
+    """
+    folders = dict.fromkeys((user_file().parent, SYSTEM_FILE.parent))
+    found = (pattern for folder in folders for pattern in _patterns(file, folder, version_of(file)))
+    return tuple(dict.fromkeys(found))
 
 
 def joined_file(home: str) -> Path:
@@ -180,9 +188,9 @@ def _mentions(keywords: tuple[str, ...], file: str, version: Version) -> bool:
     )
 
 
-def _include_folder(file: str) -> Path:
-    """Return the folder of relative patterns (ssh_config(5), Include)."""
-    is_system = os.path.dirname(file) == _SYSTEM_FOLDER  # noqa: PTH120  # no Path for each host
+def _include_folder(file: str, config_file: str | None) -> Path:
+    """Return the folder of relative patterns (ssh_config(5), Include) in a file of `files_of`."""
+    is_system = config_file is None and file == str(SYSTEM_FILE)
     return SYSTEM_FILE.parent if is_system else user_file().parent
 
 

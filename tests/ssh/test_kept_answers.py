@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +119,24 @@ def test_ssh_whose_answer_is_not_needed_is_ended(
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "id").read_text()), 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it mounts a folder of its own at /etc/ssh")
+def test_file_that_a_relative_pattern_of_the_system_adds_is_read(tmp_path: Path) -> None:
+    system = tmp_path / "ssh"
+    for folder in ("ssh_config.d", "more"):
+        (system / folder).mkdir(parents=True)
+    (system / "ssh_config").write_text("Include /etc/ssh/ssh_config.d/*.conf\n")
+    (system / "ssh_config.d" / "own.conf").write_text("Compression yes\nInclude more/*.conf\n")
+    code = "from ringtasks.ssh.evaluated_config import ask; print(ask('box').get('port'))"
+    script = f'mount --bind {system} /etc/ssh && "$0" -c "{code}" && '
+    script += f'echo Port 77 > /etc/ssh/more/new.conf && exec "$0" -c "{code}"'
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, sys.executable], capture_output=True, text=True
+    )
+
+    assert (done.stdout, done.stderr) == ("None\n77\n", "")
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9", f"{'a' * 200}/long"])

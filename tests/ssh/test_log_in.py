@@ -202,6 +202,19 @@ def test_too_many_offered_keys_are_reported_with_the_setting_to_change(
     assert "too many keys were offered: set ssh_key, or IdentitiesOnly" in str(result.error)
 
 
+def test_only_key_that_is_refused_is_not_called_one_of_too_many(
+    make_sshd: MakeSshd, tmp_path: Path, use_control_master: bool
+) -> None:
+    server, key = make_sshd(config=["MaxAuthTries 1"]), make_key(tmp_path / "key")
+    config = SSHConfig(server.address, server.port, server.user, str(key))
+    config.use_control_master = use_control_master
+
+    result = run_on(config)
+
+    assert "Too many authentication failures" in str(result.error)
+    assert "it refused the only key that was offered" in str(result.error)
+
+
 def test_only_the_named_key_is_offered(
     make_sshd: MakeSshd,
     agent: Callable[[Path], None],
