@@ -475,6 +475,7 @@ def test_files_of_a_tasks_py_are_written_at_the_exit(
 
 def test_copies_share_the_contexts_of_tasks_that_are_not_named() -> None:
     program = Program(namespace=namespace, binary="inv")
+    program.create_config()
     program.parse_core(["inv", "check", "--host", "box"])
     program.parse_collection()
 
