@@ -62,7 +62,7 @@ _UNIT_OF_RATE = {
 _TUNE_HEAD = re.compile(r"\s*(?P<epoch>\d+)\|(?P<step>\d+)\|(?P<metrics>[^|]*)$", re.ASCII)
 _EPOCHS = re.compile(r"\W*(?:training\W+)?epochs?\W*$", re.IGNORECASE | re.ASCII)
 _EPOCH_IN_HEAD = re.compile(
-    r"\bepoch\s*[:#\[(]?\s*(?P<epoch>\d+)(?:\s*(?:/|of)\s*(?P<epochs>\d+))?",
+    r"\bepoch\s*[:#]?\s*[\[(]?\s*(?P<epoch>\d+)(?:\s*(?:/|of)\s*(?P<epochs>\d+))?",
     re.IGNORECASE | re.ASCII,
 )
 # "[fold_0] 001/200:   25%|##        | 1/4"

@@ -52,6 +52,8 @@ _INNER = re.compile(
     r"(?=\s|\]|\)|$|[:,|])",
     re.ASCII,
 )
+#: A heading: "**** Epoch 1 (1/200) ****".
+_COUNT_OF_EPOCHS = re.compile(r"\s\(\d+/\d+\)\W*\Z", re.ASCII)
 _SPLIT_POSITION = re.compile(
     rf"(?<![\w./-])(?P<split>{SPLITS})(?:\s?\([A-Za-z]+\))?:?\s{{0,4}}(?P<epoch>\d+)?\s{{0,4}}"
     rf"\[\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})(?=\s|\])",
@@ -87,6 +89,12 @@ _GLUED = re.compile(
     r"(?<![\w.])(?P<epoch>\d+)epoch:\w+:\d+-(?P<done>\d+)batch(?P<total>):", re.ASCII
 )
 _RESULTS = re.compile(r"(?<![\w.])(?P<done>\d+)epoch results:(?P<total>)", re.ASCII)
+# OpenPCDet: "Train:    1/80 (  1%) [  10/3712 (  0%)]".
+_SHARES = re.compile(
+    r"\b(?:Train|Eval|Test):\s+(?P<epoch>\d+)/(?P<epochs>\d+) \(\s*\d+%\) "
+    r"\[\s*(?P<done>\d+)/(?P<total>\d+) \(",
+    re.ASCII,
+)
 # PyTorch's tutorial: "[1,  2000] loss: 2.217".
 _COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.ASCII)
 # DeepSpeed: "epoch=0/micro_step=10/global_step=10".
@@ -99,6 +107,7 @@ _SHORT = re.compile(r"\[E(?P<epoch>\d+)\] step (?P<done>\d+)(?:/(?P<total>\d+))?
 _TWO_COUNTS = (
     (_SHORT, "step", "[E"),
     (_TWO, "batch", "]"),
+    (_SHARES, "batch", "%) ["),
     (_BEFORE_BARS, "step", " || "),
     (_COMMA, "batch", "["),
     (_GLUED, "batch", "epoch:"),
@@ -207,7 +216,8 @@ def _named_positions(
             continue  # Composer: "[Eval batch=10/10] Eval on eval data:"
         positions.append(_position(unit, found))
         ends = found.end()
-        if unit == "epoch" and (inner := _INNER.match(text, ends)):
+        is_named_twice = _COUNT_OF_EPOCHS.match(text, ends) is not None
+        if unit == "epoch" and not is_named_twice and (inner := _INNER.match(text, ends)):
             positions.append(_position(_inner_unit(text, found), inner))
             ends = inner.end()
     return positions, ends

@@ -1,10 +1,11 @@
-"""Join lines that a terminal of 80 columns has cut, as in a log that was copied from it.
+"""Join lines that a terminal has cut, as in a log that was copied from it.
 
     ... train loss: 2.345
     67 acc: 0.5
 
-A line is joined with the next only if it fills 80 columns, no line before is longer, and the cut is
-within a word, a number or a dict.  After two such cuts all lines that fill the columns are joined.
+A line is joined with the next only if it fills a usual number of columns, no line before is longer,
+and the cut is within a word, a number or a dict.  After two such cuts all lines that fill the
+columns are joined.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 
 __all__ = ["WrappedLines"]
 
-_COLUMNS = 80
+_COLUMNS = (80, 100, 120, 132, 160)
 #: A log whose first lines have no cut has none.
 _MAX_LINES = 400
 _MIN_CUTS = 2
@@ -27,6 +28,7 @@ class WrappedLines:
     def __init__(self) -> None:
         self._lines_left = _MAX_LINES
         self._cuts = 0
+        self._columns = _COLUMNS[0]
         self._held = b""
 
     def feed(self, lines: bytes) -> bytes:
@@ -50,15 +52,17 @@ class WrappedLines:
     def _take(self, line: bytes, whole: list[bytes]) -> None:
         width = len(line.decode("utf-8", "replace"))
         held = self.rest()
-        if held and width <= _COLUMNS and self._continues(held, line):
+        if held and width <= self._columns and self._continues(held, line):
             line = held + line
         elif held:
             whole.append(held)
-        if width == _COLUMNS:
+        if width > self._columns and not self._cuts:
+            self._columns = next((each for each in _COLUMNS if each >= width), self._columns)
+        if width == self._columns:
             self._held = line
         else:
             whole.append(line)
-        if width > _COLUMNS:
+        if width > self._columns:
             self._lines_left = 0
         elif self._cuts < _MIN_CUTS:
             self._lines_left -= 1
