@@ -88,7 +88,7 @@ def fetch_written(
         yield from (f"{printable(name)} was not fetched: {why}" for name, why in refused.items())
         rest = [match for match in found if match.name not in refused]
         if rest or not refused:
-            yield _fetch(client, cwd, item, rest, folder, limit)
+            yield from _fetch(client, cwd, item, rest, folder, limit)
 
 
 def _fetch(
@@ -98,22 +98,31 @@ def _fetch(
     matches: Sequence[_Match],
     folder: Path,
     limit: TimeLimit,
-) -> str:
+) -> Iterator[str]:
+    """Fetch the matches of an item; one that cannot be fetched does not keep back the others."""
     wanted = [match for match in matches if match.is_wanted]
     left = sum(len(match.old) for match in matches)
     if not wanted:
         why = "no file of it was written since the attempt began" if left else "there is none"
-        return f"{item} was not fetched: {why}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for match in wanted:
+        yield f"{item} was not fetched: {why}"
+    fetched = 0
+    for match in wanted:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
             options = limit.options(Options(exclude=tuple(_excluded(match))))
             place = glob.escape(posixpath.join(cwd, match.name))
             checked(transfer.get(place, folder, [client], options))
-    except (FileCopyError, OSError, RingtasksError) as error:
-        return f"{item} was not fetched: {error}"
+            fetched += 1
+        except (FileCopyError, OSError, RingtasksError) as error:
+            name = item if len(wanted) == 1 else printable(match.name)
+            yield f"{name} was not fetched: {error}"
+            if not limit.left or getattr(error, "is_unreachable", False):
+                if match is not wanted[-1]:
+                    yield f"nor was the rest of {item}"
+                break
     besides = f", but for {left} files that were there before" if left else ""
-    return f"{item} fetched into {folder}{besides}"
+    if fetched:
+        yield f"{item} fetched into {folder}{besides}"
 
 
 def _refusal(match: _Match, item: str, sources: dict[str, str]) -> str:

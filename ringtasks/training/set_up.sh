@@ -50,7 +50,11 @@ if [ -f "$rt_stamp" ] && read -r rt_folder <"$rt_stamp"; then
 fi
 rt_before=$(rt_sum_of_folder)
 if (eval "$rt_activate") >/dev/null 2>&1; then eval "$rt_activate"; fi
-sh -ec "$rt_commands" </dev/null 9>&- || exit 1
+sh -ec "$rt_commands" </dev/null 9>&- || {
+  rt_status=$?
+  [ $rt_status != "$rt_done_before" ] || rt_status=1
+  exit $rt_status
+}
 rt_folder=anywhere
 rt_after=$(rt_sum_of_folder)
 [ "$rt_before" ] && [ "$rt_after" = "$rt_before" ] || rt_folder=$PWD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,22 @@ def test_items_are_not_fetched_after_the_time_limit(
 
     assert told == ["out.txt was not fetched: the fetch_timeout of 1e-06 s has passed"]
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_match_that_cannot_be_fetched_keeps_back_no_other(
+    config: SSHConfig, client: SSHClient, tmp_path: Path
+) -> None:
+    cwd, folder = Path(str(config.work_dir)), tmp_path / "here"
+    note_files(client, str(cwd), ["*.out"], "key")
+    os.mkfifo(cwd / "a.out")
+    (cwd / "b.out").write_text("good")
+
+    told = fetched_texts(client, cwd, "*.out", folder)
+
+    assert [text.partition(": ")[0] for text in told] == [
+        "a.out was not fetched", f"*.out fetched into {folder}",
+    ]  # fmt: skip
+    assert (folder / "b.out").read_text() == "good"
 
 
 def test_fetched_files_never_replace_the_record_of_the_run(

@@ -137,8 +137,8 @@ def test_setup_that_names_its_folder_is_repeated_when_a_file_in_it_changes(host:
 
 
 def test_failed_setup_is_not_recorded(host: Host) -> None:
-    host.set_up(status=1, commands="false\ntrue")
-    host.set_up(status=1, commands="false\ntrue")
+    host.set_up(status=4, commands="(exit 4)\ntrue")
+    host.set_up(status=1, commands="exit 76")  # that of a setup that was done before
 
 
 def test_cdpath_of_the_host_does_not_replace_a_linked_checkpoint(host: Host) -> None:
