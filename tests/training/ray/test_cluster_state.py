@@ -24,6 +24,9 @@ from tests.support.processes import proc_files
 from tests.support.ray_hosts import RayHosts, command_line
 from tests.support.waiting import eventually
 
+#: Without the time in which a test waits for the ports, which others use.
+pytestmark = pytest.mark.timeout(func_only=True)
+
 
 def test_cluster_starts_and_stops_without_leaving_processes_or_files(
     inv: Inv, cluster: RayHosts, fake_ray: FakeRay
@@ -315,6 +318,7 @@ def test_different_ray_versions_are_reported_and_nothing_is_started(
     assert b"b: Ray 2.40.0 knows no tokens" in alone.stderr
 
 
+@pytest.mark.usefixtures("ray_ports")
 def test_another_cluster_in_the_environment_of_a_host_is_ignored(
     inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, fake_ray: FakeRay
 ) -> None:

@@ -17,6 +17,9 @@ from tests.support.fixtures import Inv, Start
 from tests.support.ray_hosts import RayHosts
 from tests.support.waiting import eventually
 
+#: Without the time in which a test waits for the ports, which others use.
+pytestmark = pytest.mark.timeout(func_only=True)
+
 TIMEOUT = 30.0
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
