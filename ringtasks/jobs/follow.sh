@@ -7,7 +7,7 @@
 #
 # Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running or its
 # log was truncated, and with $no_log if there is no log; "ringtasks-gone:FILE" names a file on stderr
-# that was removed or renamed.
+# that was removed or renamed; "ringtasks-moved:FILE" the file that the command writes to instead.
 #
 # parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
 #   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
@@ -34,14 +34,15 @@ cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || {
   exit "$no_log"
 }
 
-# Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it. GNU ls counts
+# Sets $size and $inode. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it. GNU ls counts
 # in the unit of BLOCK_SIZE, unless LS_BLOCK_SIZE is set.
 measure() {
-  size=0
+  size=0 inode=
   [ ! -d log ] || { echo "ringtasks: the log is a folder" >&2; exit 1; }
   [ -f log ] || return 0 # a FIFO or a device, as /dev/null
   # shellcheck disable=SC2012  # stat(1) is not in POSIX
-  size=$(LS_BLOCK_SIZE=1 ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
+  size=$(LS_BLOCK_SIZE=1 ls -ilnL log | { read -r number _ _ _ _ bytes _ && echo "$bytes $number"; })
+  inode=${size#* } size=${size% *}
   [ "$size" ] || { echo "ringtasks: the size of the log cannot be read" >&2; exit 1; }
 }
 
@@ -77,19 +78,33 @@ fi
 [ "$at" -ge "$first" ] || at=$first
 echo "ringtasks-offset:$at"
 
+# shellcheck disable=SC3013  # -ef: dash, bash, zsh and BusyBox have it
 leave() {
-  # shellcheck disable=SC3013  # dash, bash, zsh and BusyBox have it
   [ /dev/fd/1 -ef /dev/fd/2 ] || echo "ringtasks-at:$at" >&2
   exit "$1"
+}
+
+# Tells if the log was replaced by another file while the command has the old one as its stdout.
+# shellcheck disable=SC3013
+check_writer() {
+  if [ "/proc/$writer/fd/1" -ef log ]; then
+    written=$inode
+  elif [ "$written" ] && [ "$written" != "$inode" ] && [ -e "/proc/$writer/fd/1" ]; then
+    echo "ringtasks-moved:$(readlink "/proc/$writer/fd/1")" >&2
+    leave "$goes_on"
+  fi
 }
 
 # The job's end is checked before the log is read, so that all that it wrote is printed.
 now
 end=$((now + seconds_cs))
+rt_read process && writer=${rt_line%% *} || writer=-
+written=
 while :; do
   status=$goes_on
   ! rt_has_ended . || status=0
   measure
+  check_writer
   [ "$size" -ge "$at" ] || leave "$goes_on"
   if [ "$size" -gt "$at" ]; then
     tail -c +$((at + 1)) log | head -c $((size - at)) || exit 1

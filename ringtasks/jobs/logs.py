@@ -95,7 +95,12 @@ class LogPlace:
         """
         gone = re.search(rb"^ringtasks-gone:(.+)$", self._told, re.MULTILINE)
         found = re.search(rb"^ringtasks-at:([0-9]{1,18})$", self._told, re.MULTILINE)
+        moved = re.search(rb"^ringtasks-moved:(.+)$", self._told, re.MULTILINE)
         self._early, self._told = b"", b""
+        if moved is not None:
+            file = printable(moved[1].decode("utf-8", "replace"))
+            said = f"\n[ringtasks: the log was replaced; the job still writes to {file}]\n"
+            self._on_chunk(said.encode())
         if gone is not None:
             return f"{printable(gone[1].decode('utf-8', 'replace'))} was removed or renamed"
         if found is None or self.offset is None or int(found[1]) == self.offset:

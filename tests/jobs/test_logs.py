@@ -407,6 +407,23 @@ def test_log_file_that_was_renamed_is_named(host: JobHost) -> None:
     assert why.endswith(f"has no log: {host.home}/out.log was removed or renamed")
 
 
+@pytest.mark.parametrize("content", ["hi\n", ""])
+def test_replaced_log_is_not_followed_without_a_word(host: JobHost, content: str) -> None:
+    log = host.home / "out.log"
+    job = host.start(
+        "cd; echo hi; until [ -e go ]; do sleep 0.05; done; echo end", log_file=str(log)
+    )
+    got: list[bytes] = []
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(job.follow, got.append)
+        eventually(lambda: b"hi\n" in got)
+        log.rename(host.home / "out.log.1")
+        log.write_text(content)
+        eventually(lambda: f"the job still writes to {log}.1]".encode() in b"".join(got))
+        (host.home / "go").touch()
+        assert following.result(20) is None
+
+
 class Asked:
     """A client whose host cannot read the log before the third request; ``times`` of these."""
 
