@@ -126,6 +126,8 @@ _BEFORE_COUNT = tuple(
     f"{a}{word}{b}" for word in ("at", "after", "in", "for", "over") for a in " \t" for b in " \t"
 )
 _COUNTED = re.compile(r"\s(?:epoch|step|iteration|iter|batch|round)(?:\s#?|\s?[:=]\s?)\d", _FLAGS)
+#: "Reg(kl) loss: 0.5"
+_TERM_BEFORE = re.compile(r"(?<![\w(])[A-Za-z_]\w+\([A-Za-z]\w+\) \Z", re.ASCII)
 _WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'=-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
 _NO_QUALIFIER = frozenset(
     """
@@ -151,7 +153,10 @@ _UNIT_OF_MEMORY = re.compile(r"\s?(?:[kKMGT]i?B|[Mm]ega[Bb]ytes)\b(?!/)", re.ASC
 _BAR_OF_NOTEBOOK = re.compile(r"%\s+\d+/\d+\s\[\d", re.ASCII)
 _UNIT_OF_TIME = re.compile(r"\s(?:s|secs?|seconds?|ms|mins?|minutes?|hours?|hrs?)\b(?!/)", re.ASCII)
 
-SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _FLAGS)
+#: "loss 0.5 | train 2.1s | acc 0.9": there it is the work that took so long.
+SPLIT_WORD = re.compile(
+    rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w|[ :=]{{1,3}}[\d.]+\s?m?s\b)", _FLAGS
+)
 # The part of the data behind the metrics, or the means of a test as PyTorch's examples print them.
 _SPLIT_BEHIND = re.compile(rf"[\[(]\s?(?P<split>{SPLITS})(?:\s(?:set|data))?\s?[\])]\s*\Z", _FLAGS)
 _TEST_MEANS = re.compile(r"(?:^|\bINFO:?\s|[\]):-]\s)\s*\*\s+(?:acc|prec|err|top)@", _FLAGS)
@@ -377,7 +382,8 @@ def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str,
     """Return ``policy_loss`` for "policy loss", and the offset at which it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
     if not before or position_field(name) or _names_its_split(name):
-        return name, begin
+        term = _TERM_BEFORE.search(text, start, begin) if is_metric(name) else None
+        return (f"{term[0].strip()}_{name}", term.start()) if term else (name, begin)
     words: list[str] = []
     for word in reversed(before[1].split()):
         if position_field(word) and is_metric(name) and not words:
