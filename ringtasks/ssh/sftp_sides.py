@@ -43,6 +43,8 @@ __all__ = [
     "too_many",
 ]
 
+#: SFTP version 3 has 32 bits for a time, without a sign (draft-ietf-secsh-filexfer-02 section 5).
+_LAST_TIME = 2**32 - 1
 #: Limits for a sending host's tree, so that an endless listing ends.
 _MOST_ENTRIES = 2_000_000
 _MOST_PATH_BYTES = 4096  # PATH_MAX
@@ -339,7 +341,8 @@ class RemoteReceiver:
 
 
 def _local_entry(path: str, status: os.stat_result, link: str | None) -> TreeEntry:
-    return TreeEntry(path, status.st_mode, status.st_size, int(status.st_mtime), link)
+    modified = min(max(0, int(status.st_mtime)), _LAST_TIME)
+    return TreeEntry(path, status.st_mode, status.st_size, modified, link)
 
 
 def _remote_look(sftp: Any, path: str, *, follows: bool) -> TreeEntry | None:

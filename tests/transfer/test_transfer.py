@@ -104,6 +104,24 @@ def test_results_count_the_bytes_of_kernel_files(
         assert result.bytes == sum(path.stat().st_size for path in copied)
 
 
+@pytest.mark.matrix(2)
+def test_times_that_sftp_has_no_bits_for_are_copied_once(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    times = {"old": -1, "first": 0, "last": 2**32 - 1, "new": 2**33}
+    (near / "s").mkdir()
+    for name, time_ in times.items():
+        (near / "s" / name).touch()
+        os.utime(near / "s" / name, (time_, time_))
+
+    sent, again = (only(sync(near / "s", "s", [client])) for _ in range(2))
+
+    assert (sent.error, sent.files, again.files) == (None, 4, 0)
+    if mover == "SFTP":
+        times.update(old=0, new=2**32 - 1)
+    assert {path.name: path.stat().st_mtime for path in (far / "s").iterdir()} == times
+
+
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_001])
 @pytest.mark.matrix(4)
 def test_file_is_transferred_both_ways_with_mode_and_mtime(
