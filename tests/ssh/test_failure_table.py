@@ -329,14 +329,6 @@ def test_words_of_a_jump_host_are_the_evidence(lab: Lab, use_control_master: boo
     assert "Connection refused" in failure.evidence
 
 
-def test_server_that_always_compresses_has_no_common_algorithm_in_process(lab: Lab) -> None:
-    with LogInServer(compression="zlib") as server:
-        failure = failure_of(lab.config(server, False))
-
-    assert failure.reason is Reason.KEY_EXCHANGE
-    assert "no acceptable compression" in failure.evidence
-
-
 @pytest.mark.parametrize("name", ["no network route", "unusable address"])
 def test_text_of_ssh_about_a_route_is_that_of_the_system(name: str) -> None:
     assert ROWS[name].ssh

@@ -17,7 +17,9 @@ from tests.support.terminal import at_terminal
 from tests.support.tinyssh import TinySsh
 
 
-def run_on(server: Sshd | Dropbear | TinySsh, key: Path, use_control_master: bool) -> SSHResult:
+def run_on(
+    server: Sshd | Dropbear | TinySsh | LogInServer, key: Path, use_control_master: bool
+) -> SSHResult:
     config = SSHConfig(server.address, server.port, server.user, str(key), name="box")
     config.use_control_master = use_control_master
     with SSHClient(config) as client:
@@ -113,6 +115,16 @@ def test_server_with_a_cipher_only_openssh_supports_is_reached(
         assert (result.stdout, result.returncode) == ("in\n", 3)
     else:
         assert_names_algorithms(result)
+
+
+@pytest.mark.parametrize("method", ["zlib", "zlib@openssh.com"])
+def test_server_that_always_compresses_is_reached(
+    client_key: Path, use_control_master: bool, method: str
+) -> None:
+    with LogInServer(compression=method) as server:
+        result = run_on(server, client_key, use_control_master)
+
+    assert (result.stdout, result.returncode, result.error) == ("in\n", 3, None)
 
 
 @pytest.mark.parametrize("only", ["Ciphers 3des-cbc", "MACs hmac-md5\nCiphers aes128-ctr"])

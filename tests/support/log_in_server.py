@@ -28,6 +28,7 @@ class LogInServer:
     """
 
     code = "246810"
+    user = "someone"
 
     def __init__(
         self,

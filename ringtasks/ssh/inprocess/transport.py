@@ -111,6 +111,12 @@ class Transport(PublicTransport):
             return names
         return tuple(sorted(names, key=lambda name: "-cert-" not in name))
 
+    def use_compression(self, compress: bool = True) -> None:  # Paramiko's
+        """Ask for compression; else take it from a server that has nothing else (myproposal.h)."""
+        super().use_compression(compress)
+        if not compress:
+            self.get_security_options().compression = ("none", "zlib@openssh.com", "zlib")
+
     def watch(self, interval: float, count_max: int) -> None:
         """End the transport after a silence of the peer of ``interval * count_max`` seconds.
 
