@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import setting_checks, settings
-from ringtasks.common.atomic_file import keep_newest, replace_file
 from ringtasks.common.regular_file import UNUSABLE, read_regular
 from ringtasks.errors import InventoryError
 
@@ -68,6 +67,8 @@ def _sources(written: list[Any]) -> tuple[Source, ...]:
 
 def store(file: Path, text: bytes, content: Content) -> None:
     """Keep the content of a hosts file, if it can be kept."""
+    from ringtasks.common.atomic_file import keep_newest, replace_file  # most runs write none
+
     with suppress(OSError, _UnkeptError):
         rest = b"\n".join(_encoded(host) for host in content.hosts.values())
         head = {

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.errors import UsageError
@@ -26,7 +26,6 @@ from ringtasks.inventory.host_settings import DEFAULT_SSH_PORT, SSHConfig
 
 from . import kept_answers, openssh
 from .kept_answers import KeptAnswer, Question
-from .option_values import Tokens, expand, token_values
 from .settings_files import (
     NO_FILE,
     SYSTEM_FILE,
@@ -38,6 +37,9 @@ from .settings_files import (
     version_of,
     versions_of,
 )
+
+if TYPE_CHECKING:
+    from .option_values import Tokens
 
 __all__ = [
     "NO_SETTINGS",
@@ -75,6 +77,7 @@ class HostSettings(NamedTuple):
 
     def tokens(self, values: Mapping[str, str]) -> Tokens:
         """Return ``values`` and the tokens that ssh computes (ssh_config(5), TOKENS)."""
+        from .option_values import Tokens
 
         def of_ssh(name: str) -> str | None:
             from .config_query import token_of_ssh
@@ -200,12 +203,16 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     wish = settings.get("requesttty")
     if not command or command == "none":
         return None, wish not in ("no", "false")
+    from .option_values import expand
+
     values = tokens_of(config, settings)
     return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
 
 
 def tokens_of(config: SSHConfig, settings: HostSettings) -> Tokens:
     """Return the tokens of a host's settings (ssh_config(5), TOKENS)."""
+    from .option_values import token_values  # few settings have tokens
+
     values = token_values(
         name=config.name_in_ssh_config,
         address=settings.get("hostname") or config.host,

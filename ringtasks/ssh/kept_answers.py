@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ringtasks.common.atomic_file import keep_newest, replace_file
 from ringtasks.common.digest import digest
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.common.regular_file import UNUSABLE, read_regular
@@ -66,6 +65,8 @@ def load(question: Question) -> KeptAnswer | None:
 
 def keep(question: Question, answer: KeptAnswer) -> None:
     """Keep an answer; nothing happens if the state folder cannot be written."""
+    from ringtasks.common.atomic_file import keep_newest, replace_file  # most runs write none
+
     path = Path(_path(question))
     text = json.dumps({"question": question, **answer._asdict()})
     with contextlib.suppress(OSError):

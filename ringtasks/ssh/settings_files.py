@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ringtasks.common import one_look
-from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.regular_file import read_regular
 from ringtasks.inventory.state_files import state_folder
@@ -154,6 +153,8 @@ def joined_file(home: str) -> Path:
     with contextlib.suppress(OSError):
         if read_regular(path) == text.encode() and path.stat().st_uid == os.getuid():
             return path
+    from ringtasks.common.atomic_file import replace_file  # most runs write none
+
     replace_file(path, text)
     return path
 

@@ -21,7 +21,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.light_typing import NamedTuple
 from ringtasks.ssh.host_keys import HostKey, Pins
 
@@ -67,6 +66,8 @@ def new_socket(folder: Path, name: str) -> Path:
 
 def write(master: Master) -> None:
     """Make it available to other processes; the change is atomic."""
+    from ringtasks.common.atomic_file import replace_file  # most runs write none
+
     fields = master._asdict() | {"socket": master.socket.name}
     partial = Path(f"{master.socket}.new")
     replace_file(Path(f"{master.socket}.json"), json.dumps(fields), draft=partial)
