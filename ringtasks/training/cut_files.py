@@ -19,7 +19,8 @@ __all__ = ["cut_files"]
 _ZIP = b"PK\x03\x04"
 _LENGTH_BYTES = 8
 _SAFETENSORS, _INDEX = ".safetensors", ".index.json"
-_DISTRIBUTED, _SHARD = ".metadata", ".distcp"
+_DISTRIBUTED = ".metadata"
+_FIELDS = ("relative_path", "offset", "length")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 #: For each version of HDF5's superblock, counted from behind the signature: the place of the width
 #: of addresses, and of the three addresses of which the last one is the end of the file.
@@ -38,10 +39,10 @@ def cut_files(folder: Path, done: str | None) -> list[Path]:
 def _is_cut(path: Path, *, is_done: bool) -> bool:
     try:
         if path.name.endswith(_INDEX) or (is_done and path.suffix == ".json"):
-            return _lacks(path, _shards(path))
+            return _lacks(path, dict.fromkeys(_shards(path), 0))
         with path.open("rb") as file:
             if path.name == _DISTRIBUTED:
-                return _lacks(path, _shards_of_pickle(file))
+                return _lacks(path, _shard_lengths(file))
             if path.suffix == _SAFETENSORS:
                 return path.stat().st_size < _length(file)
             start = file.read(len(_HDF5))
@@ -52,8 +53,10 @@ def _is_cut(path: Path, *, is_done: bool) -> bool:
         return True
 
 
-def _lacks(index: Path, names: set[str]) -> bool:
-    return not all((index.parent / name).exists() for name in names)
+def _lacks(index: Path, lengths: dict[str, int]) -> bool:
+    """Return whether a file that an index names is missing, or is shorter than the index tells."""
+    files = ((index.parent / name, length) for name, length in lengths.items())
+    return any(not file.exists() or file.stat().st_size < length for file, length in files)
 
 
 def _shards(index: Path) -> set[str]:
@@ -63,16 +66,30 @@ def _shards(index: Path) -> set[str]:
     return {*names.values()} if isinstance(names, dict) else set()
 
 
-def _shards_of_pickle(file: BinaryIO) -> set[str]:
-    """Return the names of shards in a pickle, which is not loaded, since it may hold any code.
+def _shard_lengths(file: BinaryIO) -> dict[str, int]:
+    """Return the lengths of the shards that a pickle names.
+
+    It is not loaded, since it may hold any code: the fields of its ``_StorageInfo`` objects
+    (torch/distributed/checkpoint/filesystem.py) are read from the list of its operations.
 
     :raises ValueError: it has no end.
     """
-    return {
-        argument
-        for _, argument, _ in pickletools.genops(file)
-        if isinstance(argument, str) and argument.endswith(_SHARD)
-    }
+    memo: dict[Any, Any] = {}
+    fields: dict[Any, Any] = {}
+    lengths: dict[str, int] = {}
+    last = None
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            memo[len(memo) if argument is None else argument] = last
+            continue
+        value = memo.get(argument) if opcode.name in ("BINGET", "LONG_BINGET") else argument
+        if last in _FIELDS:
+            fields[last] = value
+            name, offset, length = map(fields.get, _FIELDS)
+            if last == "length" and type(name) is str and type(offset) is type(length) is int:
+                lengths[name] = max(lengths.get(name, 0), offset + length)
+        last = value
+    return lengths
 
 
 def _hdf5_length(file: BinaryIO) -> int:

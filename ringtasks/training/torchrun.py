@@ -117,7 +117,7 @@ def _split(command: str) -> tuple[str, str]:
     found = _PYTHON.match(command)
     if not found or re.match(r"-(?!m\s)", found["rest"]):
         raise UsageError(
-            f"train: command: with several nodes, expected 'python3 FILE …', 'python3 -m MODULE …' "
+            f"train: command: with torchrun, expected 'python3 FILE …', 'python3 -m MODULE …' "
             f"or 'torchrun FILE …', found {command!r}"
         )
     nested = _MODULE.match(found["rest"])

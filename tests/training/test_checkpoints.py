@@ -17,6 +17,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RunNotStartedError
 from ringtasks.inventory.host_settings import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
+from ringtasks.training.cut_files import cut_files
 from ringtasks.training.files import FileCopyError, TimeLimit, make_folder
 from ringtasks.training.outputs import note_files
 from ringtasks.training.probe import probe_host
@@ -374,8 +375,9 @@ def _hdf5(path: Path) -> None:
 
 
 def _distributed(path: Path) -> None:
-    path.write_bytes(pickle.dumps({"w": ("__0_0.distcp", 0, 8)}))
-    (path.parent / "__0_0.distcp").write_text("shard")
+    parts = [{"relative_path": "__0_0.distcp", "offset": n, "length": 4} for n in (4, 0)]
+    path.write_bytes(pickle.dumps(parts))
+    (path.parent / "__0_0.distcp").write_text("8 bytes.")
 
 
 def _index(path: Path) -> None:
@@ -410,6 +412,22 @@ def test_file_that_is_cut_short_replaces_no_whole_one(
     assert while_going is False
     assert (tmp_path / "kept" / name).read_bytes() == whole
     assert told == [f"the checkpoint was not pulled: box: {there}/{name} is cut short"]
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_shard_of_a_distributed_checkpoint_that_is_cut_short_is_seen(
+    tmp_path: Path, protocol: int
+) -> None:
+    index, shard = tmp_path / ".metadata", tmp_path / "__0_0.distcp"
+    _distributed(index)
+    index.write_bytes(pickle.dumps(pickle.loads(index.read_bytes()), protocol))
+
+    whole = cut_files(tmp_path, None)
+    os.truncate(shard, 7)
+    cut = cut_files(tmp_path, None)
+    shard.unlink()
+
+    assert (whole, cut, cut_files(tmp_path, None)) == ([], [index], [index])
 
 
 def test_checkpoint_whose_last_file_is_cut_short_is_left_out(
