@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import os
 import re
 import shlex
@@ -213,6 +214,9 @@ def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
         return KeyProblem("has PuTTY's format", fix)
     if text.startswith(b"---- BEGIN SSH2 ENCRYPTED PRIVATE"):
         return KeyProblem("has ssh.com's format", f"ssh-keygen -i -f {quoted} > {quoted}.openssh")
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's ">" writes it
+        fix = f"key=$(iconv -f UTF-16 -t UTF-8 {quoted} | tr -d '\\r') && echo \"$key\" > {quoted}"
+        return KeyProblem("is encoded in UTF-16", fix)
     if not re.search(_BEGIN, text):
         return KeyProblem("is not a private key", _NEW_FILE)
     if b"\\n" in text and b"\n" not in text.strip():

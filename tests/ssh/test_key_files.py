@@ -40,6 +40,8 @@ def damaged(path: Path, kind: str) -> Path:
         path.write_bytes(b"")
     elif kind == "byte order mark":
         path.write_bytes(b"\xef\xbb\xbf" + text)
+    elif kind == "UTF-16":
+        path.write_bytes(text.decode().replace("\n", "\r\n").encode("utf-16"))
     elif kind == "indented":
         path.write_bytes(b"".join(b"  " + line for line in text.splitlines(keepends=True)))
     elif kind == "spaces":
@@ -76,6 +78,7 @@ KINDS = {
     "empty": ("is empty", "copy it again"),
     "PuTTY": ("PuTTY's format", "puttygen"),
     "byte order mark": ("begins with a byte order mark", "sed -i"),
+    "UTF-16": ("is encoded in UTF-16", "iconv -f UTF-16"),
     "indented": ("spaces at the ends of its lines", "sed -i"),
     "spaces": ("spaces at the ends of its lines", "sed -i"),
     "written out": ("has '\\n' written out", "sed -i"),
@@ -98,7 +101,9 @@ def test_each_damaged_key_file_is_reported_with_its_fix(tmp_path: Path, kind: st
     assert "-cert" not in problem.fix
 
 
-@pytest.mark.parametrize("kind", [kind for kind, (_, fix) in KINDS.items() if fix == "sed -i"])
+@pytest.mark.parametrize(
+    "kind", [kind for kind, (_, fix) in KINDS.items() if fix.startswith(("sed -i", "iconv"))]
+)
 def test_command_shown_for_a_damaged_key_file_fixes_it(tmp_path: Path, kind: str) -> None:
     path = damaged(make_key(tmp_path / "a key"), kind)
     derive = ["ssh-keygen", "-y", "-P", "", "-f", path]
