@@ -361,6 +361,7 @@ def test_lines_that_differ_in_the_widths_of_numbers_are_parsed_in_bulk() -> None
         pytest.param("{{'loss': 0.{n}, 'epoch': {m}.{n}, 'id': '{i}'}}", 200, id="dicts"),
         pytest.param("step {n} loss: 0.{n:<{k}} lr: 0.{m:<{k}} {c}", 80, id="gaps"),
         pytest.param("step {n} loss: 0.{m} of {t}", 150, id="several words"),
+        pytest.param("step {n} {w} acc@{d}: 0.{m}", 1000, id="words and digits of names"),
     ],
 )
 def test_lines_with_words_of_their_own_are_parsed_in_bulk(line: str, alone: int) -> None:

@@ -202,8 +202,8 @@ class BulkReader:
         for n, own in enumerate(slots):
             number = self._templates[start + n]
             if own is not None and self._ids.is_whole(number):
-                self._ids.divide(number, slots_that_count(mode, lines, n, own))
-                self._ids.again(self._templates, start, number)
+                literal = slots_that_count(mode, lines, n, own)
+                self._ids.divide(number, literal, self._templates, start)
 
     def _root(self, mode: Mode) -> _TemplateNode:
         root = self._roots.get(mode)

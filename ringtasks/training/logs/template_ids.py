@@ -225,17 +225,17 @@ class TemplateIds(dict[bytes, int]):
         """Return whether the number is still that of a form."""
         return number in self._with_form[number].numbers.values()
 
-    def divide(self, number: int, literal: frozenset[int]) -> None:
-        """Tell lines of a form apart by some slots, too; if there are none, by their templates."""
+    def divide(self, number: int, literal: frozenset[int], numbers: list[int], start: int) -> None:
+        """Tell lines of a form apart by some slots, too; if there are none, by their templates.
+
+        :param numbers: those of all lines; from ``start`` on, those of the form's lines change.
+        """
         form = self._with_form[number]
         form.literal |= literal
         form.is_exact |= not literal
+        before = {each for each in form.numbers.values() if each != IRREGULAR}
         form.numbers.clear()
-
-    def again(self, numbers: list[int], start: int, number: int) -> None:
-        """Number the lines anew that had the number of a form."""
-        form = self._with_form[number]
-        lines = [n for n in range(start, len(numbers)) if numbers[n] == number]
+        lines = [n for n in range(start, len(numbers)) if numbers[n] in before]
         own = [self._of_form(form, masked(self._block.line(n)), n) for n in lines]
         found = self._told_apart(np.array(own, dtype=np.int64), self._block.starts[lines])
         for n, each in zip(lines, found.tolist(), strict=True):
