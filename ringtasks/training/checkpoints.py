@@ -128,7 +128,7 @@ def inspect(
     check_answer(result, f"{client.config.id}: {folder} cannot be listed")
     lines = result.stdout.split("\n")
     names = (line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
-    incomplete = tuple(name for name in names if "/" not in name and name.strip("."))
+    incomplete = tuple(name for name in names if not {"/", "\0"} & {*name} and name.strip("."))
     is_certain = bool(done) and _OVERTAKEN not in lines
     files = "\n".join(
         line for line in lines if line and line != _OVERTAKEN and not line.startswith(_INCOMPLETE)

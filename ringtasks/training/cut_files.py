@@ -4,12 +4,15 @@ A zip archive (torch.save, Keras, NumPy) has its directory at the end (APPNOTE.T
 the header of a safetensors file says where its last tensor ends, the superblock of an HDF5 file
 (format specification, section II.A) where the file ends; an index of shards names them, as does the
 ``.metadata`` of PyTorch's distributed checkpoints, a pickle.  Any other file counts as whole.
+
+A host may send any content under these names: what does not follow its format counts as cut short.
 """
 
 from __future__ import annotations
 
 import json
 import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +24,12 @@ _LENGTH_BYTES = 8
 _SAFETENSORS, _INDEX = ".safetensors", ".index.json"
 _DISTRIBUTED = ".metadata"
 _FIELDS = ("relative_path", "offset", "length")
+#: A longer index is not read: its content takes up to a hundred times as much memory.
+_MAX_INDEX_BYTES = 16 * 1024 * 1024
+#: No header of a safetensors file is longer (its README, "Format").
+_MAX_HEADER_BYTES = 100_000_000
+#: A member of its header: a quotation mark within a text is escaped.
+_OFFSETS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]+\s*,\s*([0-9]{1,19})\s*\]')
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 #: For each version of HDF5's superblock, counted from behind the signature: the place of the width
 #: of addresses, and of the three addresses of which the last one is the end of the file.
@@ -38,19 +47,21 @@ def cut_files(folder: Path, done: str | None) -> list[Path]:
 
 def _is_cut(path: Path, *, is_done: bool) -> bool:
     try:
-        if path.name.endswith(_INDEX) or (is_done and path.suffix == ".json"):
-            return _lacks(path, dict.fromkeys(_shards(path), 0))
+        is_distributed = path.name == _DISTRIBUTED
+        if is_distributed or path.name.endswith(_INDEX) or (is_done and path.suffix == ".json"):
+            if path.stat().st_size > _MAX_INDEX_BYTES:
+                return False
+            index = path.read_bytes()
+            return _lacks(path, _shard_lengths(index) if is_distributed else _shards(index))
         with path.open("rb") as file:
-            if path.name == _DISTRIBUTED:
-                return _lacks(path, _shard_lengths(file))
             if path.suffix == _SAFETENSORS:
                 return path.stat().st_size < _length(file)
             start = file.read(len(_HDF5))
             if start == _HDF5:
                 return path.stat().st_size < _hdf5_length(file)
             return start.startswith(_ZIP) and not zipfile.is_zipfile(file)
-    except ValueError:  # no JSON, no whole pickle
-        return True
+    except (ValueError, RecursionError, MemoryError, OverflowError, zipfile.BadZipFile):
+        return True  # no JSON, no whole pickle; a length of 2**60 bytes
 
 
 def _lacks(index: Path, lengths: dict[str, int]) -> bool:
@@ -59,14 +70,20 @@ def _lacks(index: Path, lengths: dict[str, int]) -> bool:
     return any(not file.exists() or file.stat().st_size < length for file, length in files)
 
 
-def _shards(index: Path) -> set[str]:
-    text = index.read_bytes()
+def _shards(text: bytes) -> dict[str, int]:
+    """Return the names of shards in an index, which does not tell their lengths: 0.
+
+    :raises ValueError: it is no JSON, or a name in it is none.
+    """
     content: Any = json.loads(text) if text.lstrip().startswith((b"{", b"[")) else None
     names = content.get("weight_map") if isinstance(content, dict) else None
-    return {*names.values()} if isinstance(names, dict) else set()
+    found = [*names.values()] if isinstance(names, dict) else []
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError("a name that is no text")
+    return dict.fromkeys(found, 0)
 
 
-def _shard_lengths(file: BinaryIO) -> dict[str, int]:
+def _shard_lengths(index: bytes) -> dict[str, int]:
     """Return the lengths of the shards that a pickle names.
 
     It is not loaded, since it may hold any code: the fields of its ``_StorageInfo`` objects
@@ -78,7 +95,7 @@ def _shard_lengths(file: BinaryIO) -> dict[str, int]:
     fields: dict[Any, Any] = {}
     lengths: dict[str, int] = {}
     last = None
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(index):
         if opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             memo[len(memo) if argument is None else argument] = last
             continue
@@ -112,8 +129,8 @@ def _length(file: BinaryIO) -> int:
 
     :raises ValueError: the header is cut.
     """
-    start = file.read(_LENGTH_BYTES)
-    size = int.from_bytes(start, "little")
-    header: dict[str, Any] = json.loads(file.read(size))
-    ends = (own["data_offsets"][1] for name, own in header.items() if name != "__metadata__")
-    return _LENGTH_BYTES + size + max(ends, default=0)
+    size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    header = file.read(min(size, _MAX_HEADER_BYTES))
+    if len(header) < size or not (header[:1] == b"{" and header.rstrip().endswith(b"}")):
+        raise ValueError("cut within the header")
+    return _LENGTH_BYTES + size + max((int(end) for end in _OFFSETS.findall(header)), default=0)

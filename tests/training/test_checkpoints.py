@@ -430,6 +430,37 @@ def test_shard_of_a_distributed_checkpoint_that_is_cut_short_is_seen(
     assert (whole, cut, cut_files(tmp_path, None)) == ([], [index], [index])
 
 
+#: Each follows the beginning of a format: lengths of 2**62 bytes, JSON of other types, or too deep.
+CONTENTS_OF_NO_FORMAT = {
+    "length.safetensors": b"\0" * 7 + b"\x40{}",
+    "list.safetensors": b"\2" + bytes(7) + b"[]",
+    "number.index.json": b'{"weight_map": {"a": 3}}',
+    "list.index.json": b'{"weight_map": {"a": [1]}}',
+    "deep.index.json": b"[" * 200_000,
+    "text/.metadata": b"\x8d" + b"\0" * 7 + b"\x40x.",
+    "disks.pt": b"\xff".join(
+        (b"PK\3\4PK\6\6", b"\xff" * 50, b"PK\6\7", b"\xff" * 14, b"PK\5\6", b"\xff" * 17)
+    ),
+}
+
+
+def test_content_of_a_host_that_follows_no_format_is_cut_short(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    (there / "text").mkdir()
+    for name, content in CONTENTS_OF_NO_FORMAT.items():
+        (there / name).write_bytes(content)
+        cut = cut_files(there, None)
+        assert cut == [there / name], name
+        cut[0].unlink()
+    (there / name).write_bytes(content)
+
+    puller(client, there, tmp_path / "kept", told).stop(TimeLimit(20))
+
+    assert told == [f"the checkpoint was not pulled: box: {there}/{name} is cut short"]
+
+
 def test_checkpoint_whose_last_file_is_cut_short_is_left_out(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
