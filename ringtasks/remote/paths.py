@@ -73,6 +73,9 @@ def above(place: str) -> str:
 
 
 def name_of(place: str) -> str:
-    """Return the last name of ``place``; empty if it has none of its own (``/``, ``~``, ``..``)."""
+    """Return the last name of ``place``; empty if it has none of its own (``/``, ``~``, ``..``).
+
+    Below another folder, ``~`` is a name.
+    """
     name = posixpath.basename(place.rstrip("/"))
-    return "" if name in (".", "..", "~") else name
+    return "" if name in (".", "..") or place.rstrip("/") == "~" else name

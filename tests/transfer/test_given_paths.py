@@ -56,10 +56,13 @@ def test_tilde_is_the_home_of_the_side_that_the_path_is_on(
     assert sync("~/own", "there", [client])
     assert sync("there", "~/synced", [client], pull=True)
     assert get("there", "~/got/", [client])
+    assert put("~/own/f", "there/~", [client])
+    assert get("there/~", "~/got/", [client])
+    assert (near / "got" / "~").read_text() == "1"
     assert client.scp_from(f"{far}/there/f", "~/copied").success
     assert client.scp_to("~/copied", f"{far}/there/g").success
 
-    assert names(far) == ["there", "there/f", "there/g"]
+    assert names(far) == ["there", "there/f", "there/g", "there/~"]
     assert names(near) == sorted(
         ["own", "own/f", "synced", "synced/f", "got", "got/there", "got/there/f", "copied"]
     )
@@ -91,7 +94,7 @@ def test_folder_without_a_name_stands_for_its_content_each_time(
 @pytest.mark.parametrize(
     ("pattern", "got", "left_out"),
     [
-        ("d/*", ["f", "s"], ["gone", "loop"]),
+        ("d/*", ["f", "s", "~"], ["gone", "loop"]),
         ("d/.*", [".hidden"], [".lost"]),
         ("d/.?*", [".hidden"], [".lost"]),
     ],
@@ -106,7 +109,7 @@ def test_pattern_leaves_out_its_own_folder_and_links_that_lead_nowhere(
     left_out: list[str],
 ) -> None:
     (far / "d" / "s").mkdir(parents=True)
-    for name in ("beside", "d/f", "d/.hidden"):
+    for name in ("beside", "d/f", "d/~", "d/.hidden"):
         (far / name).write_text(name)
     for name in ("gone", "loop", ".lost"):
         (far / "d" / name).symlink_to("loop" if name == "loop" else "nowhere")
