@@ -75,12 +75,13 @@ def test_owner_of_a_checkpoint_is_written_through_no_link_or_pipe(host: Host) ->
 
 
 def test_complete_checkpoints_are_listed(host: Host) -> None:
-    for name in ("step 1", "step 2", "step 3"):
+    for name in ("step 1", "step 2", "last"):
         (host.cwd / name).mkdir()
         (host.cwd / name / "model").write_text(name)
-    for name in ("step 1", "step 3"):
+    for name in ("step 1", "last"):
         (host.cwd / name / "done").write_text("x")
-    os.utime(host.cwd / "step 3" / "done", (1, 1))  # written over since
+    os.utime(host.cwd / "last" / "done", (1, 1))  # written over since
+    os.utime(host.cwd / "step 1" / "done", (1, 1))  # other files of the same save came after it
 
     said = {
         last: host.said(
@@ -96,8 +97,8 @@ def test_complete_checkpoints_are_listed(host: Host) -> None:
     names = {last: sorted(line.rpartition(" ./")[2] for line in text.splitlines())
              for last, text in said.items()}  # fmt: skip
     assert names == {
-        "done": ["incomplete step 2", "incomplete step 3", "step 1/done", "step 1/model"],
-        "": ["step 1/done", "step 1/model", "step 2/model", "step 3/done", "step 3/model"],
+        "done": ["incomplete last", "incomplete step 2", "step 1/done", "step 1/model"],
+        "": ["last/done", "last/model", "step 1/done", "step 1/model", "step 2/model"],
     }
 
 
