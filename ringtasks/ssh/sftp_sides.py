@@ -163,8 +163,8 @@ class LocalSender:
         return os.path.realpath(path)
 
 
-class RemoteSender:
-    """Reads over SFTP."""
+class _RemoteSide:
+    """A side whose entries a host lists; its lists are stopped if they are too long."""
 
     most_weight: float = _MOST_WEIGHT
 
@@ -172,18 +172,26 @@ class RemoteSender:
         self._sftp = sftp
         self._entries = 0
 
+    def _listed(self, path: str) -> Iterator[tuple[str, TreeEntry]]:
+        weight = 0
+        for name, status in listed(self._sftp, from_home(path)):
+            entry = _remote_entry(self._sftp, posixpath.join(path, name), status)
+            self._entries += 1
+            weight += entry.weight
+            is_endless = len(os.fsencode(path)) > _MOST_PATH_BYTES
+            if is_endless or self._entries > _MOST_ENTRIES or weight > self.most_weight:
+                raise too_many(path)
+            yield name, entry
+
+
+class RemoteSender(_RemoteSide):
+    """Reads over SFTP."""
+
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
         return _remote_look(self._sftp, path, follows=follows)
 
     def list(self, folder: TreeEntry) -> Iterator[tuple[str, TreeEntry]]:
-        weight = 0
-        for name, entry in _remote_list(self._sftp, folder.path):
-            self._entries += 1
-            weight += entry.weight
-            is_endless = len(os.fsencode(folder.path)) > _MOST_PATH_BYTES
-            if is_endless or self._entries > _MOST_ENTRIES or weight > self.most_weight:
-                raise too_many(folder)
-            yield name, entry
+        return self._listed(folder.path)
 
     def real_path(self, path: str) -> str:
         with told(path):
@@ -254,19 +262,20 @@ class LocalReceiver:
             self._tree.finish_folder(name, entry.mode, is_own=True)
 
 
-class RemoteReceiver:
+class RemoteReceiver(_RemoteSide):
     """Writes over SFTP, which has no open folders: a name is checked, and then used."""
 
     mode_bits = 0o7777
 
     def __init__(self, sftp: Any, top: str) -> None:
-        self._sftp, self._top = sftp, top
+        super().__init__(sftp)
+        self._top = top
 
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
         path = self._path(name)
         entry = _remote_look(self._sftp, path, follows=not name)
         if entry is not None and entry.is_folder:
-            yield from _remote_list(self._sftp, path)
+            yield from self._listed(path)
 
     def look_top(self) -> TreeEntry | None:
         return _remote_look(self._sftp, self._top, follows=True)
@@ -355,15 +364,10 @@ def _remote_look(sftp: Any, path: str, *, follows: bool) -> TreeEntry | None:
     return _remote_entry(sftp, path, status)
 
 
-def too_many(folder: TreeEntry) -> CopyError:
+def too_many(path: str) -> CopyError:
     """Return the error for a host's folder with more entries than SFTP can copy."""
     why = "its list does not end, or is too long for SFTP: stopped; install rsync on both sides"
-    return CopyError(folder.path, why)
-
-
-def _remote_list(sftp: Any, path: str) -> Iterator[tuple[str, TreeEntry]]:
-    for name, status in listed(sftp, from_home(path)):
-        yield name, _remote_entry(sftp, posixpath.join(path, name), status)
+    return CopyError(path, why)
 
 
 def _remote_entry(sftp: Any, path: str, status: Any) -> TreeEntry:

@@ -67,7 +67,7 @@ class TreeWalk(ABC):
             steps = [*self.copy(step)]
             weight += sum(following.entry.weight for following in steps)
             if weight > self.sender.most_weight:
-                raise too_many(step.entry)
+                raise too_many(step.entry.path)
             todo += steps
 
     @abstractmethod

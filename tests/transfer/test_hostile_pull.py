@@ -295,6 +295,24 @@ def test_listing_that_would_fill_the_memory_is_stopped(
     watched.assert_untouched()
 
 
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.matrix(4)
+def test_endless_listing_of_the_target_of_a_push_is_stopped(
+    client: SSHClient,
+    tree: HostileTree,
+    watched: Watched,
+    delete: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree.tell([Entry("s", "folder", endless=True)])
+    weight = "ringtasks.ssh.sftp_sides.RemoteReceiver.most_weight"
+    monkeypatch.setattr(weight, 5000, raising=False)
+
+    pushed = only(sync(watched.top / "outside", "s", [client], Options(timeout=5, delete=delete)))
+
+    assert "its list does not end, or is too long for SFTP" in str(pushed.error)
+
+
 def test_existing_links_in_the_pull_target_are_not_followed(
     client: SSHClient, tree: HostileTree, watched: Watched
 ) -> None:
