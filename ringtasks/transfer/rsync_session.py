@@ -42,9 +42,6 @@ REMOTE_SHELL = "\0remote shell"
 
 _HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send the rest of its message
 _END_TIMEOUT = 60.0  # seconds for the host's program to end after the local one has succeeded
-_NO_END = (
-    "the copy ended here, but not on the host: run it again, which copies only what is missing"
-)
 _CLEANUP_TIMEOUT = 5.0  # seconds for a program to end by itself after a request
 _CHUNK_BYTES = 256 * 1024
 _UNKNOWN_STATUS = 255  # the status of ssh's own errors

@@ -126,6 +126,13 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
         pytest.param(["Config:", "  loss: {n}", "- a", "b: {n}", " c {n}", "d {n}"], id="settings"),
         pytest.param(["a.py:1: UserWarning: x", "[2026-01-{n}] a", "loss: 0.{n}"], id="brackets"),
         pytest.param(["Validation:", "note {n}", "loss: 0.{n}", "it, was {n}"], id="notes"),
+        pytest.param(
+            [
+                "Validation DataLoader {n}:  9%|#  | {n}/99 [00:01<00:01, 9it/s]",
+                "Epoch {n}:  9%|#  | {n}/99 [00:01<00:01, 9it/s, loss=0.{n}]",
+            ],
+            id="loaders of Lightning",
+        ),
         pytest.param(["step 1 loss {n}e{n}b{n} 5", "step 1 loss {n}e9db 5"], id="decibels"),
         pytest.param(
             ["Validating", "epoch  loss  val_loss", "{n}  0.{n}1  0.{n}2", "loss: {n} val_loss: 1"],

@@ -77,6 +77,8 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
                      {"train_loss": [3], "cv_loss": [4]}, id="WeNet"),
         pytest.param("[Step 9] Train / Test accuracy: 0.1 / 0.2.\nValidation loss 1000: 1.5", {},
                      id="names for several values"),
+        pytest.param("epoch 1 loss: 3 / 0.6\nepoch 1 Reward 12.5 / 200",
+                     {"loss": [3], "Reward": [12.5]}, id="value of a limit"),
         pytest.param("Epoch 1 loss 3 | train 2.1s | Acc 9.5%", {"loss": [3], "Acc": [9.5]},
                      id="time of a part"),
         pytest.param("step 1, loss: 3, Reg(kl) loss: 2", {"loss": [3], "Reg(kl)_loss": [2]},

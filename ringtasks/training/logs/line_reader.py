@@ -34,7 +34,9 @@ _RESUMES = re.compile(
     r".{0,40}\bfrom\b.{0,80}(?:checkpoint|ckpt|step|epoch|iter)",
     re.ASCII | re.IGNORECASE,
 )
-_LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
+_OF_LIGHTNING = re.compile(
+    r"\A(?:GPU available: |Sanity Checking|`Trainer\.fit`)|DataLoader \d+:|v_num=", re.ASCII
+)
 
 
 class _Line(NamedTuple):
@@ -254,4 +256,4 @@ def _may_hold_bar(text: str) -> bool:
 
 
 def _is_of_lightning(text: str) -> bool:
-    return text.startswith(_LIGHTNING_BEGINS) or "DataLoader 0:" in text or "v_num=" in text
+    return _OF_LIGHTNING.search(text) is not None

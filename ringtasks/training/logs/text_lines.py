@@ -92,8 +92,8 @@ _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
 _RANGE = r"(?::0?\.\d+(?=[\"']?\s{0,4}[=:])|(?!(?<=\.\d):0?\.\d)(?!(?<=\.\d\d):0?\.\d))"
 _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}\s?[\"']?"  # np.float64(0.25), [ 0.25], "0.25"
 #: "loss 0.9 -> 0.5" is one value before and one after.
-#: "Train / test accuracy: 0.5 / 0.6" is one of each part.
-_NO_ARROW = r"(?!\s?(?:-{1,2}>|=>|\xe2\x86\x92)\s?\d|\s/\s{1,2}[-+]?\.?\d)"
+_NO_ARROW = r"(?!\s?(?:-{1,2}>|=>|\xe2\x86\x92)\s?\d)"
+_NEXT_VALUE = re.compile(r"\s/\s{1,2}[-+]?\.?\d", re.ASCII)
 _PAIR = re.compile(
     rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)(?<!\s-)(?<!=\s)(?<![Tt]ime\s)["']?(?P<name>{_NAME}{_RANGE})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
@@ -307,6 +307,8 @@ def _named_numbers(
         (each, name, begin)
         for each, (name, begin) in zip(found, names, strict=True)
         if not _has_unit_of_machine(text, each.end("number"), name)
+        # "Train / test accuracy: 0.5 / 0.6" has one of each part.
+        and not (text[:begin].endswith("/ ") and _NEXT_VALUE.match(text, each.end("number")))
     ]
     return sorted(named, key=lambda each: each[0].start("number"))
 
