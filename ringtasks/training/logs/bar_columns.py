@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bar_lines import BarFormat, held_out, name_in
+from .bar_lines import BarFormat, held_out
 from .bar_rows import BarLines, BarRows, Texts, is_short
 from .bar_steps import MAX_HELD, Flags, Head, Told, same_as_before
 from .bars import MAX_HELD_BARS, BarReader
 from .columns import RecordSink, Schema
 from .number_columns import Floats, Ints, NumberColumns
 from .trials import named_in_trial
+from .words import name_in
 
 __all__ = ["BEHIND", "BarColumns"]
 

@@ -19,17 +19,9 @@ from .records import Position
 from .template_cache import TemplateCache
 from .text_lines import parse_fields
 from .trials import named_in_trial, trial_of
-from .words import (
-    SPLITS,
-    is_metric,
-    is_neutral,
-    is_split,
-    is_unrecorded,
-    position_field,
-    split_name,
-)
+from .words import SPLITS, is_metric, name_in, position_field
 
-__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out", "name_in"]
+__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out"]
 
 _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
@@ -260,12 +252,7 @@ def _shown(text: str, start: int, end: int) -> tuple[Value, ...]:
     piece = text[start:end]
     if "=" not in piece and ":" not in piece:
         piece = piece.replace(" - ", " = ")  # segmentation_models: "dice_loss - 0.5"
-    found = parse_fields(piece)
-    return tuple(
-        Value(value.name, (value.span[0] + start, value.span[1] + start))
-        for value in found
-        if not is_unrecorded(value.name)
-    )
+    return parse_fields(piece, start)
 
 
 @functools.lru_cache(maxsize=256)
@@ -273,11 +260,3 @@ def held_out(head: str) -> str:
     """Return the split of the data that a bar is for, unless it is the training data."""
     found = _HELD_OUT.search(head)
     return found[0].lower() if found else ""
-
-
-@functools.lru_cache(maxsize=4096)
-def name_in(part: str, name: str) -> str:
-    """Return the name of a metric of the held-out ``part`` of the data."""
-    if not part or is_neutral(name) or any(is_split(word) for word in split_name(name)):
-        return name
-    return f"{part}_{name}"

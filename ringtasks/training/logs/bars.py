@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .bar_lines import Bar, BarFormat, BarTemplate, held_out, name_in
+from .bar_lines import Bar, BarFormat, BarTemplate, held_out
 from .numbers import as_float, counted
 from .records import Position, Record
 from .template_cache import MAX_TEMPLATES
+from .words import name_in
 
 __all__ = ["MAX_HELD_BARS", "BarReader", "BarState"]
 
@@ -52,7 +53,7 @@ class BarReader:
 
     def __init__(self) -> None:
         #: Reads bars that were collected, and come before the line that is read next.
-        self.read_before: Callable[[], None] | None = None
+        self.read_before: Callable[[], object] = list
         self.states: dict[str, BarState] = {}
         self._formats: dict[BarTemplate, BarFormat] = {}
         self.has_validated = False
@@ -76,7 +77,7 @@ class BarReader:
         template = form.template
         if template.kind == "other":
             return []
-        self._catch_up()
+        self.read_before()
         row = form.cut(line)
         if "rank" in form.index:
             rank = int(row[form.index["rank"]])
@@ -111,12 +112,8 @@ class BarReader:
     def note_lightning(self) -> None:
         """Note that Lightning has printed the lines from now on."""
         if not self.is_lightning:
-            self._catch_up()
-            self.is_lightning = True
-
-    def _catch_up(self) -> None:
-        if self.read_before is not None:
             self.read_before()
+            self.is_lightning = True
 
     @staticmethod
     def _places(
@@ -152,7 +149,7 @@ class BarReader:
 
     def end(self) -> list[Record]:
         """Return what is held back because the bar's next count was awaited."""
-        self._catch_up()
+        self.read_before()
         return [record for state in self.states.values() for record in self._flush(state)]
 
     def _counted_on(self, bar: Bar, state: BarState) -> list[Record]:

@@ -15,11 +15,10 @@ from .words import (
     SPLITS,
     is_argument,
     is_metric,
-    is_neutral,
     is_split,
     is_unrecorded,
+    name_in,
     position_field,
-    split_name,
     total_of,
 )
 
@@ -122,7 +121,7 @@ def _sorted_numbers(numbers: Sequence[Item], label: str) -> Parsed:
         elif name.lower() in ("rank", "local_rank", "global_rank", "process_index"):
             rank = (start, end)
         elif not is_unrecorded(path[-1]) or is_metric(name):
-            kept.append(Value(_labelled(name, label), (start, end)))
+            kept.append(Value(name_in(label, name), (start, end)))
     positions = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
     return Parsed(positions, tuple(kept), tuple(totals), rank, is_dict=True)
 
@@ -158,12 +157,6 @@ def _is_known(name: str) -> bool:
     return is_metric(name) or position_field(name) is not None
 
 
-def _labelled(name: str, label: str) -> str:
-    if not label or is_neutral(name) or any(is_split(word) for word in split_name(name)):
-        return name
-    return f"{label}_{name}"
-
-
 def _long_form(numbers: list[Item], words: dict[str, str]) -> list[Item]:
     """Read {"metric": "loss", "value": 0.5} as {"loss": 0.5}."""
     name = next((words[key] for key in _KEYS_OF_A_NAME if words.get(key)), "")
@@ -180,15 +173,4 @@ def _from_message(items: Sequence[Item], inner: str) -> Parsed:
     start = next(each.start for each in items if each.text == inner)
     escaped = inner.replace("\\n", "  ").replace("\\t", " \t")
     found = parse_text(escaped) if not is_warning(escaped) else Parsed()
-
-    def moved(span: Span | None) -> Span | None:
-        return (span[0] + start, span[1] + start) if span else None
-
-    return Parsed(
-        tuple(
-            ParsedPosition(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.positions
-        ),
-        tuple(Value(v.name, moved(v.span) or (0, 0)) for v in found.values),
-        tuple((unit, moved(span) or (0, 0)) for unit, span in found.totals),
-        moved(found.rank),
-    )
+    return found.moved(lambda span: (span[0] + start, span[1] + start))

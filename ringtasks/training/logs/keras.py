@@ -17,9 +17,8 @@ from .parsed import Span, Value
 from .records import Position, Record
 from .template_cache import TemplateCache
 from .text_lines import parse_fields
-from .words import is_unrecorded
 
-__all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras", "total_in"]
+__all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras"]
 
 _HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
 _BAR = re.compile(
@@ -47,12 +46,7 @@ def _find_line(text: str) -> KerasLine:
     bar = _BAR.match(text)
     if bar is None:
         return KerasLine()
-    start = bar.start("rest")
-    values = tuple(
-        Value(value.name, (value.span[0] + start, value.span[1] + start))
-        for value in parse_fields(bar["rest"])
-        if not is_unrecorded(value.name)
-    )
+    values = parse_fields(bar["rest"], bar.start("rest"))
     return KerasLine(False, bar.span("done"), bar.span("total"), values)
 
 
@@ -70,7 +64,7 @@ class KerasReader:
 
     def __init__(self) -> None:
         #: Reads lines that were collected, and come before the line that is read next.
-        self.read_before: Callable[[], None] | None = None
+        self.read_before: Callable[[], object] = list
         self.epoch: Position | None = None
         self.done, self.full = 0.0, math.inf
         self.held: Record | None = None
@@ -80,12 +74,13 @@ class KerasReader:
         found = find_line(text)
         if not found:
             return None
-        self._catch_up()
+        self.read_before()
         return self.take(text.encode("latin-1"), found)
 
     def take(self, line: bytes, found: KerasLine) -> list[Record]:
         """Return the records of a line of which the parts are known."""
-        done, total = float(line[slice(*found.done)]), total_in(line[slice(*found.total)])
+        done, text = float(line[slice(*found.done)]), line[slice(*found.total)]
+        total = float(text) if text.isdigit() else math.inf  # "Unknown"
         if found.is_heading:
             records = self._release()
             self.begin(Position(done, total))
@@ -123,18 +118,9 @@ class KerasReader:
 
     def end(self) -> list[Record]:
         """Return the metrics of the last complete epoch."""
-        self._catch_up()
+        self.read_before()
         return self._release()
 
     def _release(self) -> list[Record]:
         held, self.held = self.held, None
         return [held] if held else []
-
-    def _catch_up(self) -> None:
-        if self.read_before is not None:
-            self.read_before()
-
-
-def total_in(text: bytes) -> float:
-    """Return the batches of an epoch; infinite if they are not known: ``Unknown``."""
-    return float(text) if text.isdigit() else math.inf

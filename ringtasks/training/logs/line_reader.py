@@ -79,9 +79,8 @@ def _decoded(name: str) -> str:
     return name.encode("latin-1").decode("utf-8", "replace")
 
 
-def _moved(line: _Line, move: Move) -> _Line | None:
-    parsed = line.parsed.moved(move)
-    return None if parsed is None else line._replace(parsed=parsed)
+def _moved(line: _Line, move: Move) -> _Line:
+    return line._replace(parsed=line.parsed.moved(move))
 
 
 _line_of = TemplateCache(_look_at, _moved)

@@ -19,7 +19,7 @@ from typing import Any
 from .event_files import event_records
 from .numbers import NUMBER, as_float
 from .records import Position, Record
-from .words import is_metric, is_split, is_unrecorded, position_field, split_name, total_of
+from .words import is_metric, is_split, is_unrecorded, names_part, position_field, total_of
 
 __all__ = ["MAX_BYTES", "is_metric_file", "json_lines", "records_of"]
 
@@ -52,7 +52,8 @@ def records_of(path: PurePath, data: bytes) -> Iterator[Record]:
     folder = path.parent.name.lower()
     for record in found:
         if is_split(folder):
-            values = [(_named_after(folder, name), value) for name, value in record.values]
+            names = (name if names_part(name) else f"{folder}_{name}" for name, _ in record.values)
+            values = [(name, value) for name, (_, value) in zip(names, record.values, strict=True)]
             record = record._replace(values=values)
         yield record
 
@@ -94,10 +95,6 @@ def _whole_items(text: str) -> Iterator[object]:
 def _are_lists(whole: Mapping[str, object]) -> bool:
     lengths = {len(own) if isinstance(own, list) else -1 for own in whole.values()}
     return len(lengths) == 1 and -1 not in lengths
-
-
-def _named_after(part: str, name: str) -> str:
-    return name if any(is_split(word) for word in split_name(name)) else f"{part}_{name}"
 
 
 def _of_csv(data: bytes) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .logger_prefix import skip_prefixes
-from .words import is_metric, is_split, position_field, split_name
+from .words import is_metric, names_part, position_field, split_name
 
 __all__ = ["MultilineReader", "SettingsDump", "opens_dump", "opens_multiline"]
 
@@ -85,8 +85,8 @@ def opens_dump(text: str) -> bool:
     found = section or _CALL.match(text)
     if found is None or is_metric(found["name"]) or position_field(found["name"]):
         return False
-    words = split_name(found["name"])
-    return _RESULTS.isdisjoint(words) and not (section and any(map(is_split, words)))
+    is_result = not _RESULTS.isdisjoint(split_name(found["name"]))
+    return not is_result and not (section and names_part(found["name"]))
 
 
 class SettingsDump:

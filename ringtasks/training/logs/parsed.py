@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Move", "Parsed", "ParsedPosition", "Span", "Value", "moved_values"]
+__all__ = ["Move", "Parsed", "ParsedPosition", "Span", "Value"]
 
 #: Start and end in the line.
 Span = tuple[int, int]
-#: Returns the span in another line of the same shape (``shapes``); None if there is none.
-Move = Callable[[Span], "Span | None"]
+#: Returns the span in another line of the same shape (``shapes``); LookupError if there is none.
+Move = Callable[[Span], Span]
 
 
 class ParsedPosition(NamedTuple):
@@ -41,28 +41,15 @@ class Parsed(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.positions or self.values or self.totals)
 
-    def moved(self, move: Move) -> Parsed | None:
-        """Return the content of another line of the same shape."""
-        positions = []
-        for unit, done, total in self.positions:
-            places = move(done), move(total) if total else None
-            if places[0] is None or (total and places[1] is None):
-                return None
-            positions.append(ParsedPosition(unit, places[0], places[1]))
-        values, rank = moved_values(self.values, move), move(self.rank) if self.rank else None
-        totals = [(unit, move(span)) for unit, span in self.totals]
-        known = [(unit, span) for unit, span in totals if span]
-        if values is None or len(known) < len(totals) or (self.rank and rank is None):
-            return None
-        return Parsed(tuple(positions), values, tuple(known), rank, self.is_dict)
-
-
-def moved_values(values: Iterable[Value], move: Move) -> tuple[Value, ...] | None:
-    """Return the metrics of another line of the same shape."""
-    found = []
-    for name, span in values:
-        place = move(span)
-        if place is None:
-            return None
-        found.append(Value(name, place))
-    return tuple(found)
+    def moved(self, move: Move) -> Parsed:
+        """Return the same content with its spans in another line."""
+        return Parsed(
+            tuple(
+                ParsedPosition(unit, move(done), move(total) if total else None)
+                for unit, done, total in self.positions
+            ),
+            tuple(Value(name, move(span)) for name, span in self.values),
+            tuple((unit, move(span)) for unit, span in self.totals),
+            move(self.rank) if self.rank else None,
+            self.is_dict,
+        )

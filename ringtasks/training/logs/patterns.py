@@ -8,6 +8,7 @@ nothing that the reader itself did not say.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import re
@@ -255,16 +256,13 @@ def _place_of(
     lines: Sequence[_TrialLines], values: Sequence[float | None]
 ) -> tuple[int, int, int, float | None] | None:
     first = values[0]
-    for line, text in enumerate(lines[0].texts):
-        for span in _candidates(text):
-            places = [own.moves[line](span) for own in lines]
-            is_it = (
-                place is not None
-                and (value is None or as_float(own.texts[line][slice(*place)]) == value)
-                for own, place, value in zip(lines, places, values, strict=True)
-            )
-            if all(is_it):
-                return line, *span, None
+    for line, own_text in enumerate(lines[0].texts):
+        for span in _candidates(own_text):
+            with contextlib.suppress(LookupError):  # it is not in all lines
+                texts = [own.texts[line][slice(*own.moves[line](span))] for own in lines]
+                pairs = zip(texts, values, strict=True)
+                if all(value is None or as_float(text) == value for text, value in pairs):
+                    return line, *span, None
     is_constant = all(value == first or value != value for value in values)
     return (0, 0, 0, first) if is_constant and first is not None else None
 

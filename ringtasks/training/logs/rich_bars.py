@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from .numbers import as_float
 from .records import Position, Record
 from .text_lines import parse_fields
-from .words import is_unrecorded
 
 __all__ = ["RichBarLines", "read_rich_bar"]
 
@@ -74,11 +73,9 @@ def read_rich_bar(text: str) -> Record | None:
         "epoch": Position(float(found["epoch"]), epochs if epochs > 0 else None),
         "batch": Position(float(found["done"]), float(found["total"]) or None),
     }
-    start = found.start("metrics")
     values = [
         (value.name, number)
-        for value in parse_fields(found["metrics"])
-        if not is_unrecorded(value.name)
-        and (number := as_float(text[slice(*(start + at for at in value.span))])) is not None
+        for value in parse_fields(found["metrics"], found.start("metrics"))
+        if (number := as_float(text[slice(*value.span)])) is not None
     ]
     return Record(positions, values, kind="bar")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .logger_prefix import skip_prefixes
 from .parsed import Parsed
-from .words import SPLITS, is_neutral, is_split, split_name
+from .words import SPLITS, name_in
 
 __all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "labelled", "section_after"]
 
@@ -126,11 +126,5 @@ def labelled(names: Sequence[str], split: str) -> list[str]:
 
     If the line has ``loss`` beside ``val_loss``, it names the parts itself.
     """
-    found = [_labelled(name, split) for name in names]
+    found = [own if (own := name_in(split, name)) == name else own.lower() for name in names]
     return found if len({*found}) == len({*names}) else [*names]
-
-
-def _labelled(name: str, split: str) -> str:
-    if is_neutral(name) or any(map(is_split, split_name(name))):
-        return name
-    return f"{split}_{name}".lower()

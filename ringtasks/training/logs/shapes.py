@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .parsed import Move, Span
+from .parsed import Move
 
 __all__ = ["Shape", "shape_of"]
 
@@ -32,23 +32,19 @@ class Shape(NamedTuple):
     def to(self, other: Shape) -> Move:
         """Return the function that finds a span of this template in another of the same shape."""
 
-        def moved(offset: int, own: Sequence[int], others: Sequence[int]) -> int | None:
+        def moved(offset: int, own: Sequence[int], others: Sequence[int]) -> int:
             n = bisect.bisect_left(own, offset)
             if n < len(own) and own[n] == offset:
                 return others[n]
             before = bisect.bisect_right(self.ends, offset) - 1
             if before + 1 < len(self.starts) and self.starts[before + 1] < offset:
-                return None
+                raise LookupError(offset)
             return offset + (other.ends[before] - self.ends[before] if before >= 0 else 0)
 
-        def move(span: Span) -> Span | None:
-            start, end = (
-                moved(span[0], self.starts, other.starts),
-                moved(span[1], self.ends, other.ends),
-            )
-            return None if start is None or end is None else (start, end)
-
-        return move
+        return lambda span: (
+            moved(span[0], self.starts, other.starts),
+            moved(span[1], self.ends, other.ends),
+        )
 
 
 def shape_of(template: bytes) -> Shape:

@@ -82,13 +82,13 @@ class _OfShape(Generic[_Found]):
 class TemplateCache(Generic[_Found]):
     """A pure parser of texts that remembers; ``parse`` must give values that can be compared.
 
-    :param moved: returns the result for a text of the same shape; None if it cannot tell.
+    :param moved: returns the result for a text of the same shape.
     """
 
     def __init__(
         self,
         parse: Callable[[str], _Found],
-        moved: Callable[[_Found, Move], _Found | None] | None = None,
+        moved: Callable[[_Found, Move], _Found] | None = None,
     ) -> None:
         self._parse, self._moved = parse, moved
         self._known: dict[_Key, _Found | _Unknown] = {}
@@ -147,11 +147,11 @@ class TemplateCache(Generic[_Found]):
             return None, None
         shape = shape_of(key[0])
         known = self._shapes.get((shape.text, key[1]))
-        return (
-            (None, None)
-            if known is None
-            else (self._moved(known.found, known.shape.to(shape)), known)
-        )
+        try:
+            moved = self._moved(known.found, known.shape.to(shape)) if known else None
+            return moved, known
+        except LookupError:
+            return None, known
 
 
 def _key(text: str) -> _Key:

@@ -20,18 +20,13 @@ from .words import (
     is_neutral,
     is_split,
     is_unrecorded,
+    names_part,
     position_field,
     split_name,
     total_of,
 )
 
-__all__ = [
-    "SPLIT_WORD",
-    "has_number",
-    "is_warning",
-    "parse_fields",
-    "parse_text",
-]
+__all__ = ["SPLIT_WORD", "has_number", "is_warning", "parse_fields", "parse_text"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
@@ -141,11 +136,9 @@ _PROSE = frozenset("from to than least most below above threshold until".split()
 
 # "PERSON: precision: 90.1%; recall: 88.0%", "Generator: loss: 0.5, Discriminator: loss: 0.4".
 _LABEL = re.compile(r"(?:\A|[\s|,;(\[])(?P<label>[A-Z][\w-]{0,30}):\s{1,4}\Z", re.ASCII)
-_NO_LABEL = set(
-    "metrics metric results result scores summary stats statistics log logs info".split()
-)
-_NO_LABEL |= set(
-    "performance report losses output values value message model trainer status".split()
+_NO_LABEL = frozenset(
+    "metrics metric results result scores summary stats statistics log logs info performance "
+    "report losses output values value message model trainer status".split()
 )
 #: The number before is of memory or of time.
 _UNIT_OF_MEMORY = re.compile(r"\s?(?:[kKMGT]i?B|[Mm]ega[Bb]ytes)\b(?!/)", re.ASCII)
@@ -219,9 +212,13 @@ def parse_text(text: str) -> Parsed:
     return Parsed(tuple(positions), tuple(_named(kept)), totals, rank)
 
 
-def parse_fields(text: str) -> tuple[Value, ...]:
-    """Return the named numbers of a piece of text that is known to hold metrics."""
-    return tuple(_named(_numbers(text, 0, [], anchored=True)))
+def parse_fields(text: str, offset: int) -> tuple[Value, ...]:
+    """Return the metrics of a piece of a line that is known to hold some."""
+    return tuple(
+        Value(name, (start + offset, end + offset))
+        for name, (start, end) in _named(_numbers(text, 0, [], anchored=True))
+        if not is_unrecorded(name)
+    )
 
 
 def _is_settings(text: str, start: int) -> bool:
@@ -248,7 +245,7 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
         labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
         current = labels[-1].lower() if labels and not of_line else current
         words = split_name(name)
-        own = any(is_split(word) for word in words)
+        own = names_part(name)
         is_total = total_of(found["name"]) is not None  # Poutyne: "Val steps: 10 loss: 0.5"
         begins_own = own and is_split(words[0]) and begin < found.start("name")
         if begins_own and not of_line and not is_total:
@@ -349,7 +346,7 @@ def _set_of_line(text: str, start: int) -> str:
     """Return the part of the data that a field of the line names."""
     found = _SET_OF_LINE.search(text, start)
     name = found["split"] if found else ""
-    return name.lower() if any(map(is_split, split_name(name))) else ""
+    return name.lower() if names_part(name) else ""
 
 
 def _split_of_line(text: str, start: int) -> str:
@@ -383,7 +380,8 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
 def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
     """Return ``policy_loss`` for "policy loss", and the offset at which it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
-    if not before or position_field(name) or _names_its_split(name):
+    # Composer's ``loss/train/total`` is a path with a part of the data.
+    if not before or position_field(name) or ("/" in name and names_part(name)):
         term = _TERM_BEFORE.search(text, start, begin) if is_metric(name) else None
         return (f"{term[0].strip()}_{name}", term.start()) if term else (name, begin)
     words: list[str] = []
@@ -401,11 +399,6 @@ def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str,
     if words[-1].endswith("'s"):  # LightGBM: "valid's auc"
         return " ".join([*words, name]), begin
     return "_".join([*words, name]).lower(), begin
-
-
-def _names_its_split(name: str) -> bool:
-    """Return whether it is a path with a part of the data: Composer's ``loss/train/total``."""
-    return "/" in name and any(map(is_split, split_name(name)))
 
 
 def _fields(text: str, start: int) -> Iterator[re.Match[str]]:

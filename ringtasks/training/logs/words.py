@@ -20,6 +20,8 @@ __all__ = [
     "is_split",
     "is_unrecorded",
     "metric_order",
+    "name_in",
+    "names_part",
     "position_field",
     "split_name",
     "total_of",
@@ -175,6 +177,18 @@ def _measures(word: str, known: frozenset[str]) -> bool:
 def is_split(word: str) -> bool:
     """Return whether it names a part of the data."""
     return _SPLIT.match(word) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def names_part(name: str) -> bool:
+    """Return whether a word of a name is a part of the data."""
+    return any(map(is_split, split_name(name)))
+
+
+@functools.lru_cache(maxsize=4096)
+def name_in(part: str, name: str) -> str:
+    """Return the name of a metric of a ``part`` of the data."""
+    return name if not part or is_neutral(name) or names_part(name) else f"{part}_{name}"
 
 
 def is_argument(name: str) -> bool:
