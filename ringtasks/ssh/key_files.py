@@ -215,7 +215,7 @@ def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
     if text.startswith(b"---- BEGIN SSH2 ENCRYPTED PRIVATE"):
         return KeyProblem("has ssh.com's format", f"ssh-keygen -i -f {quoted} > {quoted}.openssh")
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's ">" writes it
-        fix = f"key=$(iconv -f UTF-16 -t UTF-8 {quoted} | tr -d '\\r') && echo \"$key\" > {quoted}"
+        fix = f"key=$(iconv -f UTF-16 -t UTF-8 {quoted}) && echo \"$key\" | tr -d '\\r' > {quoted}"
         return KeyProblem("is encoded in UTF-16", fix)
     if not re.search(_BEGIN, text):
         return KeyProblem("is not a private key", _NEW_FILE)

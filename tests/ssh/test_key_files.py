@@ -117,6 +117,18 @@ def test_command_shown_for_a_damaged_key_file_fixes_it(tmp_path: Path, kind: str
     assert subprocess.run(derive, capture_output=True, check=False).returncode == 0
 
 
+def test_command_shown_for_a_damaged_key_file_leaves_it_alone_if_its_program_fails(
+    tmp_path: Path,
+) -> None:
+    path = damaged(make_key(tmp_path / "key"), "UTF-16")
+    before, problem = path.read_bytes(), problem_of(path)
+    assert problem is not None
+
+    subprocess.run(f"iconv() {{ return 127; }}; {problem.fix}", shell=True, check=False)
+
+    assert path.read_bytes() == before
+
+
 def test_valid_key_file_has_no_problem(tmp_path: Path) -> None:
     assert problem_of(make_key(tmp_path / "key")) is None
     assert problem_of(make_key(tmp_path / "enc", "-t", "ed25519", "-N", "secret")) is None
