@@ -79,7 +79,7 @@ def file_arguments(file: str | None = None) -> tuple[str, ...]:
     if not home or home == of_ssh:
         return ()
     # A relative pattern in the system's file means another folder if that file is included.
-    if not (user_file().exists() or _user_file(of_ssh).exists()):
+    if not any(version_of(str(file)) for file in (user_file(), _user_file(of_ssh))):
         return ()
     return ("-F", str(joined_file(home)))
 
@@ -92,7 +92,8 @@ def is_configured(file: str | None = None) -> bool:
     """
     if file is not None:
         return file != NO_FILE
-    return user_file().exists() or _is_system_configured(version_of(str(SYSTEM_FILE)))
+    is_own = version_of(str(user_file())) is not None  # ssh, too, leaves out what it cannot reach
+    return is_own or _is_system_configured(version_of(str(SYSTEM_FILE)))
 
 
 @one_look.kept

@@ -192,7 +192,8 @@ def started(channel: Any, deadline: float, kind: Callable[[Any], Any]) -> Any:
 
     def give_up() -> None:
         is_late.set()
-        channel.close()
+        with contextlib.suppress(OSError, EOFError):  # the connection has just ended
+            channel.close()
 
     seconds = max(0.0, deadline - time.monotonic())
     timer = start_timer(seconds, give_up, name="ringtasks-sftp-limit")

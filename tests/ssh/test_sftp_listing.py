@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from ringtasks.ssh.link import NoSFTPError
+from ringtasks.ssh.sftp_client import started
 
 
 def is_open(folder: Path) -> bool:
@@ -39,3 +44,24 @@ def test_listing_that_is_stopped_leaves_no_folder_open(
 
         sftp.normalize(".")  # answered after the folder was closed
         assert not is_open(tmp_path)
+
+
+def test_time_limit_for_an_sftp_server_passes_while_its_connection_ends(
+    config: SSHConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(_: Any) -> None:
+        [timer] = (each for each in threading.enumerate() if each.name == "ringtasks-sftp-limit")
+        timer.join()
+        raise NoSFTPError(b"", "")
+
+    raised: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    with SSHClient(replace(config, use_control_master=False)) as client:
+        link: Any = client.link()
+        channel: Any = link.connection.transport.open_session()
+        # Closed as the first step of the channel's end, before Paramiko's thread can see it.
+        channel._pipe = link.connection.transport.packetizer
+        with pytest.raises(NoSFTPError, match="no answer in time"):
+            started(channel, time.monotonic() + 0.1, wait)
+
+    assert raised == []

@@ -668,6 +668,16 @@ def test_keys_are_found_in_the_home_folder_of_the_environment(
     assert (result.stdout, result.error) == ("in\n", None)
 
 
+def test_settings_that_cannot_be_reached_are_left_out_as_by_ssh(
+    sshd: Sshd, client_key: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unreachable = tmp_path / ("a" * 300)  # like a folder that another user has closed
+    monkeypatch.setenv("HOME", str(unreachable))
+
+    with SSHClient(SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))) as client:
+        assert client.run("echo in").stdout == "in\n"
+
+
 def test_keys_in_the_home_folder_of_the_environment_are_offered_to_jump_hosts(
     sshd: Sshd, make_sshd: MakeSshd, client_key: Path, write_config: Callable[[str], Path]
 ) -> None:
