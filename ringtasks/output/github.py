@@ -34,7 +34,7 @@ _MAX_ANNOTATIONS = 10
 # .NET compares by culture and ignores characters without weight, such as zero-width ones: these
 # patterns ignore everything beyond ASCII.  Its lines also end at a "\r".
 # ``##vso[`` is Azure Pipelines' form, ``##teamcity[`` TeamCity's.
-_LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*(?:vso|teamcity)?[^ -~]*\[)", re.IGNORECASE)
+_LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*(?:(?:vso|teamcity)[^ -~]*)?\[)", re.IGNORECASE)
 _COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(?=[^!-~\r\n]*:[^!-~\r\n]*:)")
 
 

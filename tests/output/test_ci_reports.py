@@ -252,6 +252,13 @@ class TestGithubCommands:
     ) -> None:
         assert not obeyed(github.harmless(before + command))
 
+    @pytest.mark.timeout(20)  # it takes milliseconds, and hours if each pair of places is tried
+    @pytest.mark.parametrize("run", ["\n", "\u0301", "\t"])
+    def test_long_run_after_the_beginning_of_a_command_is_read_once(self, run: str) -> None:
+        text = "##" + run * 300_000
+
+        assert github.harmless(text) == text
+
     @given(st.text())
     def test_neutralising_text_is_idempotent(self, text: str) -> None:
         assert github.harmless(github.harmless(text)) == github.harmless(text)
