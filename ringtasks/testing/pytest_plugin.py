@@ -6,10 +6,12 @@ pytest loads it in every project with ringtasks installed, so it imports ringtas
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from . import FakeFleet
+if TYPE_CHECKING:
+    from . import FakeFleet
 
 __all__ = ["ringtasks_fleet"]
 
