@@ -98,9 +98,8 @@ def _within_epochs(points: Sequence[Point]) -> _X:
         return lambda point: None
     # If batches count from 0, the batch of the total is the one after the last: timm's "[5/5]".
     longest = max(inner, default=0.0) + (min(inner, default=1.0) == 0)
-    first = (
-        0.0 if min(epochs, default=0.0) < 1 else 1.0
-    )  # epoch 1 is from 0 to 1, if it is the first
+    # Epoch 1 is from 0 to 1, if it is the first.
+    first = 0.0 if min(epochs, default=0.0) < 1 else 1.0
 
     def x_of(point: Point) -> float | None:
         count = _inner(point)

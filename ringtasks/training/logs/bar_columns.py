@@ -12,10 +12,10 @@ import numpy as np
 
 from .bar_lines import BarFormat, held_out
 from .bar_rows import BarLines, BarRows, Texts, is_short
-from .bar_steps import MAX_HELD, Flags, Head, Told, same_as_before
+from .bar_steps import MAX_HELD, Head, Told, same_as_before
 from .bars import MAX_HELD_BARS, BarReader
 from .columns import RecordSink, Schema
-from .number_columns import Floats, Ints, NumberColumns
+from .number_columns import Flags, Floats, Ints, NumberColumns
 from .trials import named_in_trial
 from .words import name_in
 
@@ -276,12 +276,9 @@ def _by_head(rows: BarRows) -> tuple[list[str], Ints]:
         -1 if form.template.kind else heads.index(form.template.head) for form in rows.formats
     ]
     of_head = np.array(numbers, dtype=np.int64)[rows.forms]
-    present = [n for n in range(len(heads)) if (of_head == n).any()]
-    return [heads[n] for n in present], np.array([*_ranks(present, len(heads)), -1])[of_head]
-
-
-def _ranks(present: Sequence[int], size: int) -> list[int]:
-    return [present.index(n) if n in present else -1 for n in range(size)]
+    present = np.unique(of_head[of_head >= 0])
+    rank = np.where(of_head < 0, -1, np.searchsorted(present, of_head))
+    return [heads[n] for n in present.tolist()], rank
 
 
 def _values(head: Head, told: Told) -> Iterator[_Values]:
@@ -289,8 +286,7 @@ def _values(head: Head, told: Told) -> Iterator[_Values]:
     if not len(told.rows):
         return
     keys = _keys([*told.names.values()])
-    rows_of = head.rows
-    part = held_out(rows_of.formats[int(rows_of.forms[0])].template.head)
+    part = held_out(head.form.template.head)
     for key in np.unique(keys).tolist():
         own = np.flatnonzero(keys == key)
         names = [name for name, tells in told.names.items() if tells[own[0]]]
@@ -300,13 +296,12 @@ def _values(head: Head, told: Told) -> Iterator[_Values]:
 
 def _values_of(head: Head, told: Told, own: Ints, names: Mapping[str, str]) -> _Values:
     rows = told.rows[own]
-    form = head.rows.formats[int(head.rows.forms[0])]
     positions = {name: column[rows] for name, column in head.positions.items()}
     is_certain, count = told.is_certain[own], told.done[own]
     done = np.where(is_certain & np.isnan(positions["step"]), count, np.nan)
     return _Values(
         told.lines[own],
-        form.template.unit or "step",
+        head.form.template.unit or "step",
         is_certain,
         told.is_end,
         count,

@@ -11,10 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from .bar_lines import BarFormat
-from .number_columns import MAX_CODE_DIGITS, Floats, Ints, NumberColumns, NumberPlace, TextBlock
+from .number_columns import (
+    MAX_CODE_DIGITS,
+    Flags,
+    Floats,
+    Ints,
+    NumberColumns,
+    NumberPlace,
+    TextBlock,
+    in_order,
+)
 from .numbers import as_float
 from .parsed import Span
 from .template_cache import masked
@@ -142,12 +150,11 @@ class Metric(NamedTuple):
         """Return those of some of the rows."""
         return Metric(self.value[rows], self.piece[rows], self.code[rows])
 
-    def differs(self, rows: Ints, others: Ints) -> npt.NDArray[np.bool_]:
+    def differs(self, rows: Ints, others: Ints) -> Flags:
         """Return for which of the rows the text differs from that of the other row."""
-        differs: npt.NDArray[np.bool_] = (self.piece[rows] != self.piece[others]) | (
-            self.code[rows] != self.code[others]
-        )
-        return differs
+        pieces: Flags = self.piece[rows] != self.piece[others]
+        codes: Flags = self.code[rows] != self.code[others]
+        return pieces | codes
 
 
 class BarRows(NamedTuple):
@@ -193,12 +200,11 @@ class BarRows(NamedTuple):
         count = sum(len(source.lines) for source in sources)
         if len(names) > _MAX_NAMES or len(names) * count > _MAX_CELLS:
             return None
-        lines = np.concatenate([source.lines for source in sources])
-        order = np.argsort(lines, kind="stable")
+        lines, order = in_order([source.lines for source in sources])
         at = np.empty(count, dtype=np.int64)
         at[order] = np.arange(count)
         rows = cls(
-            lines[order],
+            lines,
             np.concatenate([source.rows for source in sources])[order],
             np.empty(count, dtype=np.int64),
             np.empty(count, dtype=np.int64),

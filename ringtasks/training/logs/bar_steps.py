@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from .bar_lines import Bar
 from .bar_rows import POSITION_FIELDS, BarRows, Metric, Texts
 from .bars import BarState
-from .number_columns import Floats, Ints
+from .number_columns import Flags, Floats, Ints
 from .records import Position
 
-__all__ = ["MAX_HELD", "Flags", "Head", "Told", "same_as_before"]
+__all__ = ["MAX_HELD", "Head", "Told", "same_as_before"]
 
-Flags: TypeAlias = "npt.NDArray[np.bool_]"
 #: The values that were held back come at most so far behind the line that tells them, others after.
 MAX_HELD = 1 << 18
 
@@ -51,6 +49,7 @@ class Head:
 
     def __init__(self, state: BarState, rows: BarRows, at: Ints, texts: Texts) -> None:
         self.state, self.rows, self.at = state, rows, at
+        self.form = rows.formats[int(rows.forms[0])]
         before = [bar.shown for bar in state.pending] + [state.shown]
         start = self.start = len(before)
         self.lines = np.concatenate([np.zeros(start, dtype=np.int64), rows.lines])
@@ -108,8 +107,7 @@ class Head:
     @property
     def is_of_counts(self) -> bool:
         """Return whether the values belong to counts: the bar gives no step, and is not unclear."""
-        form = self.rows.formats[int(self.rows.forms[0])]
-        return form.template.unit != "uncertain" and "step" not in form.index
+        return self.form.template.unit != "uncertain" and "step" not in self.form.index
 
     @property
     def deciding(self) -> Ints:
@@ -140,8 +138,7 @@ class Head:
                 np.concatenate([np.zeros(self.start, bool), validated])
             )
             return
-        form = self.rows.formats[int(self.rows.forms[0])]
-        is_certain = form.template.unit != "uncertain"
+        is_certain = self.form.template.unit != "uncertain"
         told = self.has & self.changed
         if is_certain:
             told = self.has & (self.changed | self.counts)

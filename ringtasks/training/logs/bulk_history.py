@@ -8,9 +8,9 @@ import numpy as np
 
 from .columns import Columns, records_in_order
 from .history import History
+from .number_columns import in_order
 from .points import OF_ONE_LINE, is_repeat
-from .records import Position
-from .segments import PointsOfColumns, Segment, TimeOf
+from .segments import Assignments, PointsOfColumns, Segment, TimeOf
 
 __all__ = ["add_columns"]
 
@@ -64,10 +64,9 @@ def _inherits_batch(columns: Sequence[Columns]) -> bool:
     ]
     if not headings:
         return False
-    lines = np.concatenate([own.lines for own in of_lines])
+    lines, order = in_order([own.lines for own in of_lines])
     has_own = np.repeat([bool(own.positions) for own in of_lines], [len(o.lines) for o in of_lines])
-    order = np.argsort(lines, kind="stable")
-    after = np.searchsorted(lines[order], np.concatenate(headings), side="right")
+    after = np.searchsorted(lines, np.concatenate(headings), side="right")
     return not has_own[order][after[after < len(lines)]].all()
 
 
@@ -137,21 +136,17 @@ def _show_bars(history: History, columns: Sequence[Columns], segment: Segment | 
     counts = [own for own in columns if own.kind == "count"]
     if not counts:
         return
-    lines = np.concatenate([own.lines for own in counts])
-    order = np.argsort(lines, kind="stable")
-    lines, done = lines[order], np.concatenate([own.positions[""] for own in counts])[order]
-    none = [np.zeros(len(own.lines)) for own in counts]
-    totals = [own.totals.get("", zeros) for own, zeros in zip(counts, none, strict=True)]
-    total = np.concatenate(totals)[order]
-    of_run = np.flatnonzero(total == ((history.bar.total or 0.0) if history.bar else total[0]))
+    given = Assignments("", counts)
+    total = (history.bar.total or 0.0) if history.bar else given.totals[0]
+    of_run = np.flatnonzero(given.totals == total)
     if not len(of_run):
         return
-    position = Position(float(done[of_run[-1]]), float(total[of_run[-1]]) or None)
-    after = of_run[done[of_run] != 0]
-    measured = segment.measured_before(lines[after]) if segment else np.zeros(len(after), int)
+    done, after = given.counts, of_run[given.counts[of_run] != 0]
+    lines = given.given_at[after]
+    measured = segment.measured_before(lines) if segment else np.zeros(len(after), int)
     serials, first = np.unique(measured, return_index=True)
     shown = dict(zip((serials + history.serial).tolist(), done[after[first]].tolist(), strict=True))
     if history.serial in history.bar_after:  # the first count after a metric stays
         shown.pop(history.serial, None)
     history.bar_after.update(shown)
-    history.bar = position
+    history.bar = given.position(of_run[-1])

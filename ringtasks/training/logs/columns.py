@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from .number_columns import Floats, Ints
-from .records import Position, Record
+from .records import Position, Record, fields_of
 
 __all__ = ["ColumnBuffer", "Columns", "RecordSink", "Schema", "records_in_order"]
 
@@ -65,25 +65,9 @@ class ColumnBuffer:
 
     def add(self, record: Record, line: int) -> None:
         """Add a record that was read alone."""
-        key = [record.kind]  # one flat tuple is hashed faster than the fields of a schema
-        row: list[float] = []
-        for unit, (done, total) in record.positions.items():
-            key += "done", unit
-            row.append(done)
-            if total:
-                key += "total", unit
-                row.append(total)
-        for name, value in record.values:
-            key += "value", name
-            row.append(value)
-        for unit, total in record.totals.items():
-            key += "run", unit
-            row.append(total)
-        if record.rank:
-            key += "rank", ""
-            row.append(record.rank)
+        fields, row = fields_of(record)
         if row:
-            lines, rows = self._records.setdefault(tuple(key), ([], []))
+            lines, rows = self._records.setdefault((record.kind, *fields), ([], []))
             lines.append(line)
             rows.append(row)
 

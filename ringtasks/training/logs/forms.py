@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .known_words import word_table, word_tables
-from .number_columns import Ints
+from .number_columns import Bytes, Flags, Ints
 from .shapes import Shape
 
 __all__ = [
@@ -32,9 +32,6 @@ __all__ = [
     "forms_of",
     "own_word",
 ]
-
-_Flags = npt.NDArray[np.bool_]
-_Bytes = npt.NDArray[np.uint8]
 
 #: The widths of longer numbers and words belong to the form.
 MAX_WIDTH = 18
@@ -67,7 +64,7 @@ _IS_UPPER = np.zeros(256, bool)
 _IS_UPPER[65:91] = True
 
 
-def _set_of(characters: bytes) -> _Flags:
+def _set_of(characters: bytes) -> Flags:
     found = np.zeros(256, bool)
     found[list(characters)] = True
     return found
@@ -215,7 +212,7 @@ def _of_text(text: bytes) -> Forms:
     return Forms(keys, slots - shift, slot_ends - shift, kinds[slots], firsts)
 
 
-def _gaps(raw: _Bytes) -> tuple[Ints, Ints, Ints]:
+def _gaps(raw: Bytes) -> tuple[Ints, Ints, Ints]:
     """Return the edges of the runs of spaces whose width the form leaves out, and their least."""
     is_space = raw == ord(" ")
     edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
@@ -225,12 +222,12 @@ def _gaps(raw: _Bytes) -> tuple[Ints, Ints, Ints]:
     return starts[is_wide], ends[is_wide], least[is_wide]
 
 
-def _covered(size: int, starts: Ints, ends: Ints) -> _Flags:
+def _covered(size: int, starts: Ints, ends: Ints) -> Flags:
     """Return which bytes lie in one of some spans that share none."""
     edges = np.zeros(size, np.int8)
     edges[starts] += 1
     edges[ends] -= 1
-    covered: _Flags = np.cumsum(edges, dtype=np.int8).view(bool)
+    covered: Flags = np.cumsum(edges, dtype=np.int8).view(bool)
     return covered
 
 
@@ -242,7 +239,7 @@ def _in_order(size: int, *places: Ints) -> Ints:
     return np.flatnonzero(found)
 
 
-def _counts(flags: _Flags) -> npt.NDArray[np.int32]:
+def _counts(flags: Flags) -> npt.NDArray[np.int32]:
     """Return the number of flags before each byte."""
     found = np.zeros(len(flags) + 1, np.int32)
     np.cumsum(flags, out=found[1:])
@@ -250,8 +247,8 @@ def _counts(flags: _Flags) -> npt.NDArray[np.int32]:
 
 
 def _own_words(
-    raw: _Bytes, code: _Bytes, is_digit: _Flags, starts: Ints, ends: Ints
-) -> tuple[Ints, Ints, _Bytes]:
+    raw: Bytes, code: Bytes, is_digit: Flags, starts: Ints, ends: Ints
+) -> tuple[Ints, Ints, Bytes]:
     """Return the edges of words of their own and their marks, given runs of letters and digits.
 
     Words joined by hyphens are one, ``3f2b-77-a1``, and so are those behind one in small letters.
@@ -282,8 +279,8 @@ def _own_words(
 
 
 def _is_own(
-    raw: _Bytes, code: _Bytes, is_digit: _Flags, starts: Ints, ends: Ints
-) -> tuple[_Flags, _Flags, _Flags]:
+    raw: Bytes, code: Bytes, is_digit: Flags, starts: Ints, ends: Ints
+) -> tuple[Flags, Flags, Flags]:
     """Return which runs of letters and digits are words of their own, are known, and are both."""
     digits = _counts(is_digit)
     letters = ends - starts - (digits[ends] - digits[starts])
@@ -312,7 +309,7 @@ def _is_own(
     return ~known_in & ~is_special, known_in, parts > 1
 
 
-def _begins_known(raw: _Bytes, code: _Bytes, is_digit: _Flags, is_in_many: _Flags) -> _Flags:
+def _begins_known(raw: Bytes, code: Bytes, is_digit: Flags, is_in_many: Flags) -> Flags:
     """Return the bytes at which a part of a word begins that a reader may look for.
 
     :param is_in_many: in a word of so many parts that only its last one may be a word.
@@ -335,7 +332,7 @@ def _begins_known(raw: _Bytes, code: _Bytes, is_digit: _Flags, is_in_many: _Flag
     return found
 
 
-def _is_free(raw: _Bytes, starts: Ints, ends: Ints) -> _Flags:
+def _is_free(raw: Bytes, starts: Ints, ends: Ints) -> Flags:
     """Return which runs of digits are, or are in, numbers that are part of nothing else."""
     if not len(starts):
         return np.zeros(0, bool)
@@ -363,8 +360,8 @@ def _is_free(raw: _Bytes, starts: Ints, ends: Ints) -> _Flags:
     is_last = np.concatenate([is_start[1:], [True]])
     fits &= ~is_last | is_at_end
     chains = np.flatnonzero(is_start)
-    whole: _Flags = np.logical_and.reduceat(fits, chains)
-    free: _Flags = np.repeat(whole, np.diff(np.concatenate([chains, [len(starts)]])))
+    whole: Flags = np.logical_and.reduceat(fits, chains)
+    free: Flags = np.repeat(whole, np.diff(np.concatenate([chains, [len(starts)]])))
     free &= ~is_exponent
     return free
 

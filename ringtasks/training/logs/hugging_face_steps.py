@@ -220,13 +220,6 @@ def _stated_total(points: Mapping[str, Sequence[Point]]) -> dict[str, float]:
     if not speed:
         return {}
     steps = speed[-1].value * points["train_runtime"][-1].value
-    whole = _only_whole(steps, steps * 1.1e-3)
-    return {"step": whole} if whole else {}
-
-
-def _only_whole(value: float, slack: float) -> float | None:
-    """Return the only whole number within ``slack`` of ``value``."""
-    nearest = round(value)
-    if slack >= 0.5 or abs(value - nearest) > slack + 1e-6:
-        return None
-    return float(nearest)
+    slack, whole = steps * 1.1e-3, float(round(steps))
+    is_it = whole and slack < 0.5 and abs(steps - whole) <= slack + 1e-6
+    return {"step": whole} if is_it else {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from .columns import RecordSink, Schema
 from .keras import KerasLine, KerasReader
-from .number_columns import Floats, Ints, NumberColumns, NumberPlace
+from .number_columns import Floats, Ints, NumberColumns, NumberPlace, in_order
 from .records import Position, Record
 from .trials import named_in_trial
 
@@ -74,9 +74,7 @@ class _KerasSegment:
         self, reader: KerasReader, sources: Sequence[KerasLines], columns: NumberColumns
     ) -> None:
         self._reader, self._sources, self._columns = reader, sources, columns
-        lines = np.concatenate([source.lines for source in sources])
-        order = np.argsort(lines, kind="stable")
-        self.lines: Ints = lines[order]
+        self.lines, order = in_order([source.lines for source in sources])
         self._rows = np.concatenate([source.rows for source in sources])[order]
         sizes = [len(source.lines) for source in sources]
         self.forms: Ints = np.repeat(np.arange(len(sources)), sizes)[order]

@@ -16,9 +16,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .number_columns import Flags
+
 __all__ = ["LongWords", "word_table", "word_tables"]
 
-Flags: TypeAlias = "npt.NDArray[np.bool_]"
 _Codes: TypeAlias = "npt.NDArray[np.int32]"
 
 #: Escapes and sets of characters in patterns.

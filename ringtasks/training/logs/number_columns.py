@@ -9,7 +9,7 @@ wider float; those that it cannot decide are converted one by one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,11 +18,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from .numbers import counted
 
-__all__ = ["MAX_CODE_DIGITS", "Floats", "Ints", "NumberColumns", "NumberPlace", "TextBlock"]
+__all__ = [
+    "MAX_CODE_DIGITS",
+    "Bytes",
+    "Flags",
+    "Floats",
+    "Ints",
+    "NumberColumns",
+    "NumberPlace",
+    "TextBlock",
+    "in_order",
+]
 
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 Ints: TypeAlias = "npt.NDArray[np.int64]"
-_Bytes: TypeAlias = "npt.NDArray[np.uint8]"
+Flags: TypeAlias = "npt.NDArray[np.bool_]"
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 _MAX_DIGITS = 15
 #: An integer of 64 bits holds any number of so many digits.
@@ -35,6 +46,13 @@ _NUMBER = re.compile(
     rb"(?P<sign>[-+]?)(?P<whole>[0,_]*)(?:\.(?P<part>0*))?(?:[eE](?P<esign>[-+]?)(?P<exp>0+))?\Z"
 )
 _ZERO = ord("0")
+
+
+def in_order(lines: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Return the numbers of lines from several sources in order, and their indices before."""
+    joined = np.concatenate(lines)
+    order = np.argsort(joined, kind="stable")
+    return joined[order], order
 
 
 class TextBlock:
@@ -54,9 +72,9 @@ class TextBlock:
         """Return the text of a line."""
         return self.text[self.starts[n] : self._ends[n]]
 
-    def pieces(self, starts: Ints, width: int) -> _Bytes:
+    def pieces(self, starts: Ints, width: int) -> Bytes:
         """Return the bytes at several offsets, one row for each."""
-        rows: _Bytes = sliding_window_view(self.bytes, width)[starts]
+        rows: Bytes = sliding_window_view(self.bytes, width)[starts]
         return rows
 
 
@@ -76,7 +94,7 @@ class NumberColumns:
         self._starts: dict[bytes, list[Ints]] = {}
         self._sizes: dict[bytes, int] = {}
         self._values: dict[bytes, Floats] = {}
-        self._rows: dict[bytes, _Bytes] = {}
+        self._rows: dict[bytes, Bytes] = {}
         self._codes: dict[bytes, Ints] = {}
 
     def add(self, shape: bytes, starts: Ints) -> NumberPlace:
@@ -102,7 +120,7 @@ class NumberColumns:
             self._codes[column.shape] = found
         return found[column.start : column.end]
 
-    def _of_shape(self, shape: bytes) -> _Bytes:
+    def _of_shape(self, shape: bytes) -> Bytes:
         rows = self._rows.get(shape)
         if rows is None:
             rows = self.block.pieces(np.concatenate(self._starts[shape]), len(shape))
@@ -115,7 +133,7 @@ def _offsets(shape: bytes, start: int, end: int | None = None) -> list[int]:
     return [n for n in range(start, end) if shape[n : n + 1] == b"0"]
 
 
-def _whole(rows: _Bytes, digits: list[int]) -> Ints:
+def _whole(rows: Bytes, digits: list[int]) -> Ints:
     """Return the integers that at most 18 digits make."""
     start, end = (digits[0], digits[-1] + 1) if digits else (0, 0)
     weights = np.zeros(end - start, dtype=np.int64)
@@ -125,7 +143,7 @@ def _whole(rows: _Bytes, digits: list[int]) -> Ints:
     return sums - _ZERO * int(weights.sum())
 
 
-def _values(shape: bytes, rows: _Bytes) -> Floats:
+def _values(shape: bytes, rows: Bytes) -> Floats:
     found = _NUMBER.match(shape)
     if found is None:
         return _one_by_one(rows)  # nan, inf, 1.00k
@@ -147,13 +165,13 @@ def _values(shape: bytes, rows: _Bytes) -> Floats:
     return numbers
 
 
-def _scaled(whole: Ints, power: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _scaled(whole: Ints, power: Ints) -> tuple[Floats, Flags]:
     """Return integers times a power of ten, and which of them are certain."""
     scale = _POWERS[np.minimum(np.abs(power), _MAX_POWER)]
     return np.where(power < 0, whole / scale, whole * scale), np.abs(power) <= _MAX_POWER
 
 
-def _scaled_wide(whole: Ints, power: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _scaled_wide(whole: Ints, power: Ints) -> tuple[Floats, Flags]:
     """Return the same for integers of more digits.
 
     The wider float is rounded correctly.  Rounding it again is right, too, unless it lies between
@@ -170,7 +188,7 @@ def _scaled_wide(whole: Ints, power: Ints) -> tuple[Floats, npt.NDArray[np.bool_
     return numbers, is_sure & (np.abs(power) <= _MAX_WIDE_POWER)
 
 
-def _one_by_one(rows: _Bytes) -> Floats:
+def _one_by_one(rows: Bytes) -> Floats:
     texts: Iterable[bytes] = np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel().tolist()
     return np.array([np.inf if (n := counted(text)) is None else n for text in texts])
 

@@ -21,7 +21,7 @@ from .keras import KerasLine, find_line
 from .line_reader import LineReader, Mode
 from .numbers import NUMBER, as_float
 from .parsed import Move, Span
-from .records import Record
+from .records import Record, fields_of
 from .template_cache import IN_NAME, MAX_CHARS, leading_digits, masked
 
 __all__ = ["Field", "FoundRecord", "Pattern", "find_pattern", "slots_that_count"]
@@ -228,16 +228,8 @@ def _tried(before: Mode, texts: Sequence[str]) -> _Trial:
 
 
 def _numbers(record: Record) -> _Numbers:
-    found: _Numbers = {}
-    for unit, (done, total) in record.positions.items():
-        found["done", unit] = done
-        if total:
-            found["total", unit] = total
-    found |= {("value", name): value for name, value in record.values}
-    found |= {("run", unit): total for unit, total in record.totals.items()}
-    if record.rank:
-        found["rank", ""] = record.rank
-    return found
+    fields, numbers = fields_of(record)
+    return dict(zip(zip(fields[::2], fields[1::2], strict=True), numbers, strict=True))
 
 
 def _fields(lines: Sequence[_TrialLines], numbers: Sequence[_Numbers]) -> tuple[Field, ...]:

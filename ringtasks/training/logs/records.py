@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .numbers import as_float
 from .parsed import Parsed
 
-__all__ = ["Point", "Position", "Record", "record_of"]
+__all__ = ["Point", "Position", "Record", "fields_of", "record_of"]
 
 
 class Position(NamedTuple):
@@ -57,6 +57,31 @@ class Point(NamedTuple):
     def position(self) -> tuple[float | None, ...]:
         """The position of the point in the run."""
         return self.epoch, self.step, self.batch, self.round, self.episode, self.sample
+
+
+def fields_of(record: Record) -> tuple[list[str], list[float]]:
+    """Return the kind and the name of each number of a record, in one list, and the numbers.
+
+    See ``columns.Schema``.
+    """
+    fields: list[str] = []  # a flat one is hashed faster
+    numbers: list[float] = []
+    for unit, (done, total) in record.positions.items():
+        fields += "done", unit
+        numbers.append(done)
+        if total:
+            fields += "total", unit
+            numbers.append(total)
+    for name, value in record.values:
+        fields += "value", name
+        numbers.append(value)
+    for unit, total in record.totals.items():
+        fields += "run", unit
+        numbers.append(total)
+    if record.rank:
+        fields += "rank", ""
+        numbers.append(record.rank)
+    return fields, numbers
 
 
 def record_of(parsed: Parsed, text: str) -> Record:

@@ -124,10 +124,8 @@ def _of_whole_epochs(history: History, points: Mapping[str, Sequence[Point]]) ->
 def _stated_length(history: History) -> float | None:
     """Return the steps of an epoch, if the run's examples and its total agree on it."""
     totals = history.totals
-    examples, batch = (
-        totals.get("examples"),
-        totals.get("total_batch") or totals.get("device_batch"),
-    )
+    examples = totals.get("examples")
+    batch = totals.get("total_batch") or totals.get("device_batch")
     epochs, steps = totals.get("epoch"), totals.get("step")
     if not (examples and batch and epochs and steps):
         return None

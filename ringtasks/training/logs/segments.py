@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from .columns import Columns
 from .extremes import extremes
-from .number_columns import Floats, Ints
+from .number_columns import Flags, Floats, Ints, in_order
 from .points import INHERITED, INNER, OF_ONE_LINE, Before
 from .records import Point, Position
 
-__all__ = ["PointsOfColumns", "Segment", "TimeOf"]
+__all__ = ["Assignments", "PointsOfColumns", "Segment", "TimeOf"]
 
 #: Returns the time of a line by its serial number; None: not known.
 TimeOf: TypeAlias = "Callable[[int], float | None]"
@@ -33,22 +33,18 @@ _INHERITED = [
 ]
 
 
-class _Assignments:
+class Assignments:
     """The positions of one unit, in the order of the lines that give them."""
 
     def __init__(self, unit: str, columns: Sequence[Columns]) -> None:
         sources = [own for own in columns if unit in own.positions]
-        lines: Ints = np.concatenate([own.lines for own in sources])
-        done: Floats = np.concatenate([own.positions[unit] for own in sources])
-        totals = np.concatenate([own.totals.get(unit, np.zeros(len(own.lines))) for own in sources])
-        if len(sources) > 1:
-            order = np.argsort(lines, kind="stable")
-            lines, done, totals = lines[order], done[order], totals[order]
+        self.given_at, order = in_order([own.lines for own in sources])
+        done = np.concatenate([own.positions[unit] for own in sources])[order]
+        totals = [own.totals.get(unit, np.zeros(len(own.lines))) for own in sources]
         #: True if a count begins anew, false if all only grow.
         self.falls = bool((done[1:] < done[:-1]).any())
-        self.given_at: Ints = lines
         self.counts: Floats = done
-        self.totals: Floats = totals
+        self.totals: Floats = np.concatenate(totals)[order]
 
     def position(self, n: int) -> Position:
         return Position(float(self.counts[n]), float(self.totals[n]) or None)
@@ -62,13 +58,13 @@ class _Assignments:
         return int(self.given_at[found[-1]]), float(self.totals[found[-1]])
 
 
-def _assignments(columns: Sequence[Columns]) -> dict[str, _Assignments]:
+def _assignments(columns: Sequence[Columns]) -> dict[str, Assignments]:
     units = {unit for own in columns for unit in own.positions}
-    return {unit: _Assignments(unit, columns) for unit in sorted(units)}
+    return {unit: Assignments(unit, columns) for unit in sorted(units)}
 
 
 def _carried(
-    given: _Assignments | None, start: Position | None, lines: Ints, since: Ints
+    given: Assignments | None, start: Position | None, lines: Ints, since: Ints
 ) -> _Carried:
     """Return the last position that was given up to each of some lines.
 
@@ -116,9 +112,9 @@ class Segment:
         lines = [own for own in columns if own.kind != "bar"] if bars else columns
         self.units = _assignments(columns)
         self._of_lines = _assignments(lines) if bars else self.units
-        self._bar_epochs: _Assignments | None = None
+        self._bar_epochs: Assignments | None = None
         if any("epoch" in own.positions for own in bars):
-            self._bar_epochs = _Assignments("epoch", bars)
+            self._bar_epochs = Assignments("epoch", bars)
         self._last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
         self._measured_lines = np.sort(np.concatenate([np.array([], dtype=np.int64), *measured]))
@@ -141,12 +137,11 @@ class Segment:
         """The number of lines that print a metric."""
         return len(self._measured_lines)
 
-    def measured_before(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def measured_before(self, lines: Ints) -> Ints:
         """Return for each line the number of lines before it that print a metric."""
-        before: npt.NDArray[np.int64] = np.searchsorted(self._measured_lines, lines)
-        return before
+        return np.searchsorted(self._measured_lines, lines)
 
-    def serials_at(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def serials_at(self, lines: Ints) -> Ints:
         """Return the serial numbers of the points of many lines."""
         return self.measured_before(lines) + self._start.serial
 
@@ -192,8 +187,7 @@ class Segment:
                 if part.may_inherit(unit):
                     part.inherit(unit, self._at(unit, own.lines), bit)
             part.inherit("epoch", self._bar_epoch_at(own.lines), len(INHERITED))
-        lines = np.concatenate([own.lines for own in of])
-        order = np.argsort(lines, kind="stable")
+        lines, order = in_order([own.lines for own in of])
         units = dict.fromkeys(unit for part in parts for unit in part.positions)
 
         def joined(columns: Iterable[Any]) -> Any:
@@ -201,7 +195,7 @@ class Segment:
 
         return _Places(
             order,
-            lines[order],
+            lines,
             joined(np.full(len(own.lines), own.kind) for own in of),
             {
                 unit: joined(p.positions.get(unit, np.full(len(p.bits), np.nan)) for p in parts)
@@ -344,7 +338,7 @@ class PointsOfColumns:
         return [*found, *(whole + n for n in extremes(values[whole:]))]
 
 
-def _known(column: Floats, is_known: npt.NDArray[np.bool_]) -> list[float | None]:
+def _known(column: Floats, is_known: Flags) -> list[float | None]:
     """Return the numbers of a column; None if not known."""
     numbers: npt.NDArray[np.object_] = column.astype(object)
     numbers[~is_known] = None
@@ -352,7 +346,7 @@ def _known(column: Floats, is_known: npt.NDArray[np.bool_]) -> list[float | None
     return found
 
 
-def _extremes(windows: npt.NDArray[np.float64]) -> Ints:
+def _extremes(windows: Floats) -> Ints:
     """Return the indices of the values that stand for each window."""
     size = windows.shape[1]
     pairs = np.stack([windows.argmin(axis=1), windows.argmax(axis=1)], axis=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .template_cache import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, m
 
 __all__ = ["IRREGULAR", "SlotEdges", "TemplateIds"]
 
+_Text = TypeVar("_Text", bytes, "tuple[bytes, ...]")
 #: The number of lines that share none.
 IRREGULAR = 0
 _MAX_VARIANTS = 256
@@ -203,11 +204,8 @@ class TemplateIds(dict[bytes, int]):
         if form.literal:
             text, (shape, *_) = self._block.line(line), self._lines.slots(int(self._rows[line]))
             texts = tuple(text[shape.starts[n] : shape.ends[n]] for n in sorted(form.literal))
-        number = form.numbers.get(texts)
-        if number is None:
-            number = self._next() if len(form.numbers) < _MAX_VARIANTS else IRREGULAR
-            form.numbers[texts] = number
-            self._with_form[number] = form
+        number = self._variant(form.numbers, texts)
+        self._with_form[number] = form
         return number
 
     def slots(self, line: int, number: int) -> LineSlots | None:
@@ -247,16 +245,15 @@ class TemplateIds(dict[bytes, int]):
         texts = np.ascontiguousarray(digits).view(f"S{max(1, len(in_name.digits))}").ravel()
         if not in_name.digits:
             texts = np.full(len(starts), b"-")
-        numbers = np.array([self._variant(in_name, text) for text in texts.tolist()])
+        numbers = np.array([self._variant(in_name.variants, text) for text in texts.tolist()])
         for at in in_name.leading:
             numbers[block.bytes[starts + at] == ord("0")] = IRREGULAR
         return numbers
 
-    def _variant(self, in_name: _InName, digits: bytes) -> int:
-        number = in_name.variants.get(digits)
+    def _variant(self, known: dict[_Text, int], text: _Text) -> int:
+        number = known.get(text)
         if number is None:
-            number = self._next() if len(in_name.variants) < _MAX_VARIANTS else IRREGULAR
-            in_name.variants[digits] = number
+            number = known[text] = self._next() if len(known) < _MAX_VARIANTS else IRREGULAR
         return number
 
     def _next(self) -> int:

@@ -257,9 +257,7 @@ def metric_order(name: str) -> int:
     if not is_metric(name):
         if _RATE.search(name.lower()) or not _OF_MACHINE.isdisjoint(words):
             return NO_METRIC + 1
-        return (
-            NO_METRIC if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
-        )
+        return NO_METRIC if "learning" in words or words[-1:] in (("lr",), ("norm",)) else 7
     held_out = any((is_split(w) and not w.startswith("tr")) or w == "tel" for w in words)
     if "loss" in words:
         return 2 + held_out if len(words) > 2 else 1 + 2 * held_out
