@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from ringtasks.common.descriptors import CHUNK_BYTES, enlarge, move_all, write_all
@@ -31,6 +32,7 @@ from ringtasks.ssh.session_limit import when_there_is_room
 
 __all__ = ["FdSession"]
 
+_MARK_TIMEOUT = 60.0  # seconds for the host's login files, which run before the program
 _DRAIN_TIMEOUT = 10.0  # seconds for the last output to reach the descriptor
 _END_TIMEOUT = 1.0  # the same after a lost link, whose holder may not close its end
 _EVIDENCE_BYTES = 4096
@@ -53,6 +55,8 @@ class FdSession:
         self._answer = MarkedOutput(self._mark)
         self._is_direct = False
         """True if the mark comes on stderr."""
+        self._is_late = False
+        """True if the mark has not come in time."""
 
     @property
     def has_begun(self) -> bool:
@@ -79,6 +83,8 @@ class FdSession:
                 status = self._run_piped(link, command, stdin, stdout)
         if self._answer.pid is None and not self._is_cancelled:
             said = self._answer.preface + b"\n" + self._early_stderr
+            if self._is_late:
+                said += f"\n(no start in {_MARK_TIMEOUT:g} s: a login file may read stdin)".encode()
             raise NoMarkError(said.decode("utf-8", "replace"), status)
         return status
 
@@ -138,8 +144,10 @@ class FdSession:
     def _await_end(
         self, session: Session, stdout: int | None, passing: _Passing | None
     ) -> int | None:
+        until = time.monotonic() + _MARK_TIMEOUT
         while True:
-            happened = session.receive(None)
+            is_marked = self._answer.pid is not None
+            happened = session.receive(None if is_marked else max(0.0, until - time.monotonic()))
             if isinstance(happened, Exited):
                 return happened.status
             if self._is_cancelled or self._answer.is_hopeless:
@@ -147,6 +155,9 @@ class FdSession:
             if passing is not None and passing.error is not None:
                 return None
             if happened is None:
+                self._is_late = self._answer.pid is None and time.monotonic() >= until
+                if self._is_late:
+                    return None
                 continue
             if happened.stream == STDERR:
                 self._take_stderr(happened.chunk)

@@ -75,7 +75,8 @@ def put_file(
     if said == "gone":
         raise HostTransferError(f"{target}: {_OTHER_WRITER}; send it again if it is to win")
     raise HostTransferError(
-        f"{target}: its SHA-256 on the host differs from the file's: look at disks"
+        f"{target}: its SHA-256 on the host differs from the file's: a login file there may read "
+        "stdin, or a disk is faulty"
     )
 
 

@@ -17,9 +17,10 @@ from ringtasks import SSHClient, SSHConfig
 from ringtasks.common.threads import start_thread
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDOUT, LinkLostError, Output
+from ringtasks.transfer import Options, fd_session, get, put
 from ringtasks.transfer.fd_session import FdSession
 from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
-from tests.support.fixtures import in_process
+from tests.support.fixtures import MakeSshd, in_process
 from tests.support.runs import is_running
 from tests.support.waiting import eventually
 
@@ -168,3 +169,26 @@ def test_output_that_is_not_read_holds_up_no_other_command(config: SSHConfig) ->
         target.close()
         assert sum(iter(lambda: len(unread.recv(1 << 16)), 0)) == size
         unread.close()
+
+
+def test_login_file_that_reads_stdin_is_named_as_the_cause_of_a_failed_copy(
+    make_sshd: MakeSshd,
+    client_key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
+) -> None:
+    monkeypatch.setattr(fd_session, "_MARK_TIMEOUT", 1.0)
+    shell = tmp_path / "login shell"
+    shell.write_text('#!/bin/sh\nread line\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    shell.chmod(0o755)
+    server = make_sshd(config=[f"ForceCommand '{shell}'"])
+    (tmp_path / "data").mkdir()
+    config = SSHConfig(server.address, server.port, server.user, str(client_key))
+    config.use_control_master = use_control_master
+    with SSHClient(config) as client:
+        [moved] = get(str(tmp_path / "data"), tmp_path / "copy", [client], Options(timeout=20))
+        [sent] = put(Path(__file__), str(tmp_path / "file"), [client])
+
+    assert "differs from the file's: a login file there may read stdin" in str(sent.error)
+    assert "the host ran something else: (no start in 1 s: a login file " in str(moved.error)
