@@ -65,13 +65,15 @@ def selected_jobs(
     """
     from ringtasks import jobs
 
+    if not wanted or "" in wanted.split(","):
+        raise UsageError(f"expected the id or the name of a job, got {wanted!r}")
     clients = clients_of(c, host or "@all", inventory, only_looks=True)
     known = _known(clients, wanted, is_name_enough=is_shown)
     if wanted == ALL:
         every = jobs.each_once(job for own in known for job in own.jobs)
         chosen = [job for job in every if not job.is_ended and job.runs_on is None]
     else:
-        names = (wanted or "").split(",")
+        names = wanted.split(",")
         chosen = jobs.each_once(
             job for name in names for job in _among(known, name, prefers_live=prefers_live)
         )

@@ -51,6 +51,12 @@ class _Flag(Argument):
 
     def __init__(self, argument: Argument) -> None:
         self.__dict__ = dict(vars(argument))
+        if self.kind is list:
+            self.raw_value = None  # Invoke's [] passes for a value: a flag without one is no error
+
+    def __repr__(self) -> str:
+        """Return the flag as typed, which Invoke's error about a missing value shows."""
+        return f"--{self.name}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Flag:
         return _Flag(self)

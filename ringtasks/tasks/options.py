@@ -249,8 +249,8 @@ def selected(
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
     :param may_ask: hosts may be asked for a live condition.
-    :param only_looks: the task runs no command of the user. If the inventory has embedded hosts
-        alone, ``@all`` means them.
+    :param only_looks: the task runs no command of the user. Then ``@all`` includes the embedded
+        hosts that had jobs, and all of them if the inventory has no others.
     :param as_named: return them in the order in which ``--host`` names them.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
@@ -280,12 +280,22 @@ def selected(
         ask = functools.partial(measure, c)
     from ringtasks.inventory.selection import ordered_as_named, select
 
-    if only_looks and selector == "@all" and all(h.embedded for h in inventory.hosts.values()):
-        selector = "@all,@embedded"
+    if only_looks and re.match("@all(,!|$)", selector):
+        selector = ",".join(["@all", *_to_look_at(inventory)]) + selector[len("@all") :]
     names = select(selector, inventory, ask)
     if as_named:
         names = ordered_as_named(selector, inventory, names)
     return [inventory.hosts[name] for name in names]
+
+
+def _to_look_at(inventory: Inventory) -> list[str]:
+    """Return the embedded hosts that had jobs at their last answer; all if there are no others."""
+    from ringtasks.jobs.job_cache import had_job
+
+    embedded = [host.name for host in inventory.hosts.values() if host.embedded]
+    if len(embedded) == len(inventory.hosts):
+        return embedded
+    return [name for name in embedded if had_job(name, "")]
 
 
 def _plain(selector: str, inventory: Inventory) -> dict[str, HostConfig]:

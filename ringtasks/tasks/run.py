@@ -113,8 +113,8 @@ def run(
         repeats=whole_number("--retries", retries) or 0,
         pty=pty or wants_pty(c),
         fanout=whole_number("--fanout", fanout, at_least=1),
-        serial=serial,
-        max_failures=max_failures,
+        serial=_share("--serial", serial),
+        max_failures=_share("--max-failures", max_failures),
         skip_unhealthy=skip_unhealthy,
         pick=whole_number("--pick", pick, at_least=1),
         name=name,
@@ -133,6 +133,18 @@ def run(
         _advise_on_limit([result])
         return ended(c, result, result.returncode, is_commands=result.error is None)
     return _run_on_many(c, hosts, request, output)
+
+
+def _share(flag: str, text: str | None) -> str | None:
+    """Return the text.
+
+    :raises UsageError: it is neither a number of hosts nor a percentage.
+    """
+    if text is not None:
+        from ringtasks.common.setting_checks import share
+
+        share(flag, text, 100)
+    return text
 
 
 def _planned(

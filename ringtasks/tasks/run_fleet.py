@@ -13,7 +13,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.terminal import piped_stdin
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
-from ringtasks.errors import StateFileError, UsageError
+from ringtasks.errors import StateFileError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
 from ringtasks.fleet.host_run import OnOutput
@@ -115,12 +115,6 @@ def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: OutputFlags
     options: dict[str, Any] = {"fanout": request.fanout} if request.fanout else {}
     if output.streams:
         options["max_output_bytes"] = _KEPT_BYTES
-    for name, flag in (("serial", "--serial"), ("max_failures", "--max-failures")):
-        try:
-            if getattr(request, name) is not None:
-                fleet.FleetRequest("true", **{name: getattr(request, name)})
-        except UsageError as error:
-            raise UsageError(str(error).replace(name, flag, 1)) from error
     return fleet.FleetRun(
         hosts,
         fleet.FleetRequest(

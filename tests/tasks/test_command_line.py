@@ -232,6 +232,8 @@ def test_host_or_command_without_a_flag_is_refused_with_the_flag(
     ("words", "told"),
     [
         ("run --host a --host b --cmd x", "--host is given twice; join the hosts by commas"),
+        ("run --host a --cmd", "Flag --cmd needed value and was not given one!"),
+        ("sync a b --host a --exclude", "Flag --exclude needed value and was not given one!"),
         ("put a.pt b.pt out --host a", "out: put takes one SRC and one DST; "),
         ("rnu --cmd true", "rnu is not a task; did you mean run?"),
         ("deploy.stats", "deploy.stats is not a task; did you mean deploy.status"),

@@ -379,7 +379,8 @@ def test_secret_in_the_job_environment_is_never_shown(
 
 
 def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: WriteHosts) -> None:
-    write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
+    demo = {"embedded": True, "ssh_host": None, "ssh_port": None}
+    write_hosts(demo=demo)
     wait = "until [ -e go ]; do sleep 0.05; done; echo step 1 loss=2"
 
     assert inv("start", "--host", "demo", "--name", "train", "--cmd", wait).returncode == 0
@@ -389,6 +390,11 @@ def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: Wri
     assert inv("logs", "train").stdout == b"step 1 loss=2\n"
     assert json.loads(inv("plot", "train", "--json").stdout)["value"] == 2
     assert b"did you mean train?" in inv("logs", "trains").stderr
+
+    write_hosts(demo=demo, idle=demo, box={})
+    assert inv("logs", "last").stdout == b"step 1 loss=2\n"
+    assert inv("wait", "train", "--host", "@all,!box").returncode == 0
+    assert b"idle" not in inv("status").stdout
 
 
 @pytest.mark.parametrize(
@@ -404,6 +410,7 @@ def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: Wri
             "no job is running on these hosts; 'inv jobs --all' shows",
         ),
         (["logs", "x", "--number", "-1"], "--number: expected"),
+        (["logs", ""], "expected the id or the name of a job, got ''"),
         (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
         (["stop", "all"], "needs --host"),
         (["jobs.prune", "--host", "box", "--older-than", "long"], "--older-than: expected"),

@@ -473,6 +473,7 @@ BAD_INPUT = {
     "serial 0": (["--serial", "0"], "--serial: expected a whole number from 1, or 1% to 100%"),
     "serial 0%": (["--serial", "0%"], "--serial"),
     "failures over 100 %": (["--max-failures", "101%"], "--max-failures: expected"),
+    "serial of one host": (["--host", "gpu1", "--serial", "x"], "--serial: expected"),
     "pick 0": (["--pick", "0"], "--pick"),
     "script not there": (["--script", "no.sh"], "--script: no.sh: No such file"),
     "argument without script": (["--arg", "x"], "--arg is for --script"),
