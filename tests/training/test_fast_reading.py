@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ringtasks.training.logs import History, LogReader
+from ringtasks.training.logs import History, LogReader, template_ids
 from ringtasks.training.logs.line_reader import LineReader
 from ringtasks.training.logs.number_columns import NumberColumns, TextBlock
 from ringtasks.training.logs.patterns import find_pattern
@@ -170,6 +170,20 @@ def test_lines_that_hold_no_metric_are_not_read() -> None:
 
     assert len([*history.series["loss"]]) == 500
     assert reader.read_alone < 50
+
+
+def test_many_tables_do_not_have_all_lines_numbered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    for n in range(60):
+        lines += [f"epoch{' ' * n}  loss", f"{n}  0.5", *[f"we got {n} of a b c {n} left"] * 3]
+    log = "\n".join(lines).encode() + b"\n"
+    sizes = []
+    monkeypatch.setattr(
+        template_ids, "masked", lambda text: sizes.append(len(text)) or masked(text)
+    )
+
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+    assert sum(sizes) < 30 * len(log)
 
 
 def test_more_names_than_are_told_apart_by_their_digits_are_read_one_by_one() -> None:

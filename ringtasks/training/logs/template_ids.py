@@ -2,8 +2,8 @@
 
 Lines share a number if they have the same template and the same digits in names.  A line with a
 leading zero before a separator of thousands shares none.  All plain lines of a kind share one, but
-for those that may be rows of a known table.  If a
-form has several templates, the lines of all others share its number.
+for those that may be rows of a known table; if many tables are known, for all with two numbers.  If
+a form has several templates, the lines of all others share its number.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class TemplateIds(dict[bytes, int]):
 
     @property
     def are_too_many(self) -> bool:
-        return self._last > MAX_TEMPLATES or len(self._tables) > MAX_TABLES
+        return self._last > MAX_TEMPLATES
 
     def __missing__(self, template: bytes) -> int:
         number = self[template] = self._next() if len(template) <= MAX_CHARS else IRREGULAR
@@ -116,14 +116,20 @@ class TemplateIds(dict[bytes, int]):
             self._in_names[number] = _InName(digits, leading, {})
         return number
 
-    @staticmethod
-    def _may_be_row(template: bytes, number: int, tables: Iterable[Table]) -> bool:
+    def _may_be_row(self, template: bytes, number: int, tables: Iterable[Table]) -> bool:
+        if number not in MAYBE_ROWS or self._has_many_tables:
+            return number in MAYBE_ROWS
         text = template.decode("latin-1")
-        return number in MAYBE_ROWS and any(table.has_place_for(text) for table in tables)
+        return any(table.has_place_for(text) for table in tables)
+
+    @property
+    def _has_many_tables(self) -> bool:
+        """Return whether the tables are too many to look at each."""
+        return len(self._tables) >= MAX_TABLES
 
     def tell_rows_apart(self, table: Table) -> bool:
         """Share no number among lines that may be rows of a table; return whether they did."""
-        if table in self._tables:
+        if table in self._tables or self._has_many_tables:
             return False
         self._tables.add(table)
         for template, number in [*self.items()]:
