@@ -85,10 +85,8 @@ def _grow(xs: Sequence[float], points: Sequence[Point], *, may_be_equal: bool = 
 
 
 def _inner(point: Point) -> float | None:
-    for count in (point.sample, point.batch, point.step):
-        if count is not None:
-            return count
-    return None
+    counts = point.sample, point.batch, point.step
+    return next((count for count in counts if count is not None), None)
 
 
 def _within_epochs(points: Sequence[Point]) -> _X:

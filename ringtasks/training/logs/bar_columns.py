@@ -175,8 +175,7 @@ class BarColumns:
         odd = np.minimum.accumulate(np.where(totals != length, epochs, np.inf))
         odd = np.minimum(odd, bars.odd_epoch)
         bars.odd_epoch = float(odd[-1])
-        steps: Floats = np.where(epochs <= odd, epochs * length, np.nan)
-        return steps
+        return np.where(epochs <= odd, epochs * length, np.nan)
 
     def _take(self, values: _Values) -> None:
         """Add values to the columns, those with the same positions together."""

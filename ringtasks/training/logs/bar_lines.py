@@ -16,12 +16,12 @@ from typing import NamedTuple
 from .numbers import as_float, counted
 from .parsed import Span, Value
 from .records import Position
-from .template_cache import TemplateCache
+from .template_cache import MAX_TEMPLATES, TemplateCache
 from .text_lines import parse_fields
 from .trials import named_in_trial, trial_of
 from .words import SPLITS, is_metric, name_in, position_field
 
-__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out"]
+__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "format_of", "held_out"]
 
 _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
@@ -214,6 +214,10 @@ class BarFormat:
             Position(epoch, epochs) if epoch is not None else None,
             as_float(row[index["step"]]) if "step" in index else None,
         )
+
+
+#: Returns the format of bars, which is one object for equal templates.
+format_of = functools.lru_cache(maxsize=MAX_TEMPLATES)(BarFormat)
 
 
 def _stated_position(told: Mapping[str, Span], unit: str) -> Span | None:

@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .bar_lines import Bar, BarFormat, BarTemplate, held_out
+from .bar_lines import Bar, BarFormat, held_out
 from .numbers import as_float, counted
 from .records import Position, Record
-from .template_cache import MAX_TEMPLATES
 from .words import name_in
 
 __all__ = ["MAX_HELD_BARS", "BarReader", "BarState"]
@@ -55,22 +54,12 @@ class BarReader:
         #: Reads bars that were collected, and come before the line that is read next.
         self.read_before: Callable[[], object] = list
         self.states: dict[str, BarState] = {}
-        self._formats: dict[BarTemplate, BarFormat] = {}
         self.has_validated = False
         self.epoch_length: float | None = None
         self.odd_epoch = math.inf
         self.is_lightning = False
         #: The lowest rank that draws bars; those of others are not read.
         self.rank = math.inf
-
-    def format(self, template: BarTemplate) -> BarFormat:
-        """Return the format of bars, which is one object for equal templates."""
-        found = self._formats.get(template)
-        if found is None:
-            if len(self._formats) >= MAX_TEMPLATES:
-                self._formats.clear()
-            found = self._formats[template] = BarFormat(template)
-        return found
 
     def read(self, line: bytes, form: BarFormat) -> list[Record]:
         """Return what the bar of a line tells beyond those before it."""

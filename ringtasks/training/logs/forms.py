@@ -227,8 +227,7 @@ def _covered(size: int, starts: Ints, ends: Ints) -> Flags:
     edges = np.zeros(size, np.int8)
     edges[starts] += 1
     edges[ends] -= 1
-    covered: Flags = np.cumsum(edges, dtype=np.int8).view(bool)
-    return covered
+    return np.cumsum(edges, dtype=np.int8).view(bool)
 
 
 def _in_order(size: int, *places: Ints) -> Ints:

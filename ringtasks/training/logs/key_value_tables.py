@@ -102,11 +102,7 @@ class KeyValueReader:
     """Reads boxes and results; each is one record."""
 
     def __init__(self) -> None:
-        self._kind = ""  # of the open box or result
-        self._rows = 0
-        self._group = ""
-        self._trial = ""
-        self._values: dict[str, str] = {}
+        self.go_to(("", ""))
 
     @property
     def is_open(self) -> bool:
@@ -122,7 +118,8 @@ class KeyValueReader:
     def go_to(self, layout: tuple[str, str]) -> None:
         """Take over the layout after lines that were recognized by their templates."""
         self._kind, self._trial = layout
-        self._values, self._rows, self._group = {}, 0, ""
+        self._values: dict[str, str] = {}
+        self._rows, self._group = 0, ""
 
     def read(self, text: str) -> Record | None:
         """Return the record of a box at its end; an empty record inside; None outside of boxes."""
@@ -207,7 +204,7 @@ class KeyValueReader:
 
     def _close(self) -> Record | None:
         texts, trial = self._values, self._trial
-        self._values, self._group, self._rows, self._trial, self._kind = {}, "", 0, "", ""
+        self.go_to(("", ""))
         plain = ((name, as_float(text.rstrip(" %"))) for name, text in texts.items())
         numbers = {name: number for name, number in plain if number is not None}
         content = _content_of(tuple(numbers), trial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .bar_lines import find_bar
+from .bar_lines import find_bar, format_of
 from .bars import BarReader
 from .detection import NO_DETECTION, Detection, detection_after, kind_of, of_task, row_of
 from .keras import KerasReader, is_of_keras
@@ -191,7 +191,7 @@ class LineReader:
             template = template._replace(head=f"{self.section.split} {template.head}")
         if _is_of_lightning(text):
             self.bars.note_lightning()
-        records = self.bars.read(text.encode("latin-1"), self.bars.format(template))
+        records = self.bars.read(text.encode("latin-1"), format_of(template))
         return records + self.read_text(text[template.end :])
 
     def read_text(self, text: str) -> list[Record]:

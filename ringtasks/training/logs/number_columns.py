@@ -74,8 +74,7 @@ class TextBlock:
 
     def pieces(self, starts: Ints, width: int) -> Bytes:
         """Return the bytes at several offsets, one row for each."""
-        rows: Bytes = sliding_window_view(self.bytes, width)[starts]
-        return rows
+        return sliding_window_view(self.bytes, width)[starts]
 
 
 class NumberPlace(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from .bar_columns import BEHIND, BarColumns
-from .bar_lines import BarFormat
+from .bar_lines import BarFormat, format_of
 from .bar_rows import BarLines, fits
 from .columns import ColumnBuffer, RecordSink, Schema
 from .forms import LineSlots
@@ -70,7 +70,7 @@ class PatternRows:
         buffer: ColumnBuffer,
         add: Callable[[Sequence[Record], int], None],
     ) -> None:
-        self._reader, self._buffer = reader, buffer
+        self._buffer = buffer
         sink = RecordSink(buffer, add, lambda: reader.trial)
         self._bars = BarColumns(reader.bars, sink)
         self._keras = KerasColumns(reader.keras, sink)
@@ -84,7 +84,7 @@ class PatternRows:
         self, pattern: Pattern, lines: Sequence[bytes], slots: Sequence[LineSlots | None]
     ) -> int | None:
         """Return the number of a pattern; None if it can only be read alone."""
-        bar = self._reader.bars.format(pattern.bar) if pattern.bar else None
+        bar = format_of(pattern.bar) if pattern.bar else None
         if bar and not fits(bar, masked(lines[0])):
             return None
         schemas = tuple(

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .bar_lines import BarTemplate
+from .bar_lines import BarFormat, BarTemplate
 from .forms import FREE, GAP, LineSlots
 from .keras import KerasLine, find_line
 from .line_reader import LineReader, Mode
@@ -77,11 +77,8 @@ class _Bars:
         self.template: BarTemplate | None = None
         self.has_ended = False
 
-    def format(self, template: BarTemplate) -> BarTemplate:
-        return template
-
-    def read(self, line: bytes, template: BarTemplate) -> list[Record]:
-        self.template = template if template.kind != "other" else None
+    def read(self, line: bytes, form: BarFormat) -> list[Record]:
+        self.template = form.template if form.template.kind != "other" else None
         return []
 
     def note_lightning(self) -> None:

@@ -45,7 +45,6 @@ _SHORT_METRIC = re.compile(rb"[fFrR](?:(?<![A-Za-z0-9].)|(?<=[a-z][FR]))0(?![0-9
 _GAP = re.compile(r"[\t,;]|\s{2,}")
 _NUMERIC_CELL = re.compile(rb"(?<![^\s,;])[-+]?(?:0[0_]*\.?0*|\.0+)(?:[eE][-+]?0+)?(?![^\s,;])")
 _WORD = re.compile(rb"[A-Za-z]+")
-_MAX_WORDS = 1 << 16
 
 #: A word that counts anywhere; beside a number; as a name of columns or before a number; in a
 #: heading.
@@ -61,7 +60,9 @@ _SHORT_NAMES = frozenset("e n it up counter".split())
 _UNITS = UNIT_WORDS.keys() - _SHORT_NAMES
 
 
-def _weight(word: str) -> int:
+@functools.lru_cache(maxsize=1 << 16)
+def _weight_of(own: bytes) -> int:
+    word = own.decode("ascii")
     plain = word.lower()
     stem = plain.removesuffix("s")
     weight = _ANYWHERE if plain in _STATES or plain.startswith("evaluat") else 0
@@ -76,17 +77,6 @@ def _weight(word: str) -> int:
     elif {plain, stem, plain.removesuffix("es")} & _UNITS or position_field(plain):
         weight |= _AS_NAME | _BY_NUMBER
     return weight
-
-
-class _Weights(dict[bytes, int]):
-    def __missing__(self, word: bytes) -> int:
-        if len(self) > _MAX_WORDS:
-            self.clear()
-        weight = self[word] = _weight(word.decode("ascii"))
-        return weight
-
-
-_weight_of = _Weights().__getitem__
 
 
 def plain_kind(template: bytes, *, has_results: bool = False) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .logger_prefix import skip_prefixes
 from .parsed import Parsed
-from .words import SPLITS, name_in
+from .words import is_split, name_in
 
 __all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "labelled", "section_after"]
 
@@ -26,7 +26,6 @@ _POSITION = re.compile(
     r"\b(?:global[ _])?(?:epoch|step|iter|iteration)s?\s?[:=#]?\s?\d+(?:\s?(?:/|of)\s?\d+)?\b",
     _FLAGS,
 )
-_SPLIT = re.compile(rf"(?:{SPLITS})\Z", _FLAGS)
 _STEMS = ("train", "trn", "val", "vld", "test", "tst", "eval", "dev", "holdout")
 _WORDS = frozenset(
     """
@@ -68,7 +67,7 @@ def heading_of(text: str) -> str:
         return ""
     plain = _POSITION.sub(" ", text[skip_prefixes(text) :])
     words: list[str] = re.findall(r"[^\W_]+", plain.lower())
-    splits = {word for word in words if _SPLIT.match(word)}
+    splits = {word for word in words if is_split(word)}
     if not splits or not all(word in splits or word in _WORDS for word in words):
         return ""
     data = splits - _EVALUATION.keys()

@@ -355,5 +355,4 @@ def _extremes(windows: Floats) -> Ints:
     pairs[pairs[:, 0] == pairs[:, 1]] = 0, size - 1
     for n in np.flatnonzero(~np.isfinite(ends).all(axis=1)).tolist():
         pairs[n] = extremes(windows[n].tolist())
-    indices: Ints = (pairs + np.arange(0, windows.size, size)[:, None]).ravel()
-    return indices
+    return (pairs + np.arange(0, windows.size, size)[:, None]).ravel()

@@ -206,7 +206,7 @@ def parse_text(text: str) -> Parsed:
     anchored = anchored or bool(positions)
     if not anchored and not any(is_metric(name) for name, _, _ in numbers):
         return Parsed(tuple(positions), (), totals, rank)
-    kept = [each for each in numbers if not _is_no_metric(each[0])]
+    kept = [each for each in numbers if not (is_unrecorded(each[0]) or total_of(each[0]))]
     if not kept and is_stage(text, start):
         return Parsed(totals=totals, rank=rank)
     return Parsed(tuple(positions), tuple(_named(kept)), totals, rank)
@@ -431,10 +431,6 @@ def _positions_by_name(
         if is_count and not any(position.unit == unit for position in positions):
             found[unit] = min(found.get(unit, (99, each[1])), (priority, each[1]))
     return [ParsedPosition(unit, span) for unit, (_, span) in found.items()]
-
-
-def _is_no_metric(name: str) -> bool:
-    return is_unrecorded(name) or total_of(name) is not None
 
 
 def _named(numbers: Sequence[_Number] | Iterator[_Number]) -> Iterator[Value]:
