@@ -67,7 +67,10 @@ def _is_cut(path: Path, *, is_done: bool) -> bool:
 def _lacks(index: Path, lengths: dict[str, int]) -> bool:
     """Return whether a file that an index names is missing, or is shorter than the index tells."""
     files = ((index.parent / name, length) for name, length in lengths.items())
-    return any(not file.exists() or file.stat().st_size < length for file, length in files)
+    try:
+        return any(file.stat().st_size < length for file, length in files)
+    except OSError:
+        return True  # it is missing, or its name is too long for a file
 
 
 def _shards(text: bytes) -> dict[str, int]:

@@ -436,6 +436,7 @@ CONTENTS_OF_NO_FORMAT = {
     "list.safetensors": b"\2" + bytes(7) + b"[]",
     "number.index.json": b'{"weight_map": {"a": 3}}',
     "list.index.json": b'{"weight_map": {"a": [1]}}',
+    "long.index.json": b'{"weight_map": {"a": "%s"}}' % (b"n" * 300),
     "deep.index.json": b"[" * 200_000,
     "text/.metadata": b"\x8d" + b"\0" * 7 + b"\x40x.",
     "disks.pt": b"\xff".join(

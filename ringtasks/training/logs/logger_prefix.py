@@ -6,7 +6,7 @@ import re
 
 from .parsed import Span
 
-__all__ = ["rank_in", "skip_prefixes"]
+__all__ = ["SERVICE", "rank_in", "skip_prefixes"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
 
@@ -39,6 +39,8 @@ _BEFORE_LEVEL = re.compile(
     r"[\s\[|:](?:INFO|DEBUG|NOTICE|TRACE)(?=[\s\]|:,-])",
     re.ASCII,
 )
+#: docker compose; "epoch-3 | " and "2026-11-05 | " name no service.
+SERVICE = r"(?!(?:(?:epoch|step|iter|iteration|batch)-)?[\d-]+\s)[\w.-]+-(\d+)\s+\|\s"
 # torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
 _RANK = re.compile(
     r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]"
@@ -51,8 +53,9 @@ _RANK = re.compile(
     r"|^(?:(?:\d+\.){3}|[\w.-]*(?:node|worker|host|box|gpu|server|rank|dgx)[\w.-]*?)(\d+):\s(?=.*\b(?:epoch|step|iter)|\s*\Z)"
     r"|^\[\d+,mpirank:(\d+)[^\]]{0,40}\]<std"  # SageMaker
     r"|^\[pod/[^\]/]*?-(\d+)/[^\]]*\]\s"
-    # srun --label, docker compose, a device.
-    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter)|\s*\Z)|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
+    rf"|^{SERVICE}"
+    # srun --label, a device.
+    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter)|\s*\Z)|^\[?cuda:(\d+)\]?:?\s"
     r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
     r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[(?:\d+,)?(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,

@@ -16,10 +16,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .logger_prefix import SERVICE
+
 __all__ = ["RankPrefixes"]
 
 _RANK = re.compile(r"\[(?:rank|default)\s?:?\s?(?P<rank>\d{1,4})\]:\s*(?=[^\s\[])", re.ASCII | re.I)
-_LABEL = re.compile(r"(?:(?P<rank>\d{1,3}): |[\w.-]+-(?P<service>\d+)\s+\|\s)(?=\s*\S)", re.ASCII)
+_LABEL = re.compile(rf"(?:(?P<rank>\d{{1,3}}): |{SERVICE})(?=\s*\S)", re.ASCII | re.I)
 _BRACKET = re.compile(r"\[(?P<rank>\d{1,4})\](?::\s*|\s+)(?=\S)", re.ASCII)
 _NAMES_POSITION = re.compile(r"\b(?:epoch|step|iter)", re.I | re.ASCII)
 _POSITION = re.compile(r"(?:global[ _])?(?:epoch|step|iter|iteration)\W{0,3}\d+", re.I | re.ASCII)
@@ -54,7 +56,7 @@ class RankPrefixes:
         is_bar = "%|" in text or "it/s" in text  # bars are told apart by their text
         if not is_bar and (found := _RANK.match(text) or self._label(text)):
             yield from self._undecided()
-            yield int(found[found.lastgroup or "rank"]), text[found.end() :]
+            yield int(found[found.lastindex or 1]), text[found.end() :]
             return
         found = None if is_bar or self.kind == _NONE else _BRACKET.match(text)
         if self.kind > 0:
