@@ -11,7 +11,7 @@ from ringtasks.common.program_name import as_typed
 from ringtasks.errors import OtherProgramError
 from ringtasks.ssh.link import KILLED_STATUS
 
-__all__ = ["NoChannelError", "advise_on_gateway"]
+__all__ = ["LATE_START", "NoChannelError", "advise_on_gateway"]
 
 _OWN_SSHD = "for commands set ssh_host and ssh_port to the box's own sshd, not to a gateway"
 #: For a channel request (RFC 4254 section 6), or the session: its name in messages, the next step.
@@ -30,6 +30,8 @@ _REQUESTS = {
 }
 #: sshd (session.c) and pam_unix, to a user without a terminal.
 _HAS_EXPIRED = re.compile(r"password has expired|required to change your password", re.IGNORECASE)
+#: The evidence of a copy if the host's login files do not end.
+LATE_START = "login files may wait for input"
 _SFTP_ONLY = "allows sftp connections only"  # sshd (session.c), for ForceCommand internal-sftp
 _WANTS_TERMINAL = re.compile(r"\b(PTY|TTY|terminal)\b", re.IGNORECASE)
 
@@ -55,6 +57,8 @@ def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
             "SSHClient.scp_to and scp_from, and put and get of a Connection, copy files by SFTP; "
             "for all else check ssh_user, or ForceCommand in its sshd_config"
         )
+    elif LATE_START in error.evidence:
+        error.advice = "let its login files read stdin, or take that long, in terminals only"
     elif has_terminal and error.status is None:
         error.advice = f"if it started a shell of its own, '{as_typed('shell')}' works; {_OWN_SSHD}"
     elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):

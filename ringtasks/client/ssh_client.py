@@ -114,7 +114,8 @@ class SSHClient:
         :raises KeyboardInterrupt: Ctrl-C was pressed, and the remote processes were told to end.
             Its argument is the SSHResult.
         """
-        given = {name: value for name, value in locals().items() if name != "self"}
+        given = dict(locals())  # a copy: a debugger may add names to the original
+        del given["self"]
         return self.ask(Ask(**given, in_venv=True, is_own=False))
 
     async def run_async(

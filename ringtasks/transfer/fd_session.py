@@ -84,7 +84,9 @@ class FdSession:
         if self._answer.pid is None and not self._is_cancelled:
             said = self._answer.preface + b"\n" + self._early_stderr
             if self._is_late:
-                said += f"\n(no start in {_MARK_TIMEOUT:g} s: a login file may read stdin)".encode()
+                from ringtasks.client.refused_channel import LATE_START  # for this failure alone
+
+                said += f"\n(no start in {_MARK_TIMEOUT:g} s: {LATE_START})".encode()
             raise NoMarkError(said.decode("utf-8", "replace"), status)
         return status
 

@@ -191,4 +191,5 @@ def test_login_file_that_reads_stdin_is_named_as_the_cause_of_a_failed_copy(
         [sent] = put(Path(__file__), str(tmp_path / "file"), [client])
 
     assert "differs from the file's: a login file there may read stdin" in str(sent.error)
-    assert "the host ran something else: (no start in 1 s: a login file " in str(moved.error)
+    assert "ran something else: (no start in 1 s: login files may wait for" in str(moved.error)
+    assert str(moved.error).endswith(", in terminals only")
