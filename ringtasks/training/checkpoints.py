@@ -13,7 +13,7 @@ import posixpath
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -257,7 +257,9 @@ class CheckpointPuller:
         return True
 
     def _has_only_cut_files(self, *, is_last: bool) -> bool:
-        """Return whether a file of the pulled checkpoint is cut short; of many, drop those.
+        """Return whether a file of the pulled checkpoint is cut short.
+
+        Of many checkpoints, those with such a file stay as they are in the last copy.
 
         :raises FileCopyError: the last pull has such a file.
         """
@@ -265,9 +267,11 @@ class CheckpointPuller:
         if not cut:
             return False
         if self._done and not (self._spare / self._done).exists():
-            for name in {path.parts[0] for path in cut if len(path.parts) > 1}:
+            names = {path.parts[0] for path in cut if len(path.parts) > 1}
+            for name in names:
                 shutil.rmtree(self._spare / name)
             if any(self._spare.glob(f"*/{glob.escape(self._done)}")):
+                self._keep_earlier(names)
                 return False
         if is_last:
             raise FileCopyError(f"{self._client.config.id}: {self._remote}/{cut[0]} is cut short")
@@ -284,7 +288,7 @@ class CheckpointPuller:
     def _inspected(self, *, takes_overtaken: bool) -> CheckpointState | None:
         return inspect(self._client, self._remote, self._done, takes_overtaken=takes_overtaken)
 
-    def _keep_earlier(self, names: tuple[str, ...]) -> None:
+    def _keep_earlier(self, names: Iterable[str]) -> None:
         """Let the folders that were not pulled be those of the last copy, not of the one before."""
         for name in names:
             shutil.rmtree(self._spare / name, ignore_errors=True)

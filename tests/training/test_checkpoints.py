@@ -475,6 +475,11 @@ def test_checkpoint_whose_last_file_is_cut_short_is_left_out(
     (there / "checkpoint-2" / "trainer_state.json").write_text('{"step": 2}')
     assert pulling.pull()
     assert (tmp_path / "kept" / "checkpoint-2" / "trainer_state.json").exists()
+    for n, state in ((1, '{"step": 11}'), (2, '{"step": ')):  # the second is cut, written over
+        (there / f"checkpoint-{n}" / "trainer_state.json").write_text(state)
+    assert pulling.pull()
+    kept = sorted((tmp_path / "kept").glob("*/trainer_state.json"))
+    assert [file.read_text() for file in kept] == ['{"step": 11}', '{"step": 2}']
 
 
 def test_checkpoint_that_is_being_written_over_the_last_one_does_not_replace_it(
