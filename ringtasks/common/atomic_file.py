@@ -47,8 +47,10 @@ def replace_file(
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(draft, path)  # noqa: PTH105  # no Path
-    except BaseException:
+    except BaseException as error:
         _remove(draft)
+        if isinstance(error, OSError):  # its text names the file, not the draft
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

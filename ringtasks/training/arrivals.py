@@ -38,17 +38,23 @@ class ArrivalTimes:
         self._file, self._noted = _file(log), known
         now = time.time()
         self._known_from = now + _CATCH_UP if known else now
-        self._next = now
+        self._size, self._next = known, now
+        self._grown_at = now
 
     def grown(self, size: int) -> None:
-        """Note that the copy has this size now."""
-        now = time.time()
-        if size <= self._noted or now < self._next:
+        """Note that the copy has this size now, at most once a second."""
+        self._size, self._grown_at = size, time.time()
+        if self._grown_at >= self._next:
+            self.end()
+
+    def end(self) -> None:
+        """Note the last size, if it was not noted yet."""
+        if self._size <= self._noted:
             return
-        is_known = now >= self._known_from
-        self._next, self._noted = now + _INTERVAL, size
+        is_known = self._grown_at >= self._known_from
+        self._next, self._noted = self._grown_at + _INTERVAL, self._size
         with contextlib.suppress(OSError), self._file.open("a") as out:
-            out.write(f"{size} {f'{now:.1f}' if is_known else '-'}\n")
+            out.write(f"{self._size} {f'{self._grown_at:.1f}' if is_known else '-'}\n")
 
 
 def pieces(log: Path) -> Iterator[tuple[bytes, float | None]]:

@@ -287,6 +287,7 @@ class LogCopy:
         if self._out is not None:
             self._out.close()
             self._out = None
+            self._times.end()
 
 
 def new_run(
@@ -352,8 +353,8 @@ def find_run(root: str | Path, wanted: str) -> RunRecord | None:
             return run
     # One without an attempt is being started, or its process was killed before.
     runs = sorted(_runs(Path(root)), key=lambda run: (bool(run.attempts), run.started_at))
-    if wanted == LAST:
-        return runs[-1] if runs else None
+    if wanted in (LAST, ""):
+        return runs[-1] if runs and wanted else None
     for run in runs:
         if wanted in (run.id, run.folder.name):
             return run

@@ -54,7 +54,11 @@ def test_failed_replacement_keeps_the_old_file_and_leaves_no_draft(tmp_path: Pat
     folder = tmp_path / "file"
     folder.mkdir()
 
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError) as failed:
         replace_file(folder, "x")
+    with pytest.raises(FileNotFoundError) as missing:
+        replace_file(tmp_path / "absent" / "file", "x")
 
     assert not list(tmp_path.glob(".*"))
+    assert (failed.value.filename, failed.value.filename2) == (str(folder), None)
+    assert missing.value.filename == str(tmp_path / "absent" / "file")

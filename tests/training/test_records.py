@@ -10,7 +10,7 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.training.arrivals import pieces
-from ringtasks.training.records import LAST, JobPlace, RunAttempt, find_run, new_run
+from ringtasks.training.records import LAST, JobPlace, LogCopy, RunAttempt, find_run, new_run
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_last_run_is_the_newest_that_was_started(tmp_path: Path) -> None:
     started.save()
 
     assert find_run(tmp_path, LAST) == started
+    assert find_run(tmp_path, "") is None
 
 
 def test_log_is_read_in_small_pieces_each_with_its_time(tmp_path: Path) -> None:
@@ -70,6 +71,16 @@ def test_log_is_read_in_small_pieces_each_with_its_time(tmp_path: Path) -> None:
     assert found[0] == (b"a" * 10, 1700000000.5)
     assert {when for _, when in found[1:]} == {None}
     assert max(len(piece) for piece, _ in found) <= 1 << 20
+
+
+def test_output_of_the_last_second_has_a_time(tmp_path: Path) -> None:
+    log = tmp_path / "attempt-1.log"
+
+    with LogCopy(log) as copy:
+        for line in (b"step 1\n", b"step 2\n", b"step 3\n"):
+            copy.write(line)
+
+    assert b"".join(piece for piece, when in pieces(log) if when) == log.read_bytes()
 
 
 def test_second_process_cannot_follow_a_run(tmp_path: Path) -> None:
