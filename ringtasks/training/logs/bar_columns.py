@@ -80,29 +80,19 @@ class BarColumns:
             if not form.template.kind:
                 kind = form.template.unit, "step" in form.index
                 kinds.setdefault(form.template.head, set()).add(kind)
-        usable = {head for head, of in kinds.items() if len(of) == 1 and self._is_usable(head, of)}
         return [
-            bool(form.template.kind) or (form.template.head in usable and self._is_known(form))
+            bool(form.template.kind)
+            or (len(kinds[form.template.head]) == 1 and self._is_known(form))
             for form in rows.formats
         ]
 
-    def _is_usable(self, head: str, kinds: set[tuple[str, bool]]) -> bool:
-        state = self._bars.states.get(head)
-        if state is None:
-            return False
-        is_of_counts = kinds.isdisjoint(
-            {(unit, True) for unit, _ in kinds} | {("uncertain", False)}
-        )
-        if state.pending and not is_of_counts:
+    def _is_known(self, form: BarFormat) -> bool:
+        state = self._bars.states.get(form.template.head)
+        if state is None or (state.pending and not form.is_of_counts):
             return False
         shown = [*state.shown, *(each for bar in state.pending for each in bar.shown)]
-        return all(is_short(text) for _, text in shown)
-
-    def _is_known(self, form: BarFormat) -> bool:
-        if form.template.unit == "uncertain" or "step" in form.index:
-            return True
-        state = self._bars.states[form.template.head]
-        return state.known.union(state.ends).issuperset(form.template.names)
+        known = state.known.union(state.ends) if form.is_of_counts else form.template.names
+        return all(is_short(text) for _, text in shown) and {*form.template.names} <= {*known}
 
     def _read_piece(self, rows: BarRows, texts: Texts) -> int:
         """Read bars up to the first one that shows when its head counts; return their number."""

@@ -195,6 +195,8 @@ class BarFormat:
         self.done = self.index["done"]
         #: A bar without a text before it may count the run.
         self.is_bare = not template.head and template.unit in ("", "step")
+        #: The values belong to counts: the bar gives no step, and it is clear what it counts.
+        self.is_of_counts = template.unit != "uncertain" and "step" not in self.index
         #: Bars of equal keys show the same if all of their fields but the count are equal.
         self.key = (template.head, template.unit, tuple(kinds[n] for n in order), self.done)
 

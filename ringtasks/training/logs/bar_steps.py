@@ -101,18 +101,13 @@ class Head:
     @property
     def longest(self) -> int:
         """The largest number of rows of one count whose values may be held back."""
-        held = self._group[self.has] if self.is_of_counts else self._group[:0]
+        held = self._group[self.has] if self.form.is_of_counts else self._group[:0]
         return int(np.bincount(held, minlength=1).max())
-
-    @property
-    def is_of_counts(self) -> bool:
-        """Return whether the values belong to counts: the bar gives no step, and is not unclear."""
-        return self.form.template.unit != "uncertain" and "step" not in self.form.index
 
     @property
     def deciding(self) -> Ints:
         """The own rows that may show whether the bar counts before its values are set."""
-        if self.state.counts_first is not None or not self.is_of_counts:
+        if self.state.counts_first is not None or not self.form.is_of_counts:
             return self.at[:0]
         decides = self.changed & (self.again | (self.counts & self.has & (self.done == 0)))
         rows: Ints = self.at[decides[self.start :]]
@@ -121,7 +116,7 @@ class Head:
     @property
     def resets(self) -> Flags:
         """The own rows after which a validation before them is over."""
-        if not self.is_of_counts:
+        if not self.form.is_of_counts:
             return np.zeros(len(self.at), dtype=bool)
         resets = self.counts
         if self.state.counts_first:
@@ -133,7 +128,7 @@ class Head:
 
         :param validated: for each own row, whether the bar of a validation came before it.
         """
-        if self.is_of_counts:
+        if self.form.is_of_counts:
             yield from self._stated_of_counts(
                 np.concatenate([np.zeros(self.start, bool), validated])
             )
@@ -143,13 +138,14 @@ class Head:
         if is_certain:
             told = self.has & (self.changed | self.counts)
         self._left: Ints = np.array([], dtype=np.int64)
-        yield self._all_shown(np.flatnonzero(told), is_certain=is_certain)
+        rows = np.flatnonzero(told)
+        yield self._told(rows, self._shows(rows), is_certain=is_certain)
 
-    def _all_shown(self, rows: Ints, *, is_certain: bool) -> Told:
-        certain = np.full(len(rows), is_certain)
-        return Told(
-            rows, self.lines[rows] + MAX_HELD, self.done[rows], certain, False, self._shows(rows)
-        )
+    def _told(
+        self, rows: Ints, names: dict[str, Flags], *, is_certain: bool = True, is_end: bool = False
+    ) -> Told:
+        lines, certain = self.lines[rows] + MAX_HELD + is_end, np.full(len(rows), is_certain)
+        return Told(rows, lines, self.done[rows], certain, is_end, names)
 
     def _shows(self, rows: Ints) -> dict[str, Flags]:
         return {name: metric.piece[rows] >= 0 for name, metric in self.metrics.items()}
@@ -186,8 +182,7 @@ class Head:
     def _at_end(self, rows: Ints) -> Told:
         ends = self.state.ends
         names = {name: own for name, own in self._shows(rows).items() if name in ends}
-        certain = np.ones(len(rows), dtype=bool)
-        return Told(rows, self.lines[rows] + MAX_HELD, self.done[rows], certain, True, names)
+        return self._told(rows, names, is_end=True)
 
     def _set(self, rows: Ints, validated: Flags) -> Iterator[Told]:
         """Yield values that were set at the bar's count."""
@@ -198,9 +193,8 @@ class Head:
                 epoch[name] = shows & (validated | self.metrics[name].differs(rows, rows - 1))
             else:
                 batch[name] = shows & ~validated
-        lines, done, certain = self.lines[rows], self.done[rows], np.ones(len(rows), dtype=bool)
-        yield Told(rows, lines + MAX_HELD, done, certain, False, batch)
-        yield Told(rows, lines + MAX_HELD + 1, done, certain, True, epoch)
+        yield self._told(rows, batch)
+        yield self._told(rows, epoch, is_end=True)
 
     def _held(self, held: Ints) -> Iterator[Told]:
         """Yield values that were held back, with the counts that they belong to."""
@@ -255,7 +249,7 @@ class Head:
         state.done, state.shown = last.done, last.shown
         state.epoch, state.total = last.epoch, last.total
         state.row, state.key = (), None
-        if state.counts_first is not False and self.is_of_counts:
+        if state.counts_first is not False and self.form.is_of_counts:
             state.last_set, state.stride = self._last_set
         elif self.begins.any():
             state.last_set = 0.0

@@ -71,5 +71,4 @@ def of_task(parsed: Parsed, task: str) -> Parsed:
     """Return the content of a line whose metrics pycocotools names alike for each task."""
     if not task or not parsed.values or not parsed.values[0].name.startswith(("AP@", "AR@")):
         return parsed
-    values = tuple(value._replace(name=f"{task}_{value.name}") for value in parsed.values)
-    return parsed._replace(values=values)
+    return parsed.named(f"{task}_{value.name}" for value in parsed.values)

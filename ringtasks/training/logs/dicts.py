@@ -100,12 +100,11 @@ class _DictScanner:
 
     def _value(self, path: tuple[str, ...], depth: int) -> None:
         found = self._next()
-        if found["number"]:
-            self.items.append(Item(path, found.start("number"), found.end("number")))
+        if found["number"] or found["tensor"]:
+            span = found.span("number" if found["number"] else "inner")
+            self.items.append(Item(path, *span))
         elif found["string"]:
             self._string(path, found)
-        elif found["tensor"]:
-            self.items.append(Item(path, found.start("inner"), found.end("inner")))
         elif found["mark"] == "{":
             self.dict(path, depth + 1)
         elif found["mark"] in ("[", "("):

@@ -61,14 +61,11 @@ def _look_at(text: str) -> _Line:
     is_common = may_be_row(text) and not begins_table(text) and not is_of_keras(text)
     parsed = parse_line(text)
     trial = trial_of(text) if parsed.values else ""
-    values = tuple(
-        value._replace(name=(f"{trial}/" if trial else "") + _decoded(value.name))
-        for value in parsed.values
-    )
+    begin = f"{trial}/" if trial else ""
+    parsed = parsed.named(begin + _decoded(value.name) for value in parsed.values)
     may_skip = ".py:" in text or " iteration is:" in text
     skips_next = may_skip and _NEXT_IS_NO_METRIC.search(text) is not None
     resumes = _RESUMES.match(text) is not None
-    parsed = parsed._replace(values=values)
     heading = heading_of(text)
     return _Line(
         is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading, kind_of(text)

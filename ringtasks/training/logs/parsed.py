@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 __all__ = ["Move", "Parsed", "ParsedPosition", "Span", "Value"]
@@ -40,6 +40,11 @@ class Parsed(NamedTuple):
 
     def __bool__(self) -> bool:
         return bool(self.positions or self.values or self.totals)
+
+    def named(self, names: Iterable[str]) -> Parsed:
+        """Return the same content with other names of the metrics."""
+        values = zip(names, self.values, strict=True)
+        return self._replace(values=tuple(Value(name, value.span) for name, value in values))
 
     def moved(self, move: Move) -> Parsed:
         """Return the same content with its spans in another line."""

@@ -115,9 +115,7 @@ def in_section(parsed: Parsed, split: str) -> Parsed:
     """Return what a line gives, with the part of the data in its metrics' names."""
     if not split or not parsed.values:
         return parsed
-    names = labelled([value.name for value in parsed.values], split)
-    values = zip(parsed.values, names, strict=True)
-    return parsed._replace(values=tuple(value._replace(name=name) for value, name in values))
+    return parsed.named(labelled([value.name for value in parsed.values], split))
 
 
 def labelled(names: Sequence[str], split: str) -> list[str]:
