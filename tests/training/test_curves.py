@@ -69,6 +69,17 @@ def test_number_at_the_end_of_a_log_that_may_go_on_is_left_out(tmp_path: Path) -
     assert whole.curve("acc").ys == (0.7,)
 
 
+@pytest.mark.parametrize("end", ["", "4", "4567 "])
+def test_number_that_a_terminal_has_cut_at_the_end_of_a_log_is_left_out(end: str) -> None:
+    curves = Curves()
+    lines = [f"step {n} " + "loss: 0.3".rjust(73) + "\n4567 acc: 1\n" for n in (1, 2, 3)]
+
+    curves.feed("".join(lines).removesuffix("4567 acc: 1\n").encode() + end.encode())
+    curves.end(is_cut=True)
+
+    assert curves.curve("loss").ys == (0.34567,) * (3 if end[3:] else 2)
+
+
 def test_logs_of_several_hosts_and_attempts_are_kept_separate() -> None:
     curves = Curves()
     curves.feed(b"[rank 0]: epoch 1/2 lo", "a")

@@ -93,8 +93,8 @@ class LogReader:
         :param is_cut: the text may go on: its last word is left out, as it may be half a number.
         """
         rest = self._lines.rest()
-        if is_cut:
-            rest = _LAST_WORD.sub(b"", rest)
-        self._read_each(self._wrapped.feed(rest))
-        self._read_each(self._wrapped.rest())
+        text = b"\n".join(filter(None, (self._wrapped.feed(rest), self._wrapped.rest())))
+        if is_cut and (rest or self._wrapped.is_sure):
+            text = _LAST_WORD.sub(b"", text)
+        self._read_each(text)
         self._history.merge(self._reader.end())

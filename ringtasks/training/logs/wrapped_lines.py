@@ -31,6 +31,11 @@ class WrappedLines:
         self._columns = _COLUMNS[0]
         self._held = b""
 
+    @property
+    def is_sure(self) -> bool:
+        """Return whether all lines that fill the columns go on in the next one."""
+        return self._cuts >= _MIN_CUTS
+
     def feed(self, lines: bytes) -> bytes:
         """Return the lines that are whole; the last one may be held back."""
         if not self._lines_left or not lines:
@@ -64,7 +69,7 @@ class WrappedLines:
             whole.append(line)
         if width > self._columns:
             self._lines_left = 0
-        elif self._cuts < _MIN_CUTS:
+        elif not self.is_sure:
             self._lines_left -= 1
             if not self._lines_left and (held := self.rest()):
                 whole.append(held)
@@ -74,7 +79,7 @@ class WrappedLines:
             return False  # both begin as the lines of this program do
         is_cut = _CUT.match(held[-1:] + b"\n" + line[:4]) is not None or _is_open(held)
         self._cuts += is_cut
-        return is_cut or self._cuts >= _MIN_CUTS
+        return is_cut or self.is_sure
 
 
 def _is_open(line: bytes) -> bool:
