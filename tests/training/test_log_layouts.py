@@ -22,6 +22,13 @@ ULTRALYTICS = (
     "                   all        128        929      0.641      0.537      0.605      0.446"
     "      0.741      0.637      0.705      0.546\n"
 )
+# skorch leaves a cell empty if no checkpoint was written.
+SKORCH = (
+    "  epoch    train_loss    valid_loss    cp     dur\n"
+    "-------  ------------  ------------  ----  ------\n"
+    "      1        0.6905        0.6749     +  0.0521\n"
+    "      2        0.6648        0.6633        0.0468\n"
+)
 RULER = "─" * 80 + "\n"
 MMCV = (
     '{"mode": "train", "epoch": 1, "iter": 50, "lr": 0.01, "memory": 3, "loss": 1.2, "time": 1}\n'
@@ -147,6 +154,8 @@ Places = dict[str, int]
 
 
 LAYOUTS = [
+    pytest.param(SKORCH, "valid_loss", [(0.6749, {"epoch": 1}), (0.6633, {"epoch": 2})],
+                 id="skorch, an empty cell"),
     pytest.param(PANDAS.format(""), "test-rmse-mean",
                  [(0.433451, {"round": 0}), (0.413451, {"round": 99})], id="XGBoost, cv"),
     pytest.param(PANDAS.format("  \\"), "train-rmse-std",
