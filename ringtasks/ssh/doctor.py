@@ -34,6 +34,7 @@ from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
 
+_CORRECT = "correct this entry"
 _VERSION_TIMEOUT = 5.0  # seconds; a program that does not print its version by then is broken
 
 
@@ -70,7 +71,7 @@ def _inventory(find: Callable[[], Located]) -> Iterator[Finding]:
     yield from _inventory_warnings(located, inventory)
     for host in inventory.hosts.values():
         if host.fault is not None:
-            yield Finding("bad", "inventory", str(host.fault), "correct this entry")
+            yield Finding("bad", "inventory", str(host.fault), _CORRECT)
     yield from _key_files(inventory)
 
 
@@ -79,7 +80,8 @@ def _inventory_warnings(located: Located, inventory: Inventory) -> Iterator[Find
     for warning in inventory.warnings:
         told = [a for a in answers if warning.startswith(f"{a.source.place}: ")]
         if not told:
-            advice = "correct the name, or quote it if it is correct"
+            is_name = "; did you mean " in warning
+            advice = "correct the name, or quote it if it is correct" if is_name else _CORRECT
         elif told[0].warning and warning.endswith(f": {told[0].warning}"):
             advice = f"{_by_hand(told[0].source)}; then '{as_typed('hosts --refresh')}'"
         else:

@@ -92,9 +92,10 @@ def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
                     "machine: add --prefix, or write the host into the hosts file"
                 )
             config = SSHConfig.from_host_config(host)
-            if not config.embedded:
-                own = files._replace(control_path=_control_path(config))
-                blocks.append(block_of(config, f"{prefix}{host.name}", own))
+            if config.embedded:
+                raise UsageError(f"{host.name}: an embedded host runs only while a task does")
+            own = files._replace(control_path=_control_path(config))
+            blocks.append(block_of(config, f"{prefix}{host.name}", own))
         except UsageError as error:
             display.say(f"warning: left out: {error}")
     return "\n".join(blocks)

@@ -176,12 +176,19 @@ def test_shell_requires_exactly_one_host(inv: Inv, write_hosts: WriteHosts) -> N
 
 
 def test_doctor_reports_each_problem_with_advice(inv: Inv, write_hosts: WriteHosts) -> None:
-    write_hosts(a={"ssh_key": "/no/such/key"})
+    file = write_hosts(a={"ssh_key": "/no/such/key"})
+    file.write_text(f"{file.read_text()}groups: {{web: 5}}\ngroup: {{}}\n")
 
     done = inv("doctor", "--json")
 
-    findings = {str(row["subject"]): row for row in json_lines(done.stdout)}
-    assert findings["inventory"]["verdict"] == "ok"
+    rows = json_lines(done.stdout)
+    advice = {str(row["evidence"]).split(": ")[1]: row["advice"] for row in rows[1:3]}
+    assert advice == {
+        "groups": "correct this entry",
+        "group": "correct the name, or quote it if it is correct",
+    }
+    findings = {str(row["subject"]): row for row in rows}
+    assert rows[0]["verdict"] == "ok"
     assert findings["ssh_key"]["verdict"] == "bad"
     assert findings["ssh"]["verdict"] == "ok"
     assert str(findings["ssh"]["evidence"]).startswith("OpenSSH")

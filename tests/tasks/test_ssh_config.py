@@ -232,9 +232,11 @@ def test_hostile_names_and_values_are_omitted(
     hosts = {name: {**common, **own} for name, own in HOSTILE.items()}
     file = tmp_path / "hosts" / "hosts.yaml"
     file.parent.mkdir()
-    file.write_text(yaml.safe_dump({"hosts": {**hosts, "good": common}}))
+    file.write_text(
+        yaml.safe_dump({"hosts": {**hosts, "good": common, "demo": {"embedded": True}}})
+    )
 
-    done = inv("ssh-config")
+    done = inv("ssh-config", "--host", "@all,demo")
     config = tmp_path / "ssh_config"
     config.write_bytes(done.stdout)
     reached = run("ssh", "-F", config, "good", "printf reached", cwd=tmp_path)
@@ -242,6 +244,7 @@ def test_hostile_names_and_values_are_omitted(
     named = [line for line in done.stdout.decode().splitlines() if line.startswith("Host ")]
     assert [line for line in named if line not in ("Host dollar", "Host good")] == []
     assert done.stderr.count(b"left out") >= len(HOSTILE) - 1
+    assert b"left out: demo: an embedded host runs only while a task does" in done.stderr
     assert reached.stdout == b"reached", reached.stderr
     assert not (tmp_path / "ran").exists()
 
