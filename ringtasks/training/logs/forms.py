@@ -20,18 +20,7 @@ from .known_words import word_table, word_tables
 from .number_columns import Bytes, Flags, Ints
 from .shapes import Shape
 
-__all__ = [
-    "DIGITS",
-    "FREE",
-    "GAP",
-    "NO_FORMS",
-    "WORD",
-    "Forms",
-    "LineSlots",
-    "as_text",
-    "forms_of",
-    "own_word",
-]
+__all__ = ["DIGITS", "FREE", "GAP", "NO_FORMS", "Forms", "LineSlots", "as_text", "forms_of"]
 
 #: The widths of longer numbers and words belong to the form.
 MAX_WIDTH = 18

@@ -7,7 +7,7 @@ import re
 from .logger_prefix import skip_prefixes
 from .words import is_metric, names_part, position_field, split_name
 
-__all__ = ["MultilineReader", "SettingsDump", "opens_dump", "opens_multiline"]
+__all__ = ["MultilineReader", "SettingsDump", "opens_multiline"]
 
 _MAX_LINES = 1000
 _OPENS = re.compile(r"""\s*(?:\{|\[)\s*\Z|\s*[{\[]\s*["'{\[]""", re.ASCII)

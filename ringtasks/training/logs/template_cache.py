@@ -20,14 +20,7 @@ from typing import Generic, TypeVar
 from .parsed import Move
 from .shapes import Shape, shape_of
 
-__all__ = [
-    "IN_NAME",
-    "MAX_CHARS",
-    "MAX_TEMPLATES",
-    "TemplateCache",
-    "leading_digits",
-    "masked",
-]
+__all__ = ["IN_NAME", "MAX_CHARS", "MAX_TEMPLATES", "TemplateCache", "leading_digits", "masked"]
 
 _Found = TypeVar("_Found")
 #: After so many templates with the same result, those of their shape are not parsed.
