@@ -67,7 +67,7 @@ def selected_jobs(
 
     if not wanted or "" in wanted.split(","):
         raise UsageError(f"expected the id or the name of a job, got {wanted!r}")
-    clients = clients_of(c, host or "@all", inventory, only_looks=True)
+    clients = clients_of(c, host, inventory, only_looks=True)
     known = _known(clients, wanted, is_name_enough=is_shown)
     if wanted == ALL:
         every = jobs.each_once(job for own in known for job in own.jobs)

@@ -213,7 +213,7 @@ def logs(
         from . import jobs_plan
 
         at = moment("--since", since, time.time()) if since else None
-        clients = clients_of(c, host or "@all", inventory, only_looks=True)
+        clients = clients_of(c, host, inventory, only_looks=True)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
     found, missing, unreached = selected_jobs(c, job, host, inventory, is_shown=host is None)
@@ -269,7 +269,7 @@ def wait(
 
         from . import jobs_plan
 
-        clients = clients_of(c, host or "@all", inventory, only_looks=True)
+        clients = clients_of(c, host, inventory, only_looks=True)
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
     found, missing, _ = selected_jobs(c, job, host, inventory)
@@ -310,7 +310,7 @@ def stop(
     if is_dry(c):
         from . import jobs_plan
 
-        jobs_plan.stop(clients_of(c, host or "@all", inventory, only_looks=True), job, seconds)
+        jobs_plan.stop(clients_of(c, host, inventory, only_looks=True), job, seconds)
         return []
     found: list[Stopped] = []
     statuses = []

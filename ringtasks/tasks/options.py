@@ -249,11 +249,13 @@ def selected(
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
     :param may_ask: hosts may be asked for a live condition.
-    :param only_looks: the task runs no command of the user. Then ``@all`` includes the embedded
-        hosts that had jobs, and all of them if the inventory has no others.
+    :param only_looks: the task runs no command of the user. Then no selector means all hosts, with
+        the embedded ones that had jobs. If the inventory has no others, ``@all`` means these.
     :param as_named: return them in the order in which ``--host`` names them.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
+    is_default = selector is None and only_looks
+    selector = "@all" if is_default else selector
     if not selector:
         raise UsageError(
             f"--host is required: name a host ('{as_typed('hosts')}' shows them), a @group or @all"
@@ -280,22 +282,22 @@ def selected(
         ask = functools.partial(measure, c)
     from ringtasks.inventory.selection import ordered_as_named, select
 
-    if only_looks and re.match("@all(,!|$)", selector):
-        selector = ",".join(["@all", *_to_look_at(inventory)]) + selector[len("@all") :]
+    if only_looks and (is_default or selector == "@all"):
+        selector = ",".join(["@all", *_to_look_at(inventory, had_jobs=is_default)])
     names = select(selector, inventory, ask)
     if as_named:
         names = ordered_as_named(selector, inventory, names)
     return [inventory.hosts[name] for name in names]
 
 
-def _to_look_at(inventory: Inventory) -> list[str]:
-    """Return the embedded hosts that had jobs at their last answer; all if there are no others."""
+def _to_look_at(inventory: Inventory, *, had_jobs: bool) -> list[str]:
+    """Return the embedded hosts if there are no others, else those that had jobs, or none."""
     from ringtasks.jobs.job_cache import had_job
 
     embedded = [host.name for host in inventory.hosts.values() if host.embedded]
     if len(embedded) == len(inventory.hosts):
         return embedded
-    return [name for name in embedded if had_job(name, "")]
+    return [name for name in embedded if had_jobs and had_job(name, "")]
 
 
 def _plain(selector: str, inventory: Inventory) -> dict[str, HostConfig]:
