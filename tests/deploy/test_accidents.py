@@ -66,7 +66,8 @@ def _assert_whole(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("fleet_size", [3], ids=["three hosts"])
 def test_two_signals_in_a_row_during_activation_revert_every_host(fleet: Fleet) -> None:
-    fleet.configure(serial=1, check_timeout=20)
+    restart = "kill -HUP $(cat ../../shared/pid); sleep 0.5"  # only a slow revert is announced
+    fleet.configure(serial=1, check_timeout=20, restart=restart)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
     first = fleet.current("web2")

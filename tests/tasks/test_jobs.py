@@ -394,7 +394,7 @@ def test_job_of_an_embedded_host_outlives_the_process(inv: Inv, write_hosts: Wri
     write_hosts(demo=demo, idle=demo, box={})
     assert inv("logs", "last").stdout == b"step 1 loss=2\n"
     assert inv("wait", "train").returncode == 0
-    assert b"train" not in inv("jobs", "--all", "--host", "@all").stdout
+    assert b"demo" not in inv("jobs", "--all", "--host", "@all").stdout
 
 
 @pytest.mark.parametrize(
