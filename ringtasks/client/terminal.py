@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from ringtasks.ssh.link import Terminal
 
 __all__ = ["piped_stdin", "raw_mode", "requested_terminal", "watch_size"]
+
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+#: Signals that do not end a process by default, and KILL, which cannot be handled.  signal(7)
+_HARMLESS = {
+    getattr(signal, f"SIG{name}")
+    for name in ["KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "CHLD", "URG", "WINCH", "INFO"]
+    if hasattr(signal, f"SIG{name}")
+} | (set() if sys.platform == "linux" else {signal.SIGIO})
 
 
 def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
@@ -56,7 +65,7 @@ def raw_mode() -> Iterator[None]:
     saved = termios.tcgetattr(0)
     try:
         with (
-            interruption.also(*interruption.fatal_signals()),
+            interruption.also(*_fatal_signals()),
             interruption.on_exit(lambda: termios.tcsetattr(0, termios.TCSANOW, saved)),
         ):
             tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
@@ -87,3 +96,15 @@ def _size() -> os.terminal_size:
     import shutil  # imported here, because it loads all compression modules
 
     return shutil.get_terminal_size()
+
+
+def _fatal_signals() -> tuple[int, ...]:
+    """Return the signals that would end this process now, except for those of faults.
+
+    A handler of Python cannot end a fault: the faulty instruction would run again.
+    """
+    return tuple(
+        number
+        for number in signal.valid_signals() - _FAULTS - _HARMLESS
+        if signal.getsignal(number) is signal.SIG_DFL
+    )

@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Union
 
+from .program_name import is_program, runs_task
+
 __all__ = [
     "GRACE",
     "REPEAT_TIME",
@@ -39,10 +41,8 @@ __all__ = [
     "call_if_slow",
     "ending",
     "exit_at_once",
-    "fatal_signals",
     "guarded",
     "handled",
-    "is_program",
     "on_exit",
     "said_as",
     "status",
@@ -61,16 +61,7 @@ _REPORT_TIME = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Ends a system call of the main thread; ignored by default, and rarely used.
 _WAKE = signal.SIGURG
-_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
-#: Signals that do not end a process by default, and KILL, which cannot be handled.  signal(7)
-_HARMLESS = {
-    getattr(signal, f"SIG{name}")
-    for name in ["KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "CHLD", "URG", "WINCH", "INFO"]
-    if hasattr(signal, f"SIG{name}")
-} | (set() if sys.platform == "linux" else {signal.SIGIO})
-_PROGRAMS = ("inv", "invoke", "ringtasks")
 _DEFAULT = "interrupted"
-
 
 #: A text, or a function that returns it when it is needed, in another thread.
 Text = Union[str, Callable[[], Union[str, None]], None]  # noqa: UP007  # evaluated, in 3.10 too
@@ -159,7 +150,7 @@ class _Guard:
             if self._is_repeated():
                 return
             os._exit(128 + self.number)
-        if self.is_for_good and not _is_executing(frame):
+        if self.is_for_good and not runs_task(frame):
             _print(_DEFAULT)
             os._exit(128 + number)
         # A task of another package runs: Invoke decides what the signal does.
@@ -428,22 +419,9 @@ def also(*numbers: int) -> Iterator[None]:
 
 def exit_at_once(status: int, text: str) -> None:
     """End the process from any thread, as a second signal would; in a program only."""
-    guard = _guard
-    if guard is not None:
+    if _guard is not None:
         _print(text)
-        guard.exit(status)
-
-
-def fatal_signals() -> tuple[int, ...]:
-    """Return the signals that would end this process now, except for those of faults.
-
-    A handler of Python cannot end a fault: the faulty instruction would run again.
-    """
-    return tuple(
-        number
-        for number in signal.valid_signals() - _FAULTS - _HARMLESS
-        if signal.getsignal(number) is signal.SIG_DFL
-    )
+        _guard.exit(status)
 
 
 def _wake(number: int, frame: FrameType | None) -> None:
@@ -452,22 +430,6 @@ def _wake(number: int, frame: FrameType | None) -> None:
 
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def is_program() -> bool:
-    """Return whether this process is ``inv``, ``invoke``, ``python -m invoke`` or ``ringtasks``."""
-    name = sys.argv[0] if sys.argv else ""
-    return name.rpartition("/")[2] in _PROGRAMS or name.endswith("invoke/__main__.py")
-
-
-def _is_executing(frame: FrameType | None) -> bool:
-    """Return whether Invoke runs a task, which may belong to another package."""
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__call__" and code.co_filename.endswith("invoke/tasks.py"):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _readable(descriptor: int, timeout: float | None = None) -> bool:

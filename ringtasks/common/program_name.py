@@ -1,4 +1,4 @@
-"""The program in hints, ``inv`` or ``ringtasks``, as the user has typed it, with the same flags."""
+"""The program that runs: ``inv``, ``ringtasks`` or another; in hints as the user has typed it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import PurePath
+from types import FrameType
 
-__all__ = ["as_typed", "as_typed_for", "hints_of_task", "program_name", "repeat_in_hints"]
+__all__ = [
+    "as_typed",
+    "as_typed_for",
+    "hints_of_task",
+    "is_program",
+    "program_name",
+    "repeat_in_hints",
+    "runs_task",
+]
+
+_PROGRAMS = ("inv", "invoke", "ringtasks")
 
 #: The values of the flags that hints repeat, and the beginnings of the tasks that have them.
 _typed: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -16,6 +27,22 @@ _typed: dict[str, tuple[str, tuple[str, ...]]] = {}
 def program_name() -> str:
     """Return ``ringtasks`` if that console script runs, else ``inv``."""
     return "ringtasks" if PurePath(*sys.argv[:1]).stem == "ringtasks" else "inv"
+
+
+def is_program() -> bool:
+    """Return whether this process is ``inv``, ``invoke``, ``python -m invoke`` or ``ringtasks``."""
+    name = sys.argv[0] if sys.argv else ""
+    return name.rpartition("/")[2] in _PROGRAMS or name.endswith("invoke/__main__.py")
+
+
+def runs_task(frame: FrameType | None) -> bool:
+    """Return whether Invoke runs a task, which may belong to another package."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__call__" and code.co_filename.endswith("invoke/tasks.py"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def as_typed(command: str) -> str:

@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
-from .interruption import is_program
+from .program_name import is_program
 
 __all__ = ["quick_versions"]
 

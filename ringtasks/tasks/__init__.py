@@ -37,7 +37,9 @@ import gc  # noqa: E402
 
 from invoke import Collection  # noqa: E402
 
-if interruption.is_program():
+from ringtasks.common.program_name import is_program  # noqa: E402
+
+if is_program():
     gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 
 from ringtasks.common import alarms, collector  # noqa: E402
@@ -45,7 +47,7 @@ from ringtasks.common import alarms, collector  # noqa: E402
 from . import streams  # noqa: E402
 from .lazy import LazyTask, group  # noqa: E402
 
-if interruption.is_program():
+if is_program():
     collector.make_seldom()  # nearly all that a task loads stays to its end
     collector.keep_modules_at_exit()
     streams.prepare()

@@ -20,7 +20,7 @@ from ringtasks.common import interruption
 from ringtasks.common.collector import paused
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.pending_answers import PendingAnswer, watched
-from ringtasks.common.program_name import as_typed, hints_of_task, repeat_in_hints
+from ringtasks.common.program_name import as_typed, hints_of_task, is_program, repeat_in_hints
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
@@ -127,7 +127,7 @@ def _reported() -> Iterator[None]:
     finally:
         # All objects loaded by now live until the exit: without this the interpreter visits all of
         # them once more on its way out (20 ms).
-        if interruption.is_program():
+        if is_program():
             gc.freeze()
 
 
@@ -179,7 +179,7 @@ def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> I
 
     with paused():
         inventory = load_located(located(c, given), newer_than=newer_than)
-        if len(inventory.hosts) >= _MANY_HOSTS and interruption.is_program():
+        if len(inventory.hosts) >= _MANY_HOSTS and is_program():
             gc.freeze()  # they live until the exit; see the end of `task`
     for warning in inventory.warnings:
         if warning not in _warned:
